@@ -1,0 +1,1 @@
+"""Conversation and terminal chat."""

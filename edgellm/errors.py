@@ -1,0 +1,64 @@
+"""Every error edgellm raises on purpose, and the exit code the command line gives it.
+
+    EdgellmError            1   something failed; the message names the fact, the value and the remedy
+    ├── CheckpointError     1   a source checkpoint is missing, damaged or of an unknown kind
+    ├── ArtifactError       1   a converted model cannot be read or is not what it says
+    ├── OutputExistsError   1   refusing to overwrite without --force
+    ├── StorageError        1   no space, no permission, a lock held by someone else
+    ├── EngineError         1   llama.cpp or ONNX Runtime refused or crashed
+    │   └── EngineCrashError    the engine's process died
+    ├── MissingExtraError   1   an optional package is needed; says the pip line
+    ├── UsageError          2   the request itself makes no sense
+    └── CheckFailedError    3   work was done but a check or constraint is not met
+"""
+
+from __future__ import annotations
+
+
+class EdgellmError(Exception):
+    """Base of all errors raised on purpose. `str(error)` is one line fit for a user."""
+
+    exit_code = 1
+
+
+class CheckpointError(EdgellmError):
+    """A source checkpoint is missing, damaged or of an unknown kind."""
+
+
+class ArtifactError(EdgellmError):
+    """A converted model cannot be read or is not what it says."""
+
+
+class OutputExistsError(EdgellmError):
+    """The output is already there and `--force` was not given."""
+
+
+class StorageError(EdgellmError):
+    """The file system refused: no space, no permission, or a lock held by another process."""
+
+
+class EngineError(EdgellmError):
+    """An inference engine refused a model or a request."""
+
+
+class EngineCrashError(EngineError):
+    """The process an engine ran in died (signal or exit), so nothing it held survives."""
+
+
+class MissingExtraError(EdgellmError):
+    """An optional package is not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs an optional package. Install it with: pip install 'edgellm[{extra}]'")
+
+
+class UsageError(EdgellmError):
+    """The request itself makes no sense, whatever the files hold."""
+
+    exit_code = 2
+
+
+class CheckFailedError(EdgellmError):
+    """The work was done, but a check or a constraint asked for is not met."""
+
+    exit_code = 3

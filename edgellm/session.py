@@ -1,0 +1,143 @@
+"""The seam between engines and everything that uses one: `Session` and the options it is opened with.
+
+A session is one sequence of token ids and the engine state (KV cache) that goes with it. It knows tokens
+and logits; it knows nothing about chat, stop strings, time or energy. The caller times it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from edgellm.artifact import Artifact
+
+    Logits = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn from logits. The order is llama.cpp's: penalties, top-k, top-p, min-p, temperature.
+
+    `temperature` 0 means greedy: the first of the largest logits. `seed` None draws a fresh one.
+    """
+
+    temperature: float = 0.8
+    top_k: int = 40  # 0: all
+    top_p: float = 0.95  # 1.0: off
+    min_p: float = 0.05  # 0.0: off
+    repeat_penalty: float = 1.0  # 1.0: off
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repeat_last_n: int = 64  # tokens the penalties look back on
+    seed: int | None = None
+
+
+GREEDY = Sampling(temperature=0.0)
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What an engine is opened with. None means: choose by looking at this machine and model."""
+
+    n_ctx: int | None = None  # tokens of context to reserve
+    n_threads: int | None = None  # decode threads
+    n_threads_batch: int | None = None  # prefill threads
+    n_batch: int = 2048  # tokens per logical batch
+    n_ubatch: int = 512  # tokens per physical batch
+    n_gpu_layers: int = 0
+    flash_attn: str = "auto"  # auto | on | off
+    type_k: str = "f16"  # KV cache types: f32 f16 bf16 q8_0 q4_0 ...
+    type_v: str = "f16"
+    use_mmap: bool = True
+    repack: bool | None = None  # CPU weight repacking (extra buffer types); None: on unless found broken
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What an open engine says of itself."""
+
+    backend: str  # "llamacpp" | "onnxruntime"
+    version: str  # of the engine's library
+    system: str  # CPU features and build flags the library reports
+    options: EngineOptions  # as resolved: no None left
+    n_ctx: int
+    n_vocab: int
+    eos_ids: frozenset[int]
+    add_bos: bool
+    notes: tuple[str, ...] = field(default=())  # one line each, for the user: fallbacks and why
+
+
+class Session(Protocol):
+    """One sequence in one engine. Not thread-safe; close it, or use it as a context manager."""
+
+    @property
+    def artifact(self) -> Artifact:
+        """The model this session runs."""
+        ...
+
+    @property
+    def info(self) -> EngineInfo:
+        """Facts fixed at opening."""
+        ...
+
+    @property
+    def n_past(self) -> int:
+        """Number of tokens in the KV cache."""
+        ...
+
+    def tokenize(self, text: str, *, special: bool = True, add_bos: bool = False) -> list[int]:
+        """Token ids of `text`; with `special`, control tokens written out in the text become their ids."""
+        ...
+
+    def piece(self, token: int) -> bytes:
+        """The bytes a token stands for (empty for control tokens). Bytes, for a character may span tokens."""
+        ...
+
+    def eval(self, tokens: Sequence[int]) -> Logits:
+        """Append tokens; return logits [n_vocab] after the last one. The array is valid until the next call.
+
+        Raises EngineError when the context is full or a token id is out of range.
+        """
+        ...
+
+    def eval_all(self, tokens: Sequence[int]) -> Logits:
+        """Append tokens; return logits [len(tokens), n_vocab], a copy."""
+        ...
+
+    def stream(self, tokens: Sequence[int], sampling: Sampling) -> Iterator[int]:
+        """Append tokens, then yield sampled ids one by one until the caller stops or the context is full.
+
+        Each yielded id is appended to the sequence only when the next one is asked for. EOS ids are yielded
+        like any other: ending is the caller's decision.
+        """
+        ...
+
+    def rewind(self, n: int) -> None:
+        """Keep the first `n` tokens of the sequence and forget the rest. 0 <= n <= n_past."""
+        ...
+
+    def save_state(self) -> bytes:
+        """The sequence's engine state, restorable in a session of the same model and options."""
+        ...
+
+    def restore_state(self, state: bytes, n_past: int) -> None:
+        """Put back what `save_state` gave when `n_past` tokens were in the cache."""
+        ...
+
+    def close(self) -> None:
+        """Free the engine. Idempotent."""
+        ...
+
+    def __enter__(self) -> Session: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+#: Opens a session on a converted model. Conversion gets one passed in to check its own output, so that
+#: `convert` and the runtime need not import each other.
+SessionOpener = Callable[["Artifact", EngineOptions], Session]
