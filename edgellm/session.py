@@ -86,8 +86,8 @@ class Session(Protocol):
         ...
 
     @property
-    def n_past(self) -> int:
-        """Number of tokens in the KV cache."""
+    def tokens(self) -> Sequence[int]:
+        """The ids in the KV cache, first to last. Do not modify."""
         ...
 
     def tokenize(self, text: str, *, special: bool = True, add_bos: bool = False) -> list[int]:
@@ -118,15 +118,15 @@ class Session(Protocol):
         ...
 
     def rewind(self, n: int) -> None:
-        """Keep the first `n` tokens of the sequence and forget the rest. 0 <= n <= n_past."""
+        """Keep the first `n` tokens of the sequence and forget the rest. 0 <= n <= len(tokens)."""
         ...
 
     def save_state(self) -> bytes:
         """The sequence's engine state, restorable in a session of the same model and options."""
         ...
 
-    def restore_state(self, state: bytes, n_past: int) -> None:
-        """Put back what `save_state` gave when `n_past` tokens were in the cache."""
+    def restore_state(self, state: bytes, tokens: Sequence[int]) -> None:
+        """Put back what `save_state` gave when `tokens` were in the cache."""
         ...
 
     def close(self) -> None:

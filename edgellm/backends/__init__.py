@@ -1,1 +1,32 @@
-"""Inference engines behind `Session`."""
+"""Inference engines behind `Session`. A file `<name>.py` here with FORMAT and `open_session` is a backend."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+from edgellm.artifact import Artifact
+from edgellm.errors import ArtifactError
+from edgellm.session import EngineOptions, Session
+
+_DEFAULTS = EngineOptions()
+
+
+def names() -> list[str]:
+    """All backends, by file name."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+
+
+def open_session(artifact: Artifact, options: EngineOptions = _DEFAULTS) -> Session:
+    """Open `artifact` in this process with the backend that runs its format. Raises EngineError, ArtifactError."""
+    session: Session = _backend(artifact.format).open_session(artifact, options)
+    return session
+
+
+def _backend(format_: str) -> ModuleType:
+    for name in names():
+        module = importlib.import_module(f"{__name__}.{name}")
+        if module.FORMAT == format_:
+            return module
+    raise ArtifactError(f"no backend runs {format_!r} models; there are: {', '.join(names())}")

@@ -1,0 +1,66 @@
+"""Artifact: a runnable model on disk - a GGUF file or an ONNX folder - and what its header says of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from edgellm import files
+from edgellm.errors import ArtifactError
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A converted model. Opening reads its header only; nothing here holds weights."""
+
+    path: Path
+    format: str  # "gguf" | "onnx"
+    architecture: str  # e.g. "llama", "qwen2", "qwen3"
+    name: str
+    quantization: str  # e.g. "Q4_K_M"
+    size_bytes: int
+    n_ctx_train: int
+    chat_template: str | None
+    metadata: dict[str, Any] = field(repr=False, default_factory=dict)  # scalars of the header, arrays left out
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex SHA-256 of the file. Reads it all."""
+        return files.sha256(self.path)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What edgellm wrote about the conversion: the `edgellm.*` keys."""
+        return {key: value for key, value in self.metadata.items() if key.startswith("edgellm.")}
+
+    @staticmethod
+    def open(path: Path | str) -> Artifact:
+        """Read the header of a GGUF file. Raises ArtifactError when it is missing, damaged or not a model."""
+        path = Path(path)
+        if not path.exists():
+            raise ArtifactError(f"{path} does not exist; give a .gguf file, a bundled name or a checkpoint folder")
+        if path.is_dir():
+            raise ArtifactError(f"{path} is a folder, not a converted model; make one with: edgellm convert {path}")
+        return _open_gguf(path)
+
+
+def _open_gguf(path: Path) -> Artifact:
+    from edgellm.gguf_reader import GgufFile
+
+    header = GgufFile.open(path)
+    header.check_runnable()
+    scalars = {key: value for key, value in header.metadata.items() if isinstance(value, (str, int, float, bool))}
+    architecture = str(scalars.get("general.architecture", ""))
+    return Artifact(
+        path=path,
+        format="gguf",
+        architecture=architecture,
+        name=str(scalars.get("general.name") or path.stem),
+        quantization=header.quantization,
+        size_bytes=path.stat().st_size,
+        n_ctx_train=int(scalars.get(f"{architecture}.context_length", 0)),
+        chat_template=scalars.get("tokenizer.chat_template"),
+        metadata=scalars,
+    )

@@ -1,0 +1,122 @@
+"""llama.cpp's shared library as llama-cpp-python ships it: loading it, its log, its names. No session state."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections import deque
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from edgellm.errors import EngineError, UsageError
+
+#: ggml's type ids for the KV cache (ggml.h, enum ggml_type).
+KV_TYPES = {
+    "f32": 0,
+    "f16": 1,
+    "q4_0": 2,
+    "q4_1": 3,
+    "q5_0": 6,
+    "q5_1": 7,
+    "q8_0": 8,
+    "iq4_nl": 20,
+    "bf16": 30,
+}
+FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
+
+_WARN = 3  # ggml_log_level: 1 debug, 2 info, 3 warning, 4 error, 5 continuation
+_log: deque[str] = deque(maxlen=400)
+
+
+@cache
+def load() -> Any:
+    """The ctypes module of llama.h, backend initialised and its log captured instead of printed."""
+    try:
+        from llama_cpp import llama_cpp as lib
+    except (ImportError, OSError, RuntimeError, FileNotFoundError) as error:
+        raise EngineError(
+            f"llama.cpp cannot be loaded ({error}); reinstall it with: "
+            f"{rebuild_command()}"
+        ) from error
+    callback = _make_log_callback(lib)
+    load.callback = callback  # type: ignore[attr-defined]  # ctypes does not keep it alive
+    lib.llama_log_set(callback, ctypes.c_void_p(0))
+    lib.llama_backend_init()
+    return lib
+
+
+def rebuild_command() -> str:
+    """The shell line that builds llama-cpp-python with flags that are right for every CPU.
+
+    GCC 12 drops the stores of the AMX tile configuration as dead unless these two passes are off
+    (llama.cpp issue 20824).
+    """
+    flags = "'-DCMAKE_CXX_FLAGS=-fno-tree-dse -fno-dse'" if sys.platform == "linux" else ""
+    prefix = f'CMAKE_ARGS="{flags}" ' if flags else ""
+    return (
+        f"{prefix}pip install --force-reinstall --no-deps --no-cache-dir "
+        f"--no-binary llama-cpp-python llama-cpp-python"
+    )
+
+
+def library_file() -> Path:
+    """The CPU kernels' shared library: what a canary's verdict is about."""
+    import importlib.util
+
+    spec = importlib.util.find_spec("llama_cpp")
+    if spec is None or spec.origin is None:
+        raise EngineError(f"llama-cpp-python is not installed; install it with: {rebuild_command()}")
+    folder = Path(spec.origin).parent / "lib"
+    for pattern in ("*ggml-cpu*", "*ggml*", "*llama*"):
+        found = sorted(folder.glob(pattern))
+        if found:
+            return found[0].resolve()
+    raise EngineError(f"{folder} holds no llama.cpp library; reinstall it with: {rebuild_command()}")
+
+
+def version() -> str:
+    """Version of llama-cpp-python, which names the llama.cpp inside it."""
+    from importlib.metadata import version as installed
+
+    return f"llama-cpp-python {installed('llama-cpp-python')}"
+
+
+def system_info() -> str:
+    """CPU features and build options the library reports of itself."""
+    text: str = load().llama_print_system_info().decode()
+    return text.strip().strip("|").strip()
+
+
+def log_lines() -> list[str]:
+    """The most recent lines the library logged."""
+    return "".join(_log).splitlines()
+
+
+def log_clear() -> None:
+    """Forget what was logged before, so that a failure is explained by its own lines."""
+    _log.clear()
+
+
+def last_error() -> str:
+    """The last line logged at warning level or above that says something went wrong, or an empty string."""
+    for line in reversed(log_lines()):
+        if line.startswith("!"):
+            return line[1:].strip()
+    return ""
+
+
+def kv_type(name: str) -> int:
+    """ggml's id of a KV cache type. Raises UsageError for one llama.cpp cannot keep a cache in."""
+    try:
+        return KV_TYPES[name.lower()]
+    except KeyError:
+        raise UsageError(f"unknown KV cache type {name!r}; choose one of {', '.join(KV_TYPES)}") from None
+
+
+def _make_log_callback(lib: Any) -> Any:
+    def write(level: int, text: bytes, _: object) -> None:
+        mark = "!" if level in (_WARN, 4) else ""
+        _log.append(mark + text.decode("utf-8", "replace"))
+
+    return lib.llama_log_callback(write)

@@ -1,0 +1,361 @@
+"""llama.cpp through its C API: no copy of logits, sampling in C, one Python call per token.
+
+Knows tokens and logits. Does not know chat, stop strings or clocks.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from edgellm import hardware
+from edgellm.artifact import Artifact
+from edgellm.backends import _canary, _llama_lib
+from edgellm.errors import EngineError
+from edgellm.session import EngineInfo, EngineOptions, Sampling, Session
+
+if TYPE_CHECKING:
+    from edgellm.session import Logits
+
+FORMAT = "gguf"
+
+_DEFAULT_CTX = 4096  # what a chat needs; a model's full window may ask for more memory than there is
+_KV_SHARE = 0.5  # of available memory, at most, for the KV cache chosen by default
+
+
+def open_session(artifact: Artifact, options: EngineOptions) -> Session:
+    """Load `artifact`. Raises EngineError when llama.cpp refuses it."""
+    return LlamaCppSession(artifact, options)
+
+
+class LlamaCppSession:
+    """One sequence in llama.cpp. Not thread-safe."""
+
+    def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
+        self._model = self._context = None
+        self._pieces: dict[int, bytes] = {}
+        self._tokens: list[int] = []
+        self._artifact = artifact
+        self._lib = lib = _llama_lib.load()
+        notes: list[str] = []
+        options = _resolve(artifact, options, notes)
+        try:
+            self._model = _load_model(lib, artifact, options)
+            self._context = _new_context(lib, self._model, artifact, options)
+        except BaseException:
+            self.close()
+            raise
+        self._vocab = lib.llama_model_get_vocab(self._model)
+        self._memory = lib.llama_get_memory(self._context)
+        self._n_batch = min(options.n_batch, options.n_ubatch)
+        self._buffer = (lib.llama_token * max(self._n_batch, 1))()
+        self._info = _describe(lib, self._context, self._vocab, options, notes)
+
+    @property
+    def artifact(self) -> Artifact:
+        """The model this session runs."""
+        return self._artifact
+
+    @property
+    def info(self) -> EngineInfo:
+        """Facts fixed at opening."""
+        return self._info
+
+    @property
+    def tokens(self) -> Sequence[int]:
+        """The ids in the KV cache. The cache's own word counts, so that an interrupt leaves it true."""
+        n = self._lib.llama_memory_seq_pos_max(self._memory, 0) + 1
+        if n != len(self._tokens):
+            del self._tokens[n:]
+        return self._tokens
+
+    def tokenize(self, text: str, *, special: bool = True, add_bos: bool = False) -> list[int]:
+        """Token ids of `text`; with `special`, control tokens written out become their ids."""
+        data = text.encode()
+        size = len(data) + 2
+        ids = (self._lib.llama_token * size)()
+        n = self._lib.llama_tokenize(self._vocab, data, len(data), ids, size, add_bos, special)
+        if n < 0:
+            raise EngineError(f"the tokenizer failed on a text of {len(data)} bytes")
+        return list(ids[:n])
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of a token, empty for control tokens."""
+        known = self._pieces.get(token)
+        if known is None:
+            self._check_ids((token,))
+            known = self._pieces[token] = self._piece(token)
+        return known
+
+    def eval(self, tokens: Sequence[int]) -> Logits:
+        """Append tokens; logits [n_vocab] after the last, a view valid until the next call."""
+        self._append(tokens)
+        return self._logits(-1)
+
+    def eval_all(self, tokens: Sequence[int]) -> Logits:
+        """Append tokens; logits [len(tokens), n_vocab], a copy."""
+        import numpy as np
+
+        self._check(tokens)
+        out = np.empty((len(tokens), self._info.n_vocab), np.float32)
+        batch = self._lib.llama_batch_init(self._n_batch, 0, 1)
+        try:
+            for start in range(0, len(tokens), self._n_batch):
+                chunk = tokens[start : start + self._n_batch]
+                self._fill(batch, chunk)
+                self._decode(batch, chunk)
+                for i in range(len(chunk)):
+                    out[start + i] = self._logits(i)
+        finally:
+            self._lib.llama_batch_free(batch)
+        return out
+
+    def stream(self, tokens: Sequence[int], sampling: Sampling) -> Iterator[int]:
+        """Append tokens, then yield sampled ids until the caller stops or the context is full."""
+        sampler = _make_sampler(self._lib, sampling, self._info.n_vocab)
+        self._append(tokens)
+        lib, context, room = self._lib, self._context, self._info.n_ctx - len(self.tokens)
+        sample, decode, one = lib.llama_sampler_sample, lib.llama_decode, self._buffer
+        batch = lib.llama_batch_get_one(one, 1)
+        try:
+            for _ in range(room):
+                token = sample(sampler, context, -1)
+                yield token
+                one[0] = token
+                self._tokens.append(token)
+                if decode(context, batch):
+                    raise EngineError(f"llama.cpp failed to decode at position {len(self._tokens)}")
+            yield sample(sampler, context, -1)
+        finally:
+            lib.llama_sampler_free(sampler)
+
+    def rewind(self, n: int) -> None:
+        """Keep the first `n` tokens."""
+        if not 0 <= n <= len(self.tokens):
+            raise EngineError(f"cannot rewind to {n}: the sequence has {len(self.tokens)} tokens")
+        if not self._lib.llama_memory_seq_rm(self._memory, 0, n, -1):
+            raise EngineError(f"this model's cache cannot be cut at position {n}")
+        del self._tokens[n:]
+
+    def save_state(self) -> bytes:
+        """The sequence's KV state as llama.cpp serialises it."""
+        size = self._lib.llama_state_seq_get_size(self._context, 0)
+        data = (ctypes.c_uint8 * size)()
+        written = self._lib.llama_state_seq_get_data(self._context, data, size, 0)
+        return bytes(memoryview(data)[:written])
+
+    def restore_state(self, state: bytes, tokens: Sequence[int]) -> None:
+        """Put back what `save_state` gave. Only for bytes known to be intact: llama.cpp trusts them."""
+        data = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        if self._lib.llama_state_seq_set_data(self._context, data, len(state), 0) == 0:
+            raise EngineError("the saved state does not fit this model and these options")
+        self._tokens = list(tokens)
+
+    def close(self) -> None:
+        """Free the engine. Idempotent."""
+        if self._context is not None:
+            self._lib.llama_free(self._context)
+            self._context = None
+        if self._model is not None:
+            self._lib.llama_model_free(self._model)
+            self._model = None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _append(self, tokens: Sequence[int]) -> None:
+        self._check(tokens)
+        lib, buffer = self._lib, self._buffer
+        for start in range(0, len(tokens), self._n_batch):
+            chunk = tokens[start : start + self._n_batch]
+            buffer[: len(chunk)] = chunk
+            self._decode(lib.llama_batch_get_one(buffer, len(chunk)), chunk)
+
+    def _decode(self, batch: Any, chunk: Sequence[int]) -> None:
+        self._tokens.extend(chunk)
+        code = self._lib.llama_decode(self._context, batch)
+        if code:
+            done = len(self.tokens)  # the cache's word: drops what was not decoded
+            why = {1: "the KV cache is full", 2: "it was aborted"}.get(code, f"code {code}")
+            raise EngineError(f"llama.cpp failed to decode {len(chunk)} tokens at position {done}: {why}")
+
+    def _fill(self, batch: Any, chunk: Sequence[int]) -> None:
+        past = len(self.tokens)
+        batch.n_tokens = len(chunk)
+        for i, token in enumerate(chunk):
+            batch.token[i], batch.pos[i], batch.logits[i] = token, past + i, 1
+            batch.n_seq_id[i], batch.seq_id[i][0] = 1, 0
+
+    def _check(self, tokens: Sequence[int]) -> None:
+        if not tokens:
+            raise EngineError("there are no tokens to evaluate; the prompt is empty")
+        if len(self.tokens) + len(tokens) > self._info.n_ctx:
+            raise EngineError(
+                f"{len(self.tokens)} + {len(tokens)} tokens do not fit the context of {self._info.n_ctx}; "
+                f"shorten the prompt or raise -c"
+            )
+        self._check_ids(tokens)
+
+    def _check_ids(self, tokens: Sequence[int]) -> None:
+        if min(tokens) < 0 or max(tokens) >= self._info.n_vocab:
+            bad = min(tokens) if min(tokens) < 0 else max(tokens)
+            raise EngineError(f"token id {bad} is outside the vocabulary of {self._info.n_vocab}")
+
+    def _logits(self, index: int) -> Logits:
+        import numpy as np
+
+        pointer = self._lib.llama_get_logits_ith(self._context, index)
+        if not pointer:
+            raise EngineError("llama.cpp has no logits for this position")
+        array = ctypes.cast(pointer, ctypes.POINTER(ctypes.c_float * self._info.n_vocab)).contents
+        return np.frombuffer(array, np.float32)
+
+    def _piece(self, token: int) -> bytes:
+        size = 64
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            n = self._lib.llama_token_to_piece(self._vocab, token, buffer, size, 0, False)
+            if n >= 0:
+                return buffer.raw[:n]
+            size = -n
+
+
+def _resolve(artifact: Artifact, options: EngineOptions, notes: list[str]) -> EngineOptions:
+    """Fill in what the caller left to us, noting each fallback."""
+    threads = options.n_threads or hardware.default_threads()
+    repack = options.repack
+    if repack is None:
+        verdict = _canary.verdict()
+        repack = verdict.repack_works
+        if verdict.note:
+            notes.append(verdict.note)
+    return replace(
+        options,
+        n_threads=threads,
+        n_threads_batch=options.n_threads_batch or threads,
+        n_ctx=options.n_ctx or _fitting_ctx(artifact, options, notes),
+        repack=repack,
+    )
+
+
+def _fitting_ctx(artifact: Artifact, options: EngineOptions, notes: list[str]) -> int:
+    """The model's window, at most the default, halved until its KV cache fits in available memory."""
+    n_ctx = min(artifact.n_ctx_train or _DEFAULT_CTX, _DEFAULT_CTX)
+    budget = _KV_SHARE * hardware.available_bytes()
+    wanted = n_ctx
+    while n_ctx > 512 and n_ctx * kv_bytes_per_token(artifact, options) > budget:
+        n_ctx //= 2
+    if n_ctx < wanted:
+        notes.append(f"context reduced from {wanted} to {n_ctx} tokens to fit in memory; set it with -c")
+    return n_ctx
+
+
+def kv_bytes_per_token(artifact: Artifact, options: EngineOptions) -> float:
+    """Bytes of KV cache one token takes: n_layer * n_head_kv * head_dim * (bytes of K + bytes of V)."""
+    meta, prefix = artifact.metadata, artifact.architecture
+    heads = meta.get(f"{prefix}.attention.head_count", 1)
+    heads_kv = meta.get(f"{prefix}.attention.head_count_kv", heads)
+    head_dim = meta.get(f"{prefix}.embedding_length", 0) // heads
+    dim_k = meta.get(f"{prefix}.attention.key_length", head_dim)
+    dim_v = meta.get(f"{prefix}.attention.value_length", head_dim)
+    per_layer = dim_k * _KV_BYTES[options.type_k] + dim_v * _KV_BYTES[options.type_v]
+    return float(meta.get(f"{prefix}.block_count", 1) * heads_kv * per_layer)
+
+
+#: Bytes per value of each KV type: block bytes over 32 values (ggml-common.h).
+_KV_BYTES = {
+    "f32": 4.0,
+    "f16": 2.0,
+    "bf16": 2.0,
+    "q8_0": 34 / 32,
+    "q5_1": 24 / 32,
+    "q5_0": 22 / 32,
+    "q4_1": 20 / 32,
+    "q4_0": 18 / 32,
+    "iq4_nl": 18 / 32,
+}
+
+
+def _load_model(lib: Any, artifact: Artifact, options: EngineOptions) -> Any:
+    params = lib.llama_model_default_params()
+    params.n_gpu_layers = options.n_gpu_layers
+    params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if options.use_mmap else lib.LLAMA_LOAD_MODE_NONE
+    params.use_extra_bufts = bool(options.repack)
+    _llama_lib.log_clear()
+    model = lib.llama_model_load_from_file(str(artifact.path).encode(), params)
+    if not model:
+        raise EngineError(f"llama.cpp cannot load {artifact.path}: {_llama_lib.last_error() or 'no reason given'}")
+    return model
+
+
+def _new_context(lib: Any, model: Any, artifact: Artifact, options: EngineOptions) -> Any:
+    params = lib.llama_context_default_params()
+    params.n_ctx = options.n_ctx
+    params.n_batch = max(options.n_batch, options.n_ubatch)
+    params.n_ubatch = options.n_ubatch
+    params.n_threads = options.n_threads
+    params.n_threads_batch = options.n_threads_batch
+    params.flash_attn_type = _llama_lib.FLASH_ATTN[options.flash_attn]
+    params.type_k = _llama_lib.kv_type(options.type_k)
+    params.type_v = _llama_lib.kv_type(options.type_v)
+    params.no_perf = True
+    context = lib.llama_init_from_model(model, params)
+    if not context:
+        raise EngineError(
+            f"llama.cpp cannot make a context of {options.n_ctx} tokens for {artifact.path}: "
+            f"{_llama_lib.last_error() or 'no reason given'}; try a smaller -c"
+        )
+    return context
+
+
+def _describe(lib: Any, context: Any, vocab: Any, options: EngineOptions, notes: list[str]) -> EngineInfo:
+    n_vocab = lib.llama_vocab_n_tokens(vocab)
+    n_ctx = lib.llama_n_ctx(context)
+    eos = frozenset(i for i in range(n_vocab) if lib.llama_vocab_is_eog(vocab, i))
+    return EngineInfo(
+        backend="llamacpp",
+        version=_llama_lib.version(),
+        system=_llama_lib.system_info(),
+        options=replace(options, n_ctx=n_ctx),
+        n_ctx=n_ctx,
+        n_vocab=n_vocab,
+        eos_ids=eos,
+        add_bos=bool(lib.llama_vocab_get_add_bos(vocab)),
+        notes=tuple(notes),
+    )
+
+
+def _make_sampler(lib: Any, sampling: Sampling, n_vocab: int) -> Any:
+    """A llama.cpp sampler chain in the order `Sampling` promises."""
+    chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
+    add = lib.llama_sampler_chain_add
+    s = sampling
+    if s.repeat_penalty != 1.0 or s.frequency_penalty or s.presence_penalty:
+        add(
+            chain,
+            lib.llama_sampler_init_penalties(
+                n_vocab, s.repeat_last_n, s.repeat_penalty, s.frequency_penalty, s.presence_penalty
+            ),
+        )
+    if s.temperature <= 0:
+        add(chain, lib.llama_sampler_init_greedy())
+        return chain
+    if s.top_k > 0:
+        add(chain, lib.llama_sampler_init_top_k(s.top_k))
+    if s.top_p < 1.0:
+        add(chain, lib.llama_sampler_init_top_p(s.top_p, 1))
+    if s.min_p > 0.0:
+        add(chain, lib.llama_sampler_init_min_p(s.min_p, 1))
+    add(chain, lib.llama_sampler_init_temp(s.temperature))
+    seed = random.SystemRandom().getrandbits(31) if s.seed is None else s.seed & 0xFFFFFFFF
+    add(chain, lib.llama_sampler_init_dist(seed))
+    return chain

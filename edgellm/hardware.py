@@ -1,0 +1,101 @@
+"""What this machine offers a process: cores it may use, CPU features, memory that is really free.
+
+Looks at affinity and cgroup limits, for a container sees the whole host otherwise. Knows no engine.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """The processor as the operating system names it."""
+
+    name: str
+    flags: frozenset[str]  # lower case, as Linux prints them; empty where unknown
+    n_logical: int  # usable by this process (affinity)
+    n_physical: int  # cores among them
+
+    def has(self, *flags: str) -> bool:
+        """Whether all of `flags` are present."""
+        return self.flags.issuperset(flags)
+
+
+@cache
+def cpu() -> Cpu:
+    """The CPU this process runs on."""
+    name, flags = _cpuinfo()
+    usable = _affinity()
+    return Cpu(name, flags, len(usable), _physical(usable))
+
+
+def default_threads() -> int:
+    """Threads for a compute-bound engine: physical cores, less what affinity and cgroup quota withhold."""
+    quota = _cgroup_cpus()
+    cores = cpu().n_physical
+    return max(1, min(cores, int(quota)) if quota else cores)
+
+
+def available_bytes() -> int:
+    """Memory a new allocation can take without swapping: MemAvailable, or the cgroup's rest if smaller."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    limit, used = _read_int(_CGROUP / "memory.max"), _read_int(_CGROUP / "memory.current")
+    return min(free, limit - used) if limit is not None and used is not None else free
+
+
+def _cpuinfo() -> tuple[str, frozenset[str]]:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine(), frozenset()
+    fields: dict[str, str] = {}
+    for line in text.split("\n\n")[0].splitlines():
+        key, _, value = line.partition(":")
+        fields[key.strip().lower()] = value.strip()
+    name = fields.get("model name") or fields.get("cpu model") or platform.machine()
+    return name, frozenset((fields.get("flags") or fields.get("features") or "").split())
+
+
+def _affinity() -> frozenset[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
+
+
+def _physical(usable: frozenset[int]) -> int:
+    cores = set()
+    for index in usable:
+        topology = Path(f"/sys/devices/system/cpu/cpu{index}/topology")
+        try:
+            package = (topology / "physical_package_id").read_text().strip()
+            cores.add((package, (topology / "core_id").read_text().strip()))
+        except OSError:
+            import psutil
+
+            return min(len(usable), psutil.cpu_count(logical=False) or len(usable))
+    return len(cores) or 1
+
+
+def _cgroup_cpus() -> float | None:
+    """CPUs the cgroup v2 quota allows (1.5 means one and a half), None when unlimited."""
+    try:
+        quota, period = (_CGROUP / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return None
+    return None if quota == "max" else int(quota) / int(period)
+
+
+def _read_int(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
