@@ -1,0 +1,44 @@
+# make demo: convert both bundled models, talk to them, measure them, write build/demo/report.html
+# make test: lint, types and all tests. Both set up everything they need in .venv on first use.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ENGINE := 0.3.36
+
+# GCC 12 drops stores that AMX needs unless these passes are off (llama.cpp issue 20824).
+GCC := $(shell $${CXX:-c++} --version 2>/dev/null | grep -ciE 'gcc|g\+\+|free software foundation')
+ifneq ($(GCC),0)
+CXXFLAGS_ENGINE := -DCMAKE_CXX_FLAGS='-fno-tree-dse -fno-dse'
+endif
+
+.PHONY: setup demo test lint bench clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.engine:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	CMAKE_ARGS="-DLLAVA_BUILD=OFF $(CXXFLAGS_ENGINE)" $(BIN)/python -m pip install --no-cache-dir \
+		--no-binary llama-cpp-python "llama-cpp-python==$(ENGINE)"
+	touch $@
+
+$(VENV)/.ready: $(VENV)/.engine pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/python bench/demo.py
+
+test: setup lint
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	mkdir -p build/src/edgellm
+	ln -sfn ../../../edgellm/* ../../../convert ../../../models ../../../profiles build/src/edgellm/
+	MYPYPATH=build/src $(BIN)/mypy -p edgellm
+
+clean:
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache
