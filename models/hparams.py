@@ -1,0 +1,259 @@
+"""From config.json to a `ModelSpec`: every number read, bounded and compared with the tensors' shapes.
+
+Key names are Hugging Face's; both spellings of transformers 4 and 5 are read (`rope_theta` with
+`rope_scaling`, or `rope_parameters`). What neither engine computes is refused here, by name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from edgellm.errors import CheckpointError
+from edgellm.models.base import Architecture, ModelSpec, MoeSpec, Role, RopeScaling
+from edgellm.models.layout import Shapes, add_tensors
+from edgellm.models.rope import yarn_attention_factor
+
+#: Inclusive bounds on what config.json may ask for: beyond them a file is damaged or hostile. The layer and
+#: expert limits are llama.cpp's (`LLAMA_MAX_LAYERS`, `LLAMA_MAX_EXPERTS`).
+BOUNDS: dict[str, tuple[int, int]] = {
+    "num_hidden_layers": (1, 512),
+    "hidden_size": (1, 1 << 17),
+    "intermediate_size": (1, 1 << 20),
+    "num_attention_heads": (1, 1 << 12),
+    "num_key_value_heads": (1, 1 << 12),
+    "head_dim": (2, 1 << 12),
+    "vocab_size": (1, 1 << 22),
+    "max_position_embeddings": (1, (1 << 31) - 1),
+    "original_max_position_embeddings": (1, (1 << 31) - 1),
+    "num_experts": (1, 1024),
+    "num_experts_per_tok": (1, 1024),
+    "moe_intermediate_size": (1, 1 << 20),
+    "shared_expert_intermediate_size": (1, 1 << 20),
+}
+
+DEFAULT_ROPE_THETA = 10_000.0  # RotaryEmbeddingConfigMixin.default_theta in transformers
+DEFAULT_RMS_EPS = 1e-6  # LlamaConfig and the Qwen configs in transformers
+
+
+def read_spec(family: Architecture, config: Mapping[str, Any], shapes: Shapes) -> ModelSpec:
+    """The work behind `Architecture.spec`; see there."""
+    _refuse_unsupported(family, config)
+    n_embd, n_head = _int(config, "hidden_size"), _int(config, "num_attention_heads")
+    n_head_kv = _int(config, "num_key_value_heads", default=n_head)
+    head_dim = _head_dim(family, config, n_embd, n_head)
+    if n_head % n_head_kv:
+        _refuse(
+            "num_attention_heads", n_head, f"must be a multiple of num_key_value_heads, which is {n_head_kv}"
+        )
+    rope = _rope_parameters(config)
+    spec = ModelSpec(
+        architecture=family,
+        n_layer=_int(config, "num_hidden_layers"),
+        n_embd=n_embd,
+        n_ff=_int(config, "intermediate_size"),
+        n_head=n_head,
+        n_head_kv=n_head_kv,
+        head_dim=head_dim,
+        n_vocab=_int(config, "vocab_size"),
+        n_ctx_train=_int(config, "max_position_embeddings"),
+        rms_eps=_float(config, "rms_norm_eps", default=DEFAULT_RMS_EPS, below=1.0),
+        rope_theta=_float(rope, "rope_theta", default=DEFAULT_ROPE_THETA, below=1e12),
+        rope_scaling=_rope_scaling(family, rope),
+        tied=False,  # settled, like the tensors, by the checkpoint's tensors
+        moe=_moe(family, config) if family.moe else None,
+        tensors=(),
+    )
+    return add_tensors(spec, _bias_roles(family, config), config.get("tie_word_embeddings"), shapes)
+
+
+def _bias_roles(family: Architecture, config: Mapping[str, Any]) -> frozenset[Role]:
+    """The projections that have a bias in this checkpoint."""
+    present = [bias for bias in family.biases if bias.key is None or _flag(config, bias.key, bias.default)]
+    for key in ("attention_bias", "mlp_bias"):
+        if all(bias.key != key for bias in family.biases) and config.get(key):
+            _refuse(key, config[key], f"but llama.cpp runs {family.name} without that bias only")
+    return frozenset(role for bias in present for role in bias.roles)
+
+
+def _refuse(key: str, value: object, why: str) -> NoReturn:
+    raise CheckpointError(f"config.json: {key} is {value!r}, {why}")
+
+
+def _int(config: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    value = config.get(key)
+    if value is None:
+        value = default
+    if value is None:
+        raise CheckpointError(f"config.json has no {key}: the checkpoint is incomplete, download it again")
+    low, high = BOUNDS[key]
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        _refuse(key, value, f"but must be a whole number from {low} to {high}")
+    return value
+
+
+def _float(config: Mapping[str, Any], key: str, default: float | None = None, below: float = 1e9) -> float:
+    value = config.get(key)
+    if value is None:
+        value = default
+    if value is None:
+        raise CheckpointError(f"config.json has no {key}: the checkpoint is incomplete, download it again")
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0.0 < value < below:
+        _refuse(key, value, f"but must be a number above 0 and below {below:g}")
+    return float(value)
+
+
+def _flag(config: Mapping[str, Any], key: str, default: bool) -> bool:
+    value = config.get(key)
+    value = default if value is None else value
+    if not isinstance(value, bool):
+        _refuse(key, value, "but must be true or false")
+    return value
+
+
+def _head_dim(family: Architecture, config: Mapping[str, Any], n_embd: int, n_head: int) -> int:
+    if config.get("head_dim") is None and family.head_dim is None and n_embd % n_head:
+        _refuse("hidden_size", n_embd, f"must be a multiple of num_attention_heads, which is {n_head}")
+    head_dim = _int(config, "head_dim", default=family.head_dim or n_embd // n_head)
+    if head_dim % 2:
+        _refuse("head_dim", head_dim, "but rotary embedding needs an even one")
+    if not family.engine_head_dim and head_dim * n_head != n_embd:
+        _refuse(
+            "head_dim",
+            head_dim,
+            f"but {family.name} needs hidden_size / num_attention_heads = {n_embd / n_head:g}",
+        )
+    return head_dim
+
+
+def _moe(family: Architecture, config: Mapping[str, Any]) -> MoeSpec:
+    # transformers 5 maps num_experts to num_local_experts for Qwen3-MoE and may save either.
+    experts = {"num_experts": config.get("num_experts", config.get("num_local_experts"))}
+    moe = MoeSpec(
+        n_expert=_int(experts, "num_experts"),
+        n_expert_used=_int(config, "num_experts_per_tok"),
+        n_ff_expert=_int(config, "moe_intermediate_size"),
+        n_ff_shared=_int(config, "shared_expert_intermediate_size") if family.shared_expert else 0,
+        norm_topk_prob=_flag(config, "norm_topk_prob", default=False),
+    )
+    if moe.n_expert_used > moe.n_expert:
+        _refuse("num_experts_per_tok", moe.n_expert_used, f"more than num_experts, which is {moe.n_expert}")
+    if moe.norm_topk_prob != family.engine_norm_topk:
+        _refuse("norm_topk_prob", moe.norm_topk_prob, f"but llama.cpp runs {family.name} only with the other")
+    if config.get("decoder_sparse_step", 1) != 1:
+        _refuse(
+            "decoder_sparse_step", config["decoder_sparse_step"], "but llama.cpp runs experts in every layer"
+        )
+    if config.get("mlp_only_layers"):
+        _refuse("mlp_only_layers", config["mlp_only_layers"], "but llama.cpp runs experts in every layer")
+    return moe
+
+
+def _refuse_unsupported(family: Architecture, config: Mapping[str, Any]) -> None:
+    """Refuse what would change the computation and neither engine does for this family."""
+    quantization = config.get("quantization_config")
+    if quantization:
+        method = quantization.get("quant_method", "?") if isinstance(quantization, Mapping) else quantization
+        raise CheckpointError(
+            f"the checkpoint is already quantized ({method}): use the original bf16 or f16 checkpoint"
+        )
+    activation = config.get("hidden_act", "silu")
+    if activation not in ("silu", "swish"):
+        _refuse("hidden_act", activation, f"but {family.name} runs with silu only")
+    if config.get("is_causal") is False:
+        _refuse("is_causal", False, "an encoder: only text generation models can be converted")
+    kinds = config.get("layer_types") or []
+    if any(kind != "full_attention" for kind in kinds):
+        _refuse("layer_types", sorted(set(map(str, kinds))), "but only full_attention runs in the engines")
+    if not kinds and _slides(config):
+        _refuse(
+            "use_sliding_window",
+            True,
+            "but neither engine slides a window in this family: set it to false to use full attention",
+        )
+
+
+def _slides(config: Mapping[str, Any]) -> bool:
+    """Whether any layer would use a sliding window, as transformers' Qwen configs decide."""
+    if not config.get("use_sliding_window") or config.get("sliding_window") is None:
+        return False
+    first, n_layer = config.get("max_window_layers"), config.get("num_hidden_layers")
+    if config.get("model_type") in ("qwen2", "qwen3") and isinstance(first, int) and isinstance(n_layer, int):
+        return first < n_layer  # only the layers from max_window_layers on slide
+    return True
+
+
+def _rope_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Rope settings in one place, whichever release of transformers wrote them."""
+    found = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if isinstance(found, Mapping) and isinstance(found.get("full_attention"), Mapping):
+        found = found["full_attention"]  # nested by layer type; other types are refused above
+    if not isinstance(found, Mapping):
+        _refuse("rope_parameters", found, "but must be an object")
+    rope = dict(found)
+    for key in ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings"):
+        if rope.get(key) is None and config.get(key) is not None:
+            rope[key] = config[key]
+    kind = rope.get("rope_type") or rope.get("type") or "default"
+    rope["rope_type"] = str(kind).lower()
+    return rope
+
+
+#: Keys of a rope setting that change the computation, with the values under which they do not.
+_NEUTRAL: dict[str, tuple[object, ...]] = {
+    "partial_rotary_factor": (None, 1, 1.0),
+    "mrope_section": (None,),
+    "mscale": (None, 0),
+    "mscale_all_dim": (None, 0),
+    "truncate": (None, True),
+    "extrapolation_factor": (None, 1, 1.0),
+}
+
+
+def _rope_scaling(family: Architecture, rope: Mapping[str, Any]) -> RopeScaling | None:
+    for key, neutral in _NEUTRAL.items():
+        if rope.get(key) not in neutral:
+            _refuse(key, rope[key], f"but {family.name} runs without it only")
+    kind = rope["rope_type"]
+    if kind == "default":
+        return None
+    if kind not in family.rope_scalings:
+        known = ", ".join(sorted(family.rope_scalings))
+        _refuse("rope_type", kind, f"but the scalings that {family.name} runs with are: {known}")
+    factor = _float(rope, "factor")
+    if factor < 1.0:
+        _refuse("factor", factor, "but rope scaling needs a factor of at least 1")
+    if kind == "linear":
+        return RopeScaling(kind, factor)
+    original = _int(rope, "original_max_position_embeddings")
+    if kind == "llama3":
+        return _llama3(rope, factor, original)
+    return _yarn(rope, factor, original)
+
+
+def _llama3(rope: Mapping[str, Any], factor: float, original: int) -> RopeScaling:
+    low, high = _float(rope, "low_freq_factor"), _float(rope, "high_freq_factor")
+    if low >= high:
+        _refuse("low_freq_factor", low, f"but must be below high_freq_factor, which is {high:g}")
+    return RopeScaling("llama3", factor, low, high, original)
+
+
+def _yarn(rope: Mapping[str, Any], factor: float, original: int) -> RopeScaling:
+    given, beta_fast, beta_slow = (
+        _float(rope, key) if rope.get(key) is not None else None
+        for key in ("attention_factor", "beta_fast", "beta_slow")
+    )
+    usual = yarn_attention_factor(factor)
+    if given is not None and not math.isclose(given, usual, rel_tol=1e-4):
+        _refuse(
+            "attention_factor", given, f"but llama.cpp computes {usual:.6f} from the factor and uses that"
+        )
+    return RopeScaling(
+        "yarn",
+        factor,
+        original_max_position_embeddings=original,
+        attention_factor=given,
+        beta_fast=beta_fast,
+        beta_slow=beta_slow,
+    )

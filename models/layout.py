@@ -1,0 +1,188 @@
+"""Which tensors a model has, of which shape, and which rows of the checkpoint they are made of.
+
+The shapes are a table in terms of the model's numbers; every tensor of the checkpoint must be accounted for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from edgellm.errors import CheckpointError
+from edgellm.models.base import ModelSpec, Role, Source, TensorSpec
+
+_R = Role
+
+#: Shape of each role's weight, rows first, in the names that `_dimensions` gives them.
+SHAPES: dict[Role, tuple[str, ...]] = {
+    _R.TOKEN_EMBD: ("n_vocab", "n_embd"),
+    _R.OUTPUT_NORM: ("n_embd",),
+    _R.OUTPUT: ("n_vocab", "n_embd"),
+    _R.ROPE_FREQS: ("half_head",),
+    _R.ATTN_NORM: ("n_embd",),
+    _R.ATTN_Q: ("n_q", "n_embd"),
+    _R.ATTN_K: ("n_kv", "n_embd"),
+    _R.ATTN_V: ("n_kv", "n_embd"),
+    _R.ATTN_OUT: ("n_embd", "n_q"),
+    _R.ATTN_Q_NORM: ("head_dim",),
+    _R.ATTN_K_NORM: ("head_dim",),
+    _R.FFN_NORM: ("n_embd",),
+    _R.FFN_GATE: ("n_ff", "n_embd"),
+    _R.FFN_UP: ("n_ff", "n_embd"),
+    _R.FFN_DOWN: ("n_embd", "n_ff"),
+    _R.FFN_GATE_INP: ("n_expert", "n_embd"),
+    _R.FFN_GATE_EXPS: ("n_expert", "n_ff_expert", "n_embd"),
+    _R.FFN_UP_EXPS: ("n_expert", "n_ff_expert", "n_embd"),
+    _R.FFN_DOWN_EXPS: ("n_expert", "n_embd", "n_ff_expert"),
+    _R.FFN_GATE_INP_SHEXP: ("one", "n_embd"),
+    _R.FFN_GATE_SHEXP: ("n_ff_shared", "n_embd"),
+    _R.FFN_UP_SHEXP: ("n_ff_shared", "n_embd"),
+    _R.FFN_DOWN_SHEXP: ("n_embd", "n_ff_shared"),
+}
+
+#: The order of a layer's tensors.
+LAYER: tuple[Role, ...] = tuple(
+    role for role in SHAPES if role not in (_R.TOKEN_EMBD, _R.OUTPUT_NORM, _R.OUTPUT, _R.ROPE_FREQS)
+)
+
+_EXPERTS = (_R.FFN_GATE_EXPS, _R.FFN_UP_EXPS, _R.FFN_DOWN_EXPS)
+
+#: Endings of buffers that old releases of transformers saved along; they hold no weights.
+IGNORED = (".rotary_emb.inv_freq", ".attention.masked_bias", ".attention.bias")
+
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def add_tensors(spec: ModelSpec, bias_roles: frozenset[Role], tie_flag: object, shapes: Shapes) -> ModelSpec:
+    """`spec` with its tensors, in order, each held against the checkpoint's `shapes`.
+
+    A head in the checkpoint is used whatever `tie_word_embeddings` says: so do llama.cpp (it loads
+    `output.weight` where there is one) and transformers 5 (it ties only what is missing or equal,
+    `PreTrainedModel.tie_weights`). A head that is neither there nor tied is refused.
+    """
+    tied = spec.architecture.tensor_names[Role.OUTPUT] + ".weight" not in shapes
+    if tied and tie_flag is False:
+        raise CheckpointError(
+            "the checkpoint has no lm_head.weight, but config.json says tie_word_embeddings is false: "
+            "download the missing shard, or set it to true if the head is the embedding"
+        )
+    spec = replace(spec, tied=tied)
+    tensors = tuple(_Layout(spec, bias_roles, shapes).all())
+    _refuse_unknown(spec, tensors, shapes)
+    return replace(spec, tensors=tensors)
+
+
+class _Layout:
+    """Walks one model's tensors, holding each against the checkpoint."""
+
+    def __init__(self, spec: ModelSpec, bias_roles: frozenset[Role], shapes: Shapes) -> None:
+        self.spec = spec
+        self.family = spec.architecture
+        self.bias_roles = bias_roles
+        self.shapes = shapes
+        self.dimensions = _dimensions(spec)
+
+    def all(self) -> Iterator[TensorSpec]:
+        if self.spec.rope_scaling is not None and self.spec.rope_scaling.kind == "llama3":
+            yield TensorSpec(Role.ROPE_FREQS, None, "weight", (), self.shape(Role.ROPE_FREQS))
+        yield self.plain(Role.TOKEN_EMBD)
+        for layer in range(self.spec.n_layer):
+            yield from self.layer(layer)
+        yield self.plain(Role.OUTPUT_NORM)
+        if not self.spec.tied:
+            yield self.plain(Role.OUTPUT)
+        elif self.family.engine_needs_output:
+            yield replace(self.plain(Role.TOKEN_EMBD), role=Role.OUTPUT)
+
+    def layer(self, layer: int) -> Iterator[TensorSpec]:
+        for role in LAYER:
+            if role not in self.family.tensor_names:
+                continue
+            if role in _EXPERTS:
+                yield self.experts(role, layer)
+                continue
+            yield self.plain(role, layer)
+            if role in self.bias_roles:
+                yield self.plain(role, layer, "bias")
+
+    def plain(self, role: Role, layer: int | None = None, suffix: str = "weight") -> TensorSpec:
+        shape = self.shape(role) if suffix == "weight" else self.shape(role)[:1]
+        name = f"{self.family.tensor_names[role].format(i=layer)}.{suffix}"
+        self.check(name, shape)
+        tensor = TensorSpec(role, layer, suffix, (), shape, self.permute_heads(role))
+        return replace(tensor, sources=(Source(name, 0, tensor.n_rows),))
+
+    def experts(self, role: Role, layer: int) -> TensorSpec:
+        """All experts' matrices: one tensor each in the checkpoint, or already stacked by transformers 5."""
+        shape = self.shape(role)
+        n_expert, n_rows, n_columns = shape
+        down = role is Role.FFN_DOWN_EXPS
+        template = self.family.stacked_down if down else self.family.stacked_gate_up
+        stacked = self.stacked_name(template, layer)
+        if stacked is None:
+            names = [self.family.tensor_names[role].format(i=layer, e=e) + ".weight" for e in range(n_expert)]
+            for name in names:
+                self.check(name, (n_rows, n_columns))
+            sources = tuple(Source(name, 0, n_rows) for name in names)
+            return TensorSpec(role, layer, "weight", sources, shape)
+        stride = n_rows if down else 2 * n_rows  # gate and up of one expert lie one above the other
+        self.check(stacked, (n_expert, stride, n_columns))
+        first = n_rows if role is Role.FFN_UP_EXPS else 0
+        starts = [expert * stride + first for expert in range(n_expert)]
+        return TensorSpec(role, layer, "weight", tuple(Source(stacked, s, s + n_rows) for s in starts), shape)
+
+    def stacked_name(self, template: str | None, layer: int) -> str | None:
+        """The stacked tensor's name in this checkpoint, if it is there; some tools add `.weight` to it."""
+        name = "" if template is None else template.format(i=layer)
+        return next((found for found in (name, name + ".weight") if found in self.shapes), None)
+
+    def permute_heads(self, role: Role) -> int | None:
+        heads = {Role.ATTN_Q: self.spec.n_head, Role.ATTN_K: self.spec.n_head_kv}
+        return heads.get(role) if self.family.permute_qk else None
+
+    def shape(self, role: Role) -> tuple[int, ...]:
+        return tuple(self.dimensions[name] for name in SHAPES[role])
+
+    def check(self, name: str, shape: tuple[int, ...]) -> None:
+        found = self.shapes.get(name)
+        if found is None:
+            raise CheckpointError(
+                f"the checkpoint has no tensor {name}, which a {self.family.name} model of "
+                f"{self.spec.n_layer} layers needs: download the missing shard again"
+            )
+        if tuple(found) != shape:
+            raise CheckpointError(
+                f"tensor {name} has shape {list(found)}, but config.json makes it {list(shape)}: "
+                "correct config.json (vocab_size for a resized vocabulary) or download both again"
+            )
+
+
+def _dimensions(spec: ModelSpec) -> dict[str, int]:
+    moe = spec.moe
+    return {
+        "one": 1,
+        "n_vocab": spec.n_vocab,
+        "n_embd": spec.n_embd,
+        "n_ff": spec.n_ff,
+        "n_q": spec.n_head * spec.head_dim,
+        "n_kv": spec.n_head_kv * spec.head_dim,
+        "head_dim": spec.head_dim,
+        "half_head": spec.head_dim // 2,
+        "n_expert": moe.n_expert if moe else 0,
+        "n_ff_expert": moe.n_ff_expert if moe else 0,
+        "n_ff_shared": moe.n_ff_shared if moe else 0,
+    }
+
+
+def _refuse_unknown(spec: ModelSpec, tensors: tuple[TensorSpec, ...], shapes: Shapes) -> None:
+    """A tensor left over changes what the model computes; converting without it would be silently wrong."""
+    used = {source.name for tensor in tensors for source in tensor.sources}
+    unknown = sorted(name for name in shapes if name not in used and not name.endswith(IGNORED))
+    if unknown:
+        family = spec.architecture.name
+        others = f" and {len(unknown) - 1} more are" if len(unknown) > 1 else " is"
+        raise CheckpointError(
+            f"tensor {unknown[0]}{others} not part of a {family} model of {spec.n_layer} layers as "
+            "config.json describes it: correct config.json, or merge adapters into the model first"
+        )
