@@ -1,52 +1,18 @@
-"""A GGUF file's header, read in plain Python within bounds, the file taken for hostile.
+"""A GGUF file's header: metadata and where each tensor lies. Tensor data is never touched.
 
-Nothing a file says is believed before it is checked against the file's own size and against limits far above
-any real model: the engines' own readers abort or run away on bad headers, so this one looks first. It never
-touches tensor data and knows nothing of what a model needs to run (see gguf_check.py).
-Format: ggml/include/gguf.h of llama.cpp.
+The file is taken for hostile (gguf_parser.py reads within bounds); whether an engine may run it is decided by
+gguf_check.py.
 """
 
 from __future__ import annotations
 
-import os
-import struct
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, overload
+from typing import Any, overload
 
 from edgellm.errors import ArtifactError
-from edgellm.gguf_types import (
-    ARRAY,
-    DEFAULT_ALIGNMENT,
-    GGML_TYPES,
-    MAGIC,
-    MAX_DIMS,
-    MAX_NAME_BYTES,
-    SCALAR_FORMATS,
-    STRING,
-    UINT32,
-    VALUE_TYPE_NAMES,
-    VERSIONS,
-    GgmlType,
-)
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    NumericArray = npt.NDArray[np.generic]
-
-# The largest real headers (262k tokens, 515k merges) take about 20 MB; these limits keep reading any file
-# under a second and a few hundred MB.
-MAX_HEADER_BYTES = 128 << 20
-MAX_STRINGS = 2_000_000  # elements of all string arrays together
-MAX_KEYS = 16_384
-MAX_TENSORS = 65_536
-MAX_ALIGNMENT = 1 << 20
-_CHUNK = 4 << 20
-_TRUNCATED = "cut off inside its header; download or convert it again"
+from edgellm.gguf_types import FILE_TYPE_NAMES, GgmlType
 
 
 class StringArray(Sequence[str]):
@@ -78,7 +44,9 @@ class StringArray(Sequence[str]):
         return (self[i] for i in range(len(self)))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and len(self) == len(other) and list(self) == list(other)
+        if not isinstance(other, Sequence) or isinstance(other, str):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -122,8 +90,10 @@ class GgufFile:
         try:
             if not path.is_file():
                 raise ArtifactError(f"{path}: no such file" if not path.exists() else f"{path}: not a file")
+            from edgellm.gguf_parser import parse
+
             with path.open("rb") as file:
-                return _Parser(path, file.fileno(), path.stat().st_size).parse()
+                return parse(path, file.fileno(), path.stat().st_size)
         except OSError as error:
             raise ArtifactError(f"{path}: cannot be read: {error.strerror or error}") from error
 
@@ -135,6 +105,23 @@ class GgufFile:
     def get(self, key: str, default: Any = None) -> Any:
         """A metadata value, or `default`."""
         return self.metadata.get(key, default)
+
+    def check_runnable(self) -> None:
+        """Raise ArtifactError when llama.cpp must not be given this file (see gguf_check.py)."""
+        from edgellm.gguf_check import check_runnable
+
+        check_runnable(self)
+
+    @property
+    def quantization(self) -> str:
+        """The type people call the file by, e.g. `Q4_K_M`; without `general.file_type`, most bytes' type."""
+        file_type = self.get("general.file_type")
+        if isinstance(file_type, int) and file_type in FILE_TYPE_NAMES:
+            return FILE_TYPE_NAMES[file_type]
+        nbytes: dict[str, int] = {}
+        for tensor in self.tensors.values():
+            nbytes[tensor.type.name] = nbytes.get(tensor.type.name, 0) + tensor.nbytes
+        return max(nbytes, key=nbytes.__getitem__, default="none")
 
     def shard_paths(self) -> tuple[Path, ...]:
         """All files of a split model in order, this one alone when it is not split. Raises ArtifactError."""
@@ -153,239 +140,3 @@ class GgufFile:
             if not path.is_file():
                 raise ArtifactError(f"{path}: this part of a model of {count} files is missing; fetch it")
         return paths
-
-
-class _Parser:
-    """One pass over a header. `pos` is the read position; `data` grows as the file is read."""
-
-    def __init__(self, path: Path, descriptor: int, size: int) -> None:
-        self.path, self.descriptor, self.size = path, descriptor, size
-        self.data = b""
-        self.pos = 0
-        self.n_strings = 0
-
-    def fail(self, fact: str) -> NoReturn:
-        raise ArtifactError(f"{self.path}: {fact}")
-
-    def need(self, n: int) -> None:
-        """Make `n` bytes from `pos` on available."""
-        end = self.pos + n
-        if end <= len(self.data):
-            return
-        if end > self.size:
-            self.fail(_TRUNCATED)
-        if end > MAX_HEADER_BYTES:
-            self.fail(f"its header is over {MAX_HEADER_BYTES >> 20} MB, more than any real model's; refused")
-        want = min(max(end, 2 * len(self.data), _CHUNK), self.size, MAX_HEADER_BYTES)
-        self.data += self._read(want - len(self.data))
-        if end > len(self.data):
-            self.fail(_TRUNCATED)
-
-    def _read(self, n: int) -> bytes:
-        if hasattr(os, "pread"):
-            return os.pread(self.descriptor, n, len(self.data))
-        os.lseek(self.descriptor, len(self.data), os.SEEK_SET)
-        return os.read(self.descriptor, n)
-
-    def scalar(self, format_: str) -> Any:
-        size = struct.calcsize(format_)
-        self.need(size)
-        (value,) = struct.unpack_from(format_, self.data, self.pos)
-        self.pos += size
-        return value
-
-    def text(self, what: str, limit: int) -> str:
-        """A length-prefixed UTF-8 string of at most `limit` bytes."""
-        length = self.scalar("<Q")
-        if length > min(limit, self.size):
-            self.fail(
-                f"{what} claims {length:,} bytes, more than {min(limit, self.size):,}; the file is damaged"
-            )
-        self.need(length)
-        raw = self.data[self.pos : self.pos + length]
-        self.pos += length
-        try:
-            return raw.decode()
-        except UnicodeDecodeError:
-            self.fail(f"{what} is not UTF-8; the file is damaged")
-
-    def parse(self) -> GgufFile:
-        version, n_tensors, n_keys = self._preamble()
-        metadata, types, raw = self._key_values(n_keys)
-        alignment = self._alignment(metadata, types)
-        infos = self._tensor_infos(n_tensors)
-        data_offset = -(-self.pos // alignment) * alignment
-        tensors = self._place(infos, alignment, data_offset)
-        return GgufFile(
-            path=self.path,
-            version=version,
-            metadata=metadata,
-            value_types=types,
-            tensors=tensors,
-            alignment=alignment,
-            data_offset=data_offset,
-            size=self.size,
-            _raw=raw,
-            _header=self.data[: self.pos],
-        )
-
-    def _preamble(self) -> tuple[int, int, int]:
-        if self.size < 24:
-            self.fail(f"{self.size} bytes are too few for a GGUF file; download or convert it again")
-        self.need(24)
-        magic, version, n_tensors, n_keys = struct.unpack_from("<4sIQQ", self.data)
-        self.pos = 24
-        if magic != MAGIC:
-            self.fail(f"not a GGUF file (it begins with {magic!r}, not {MAGIC!r})")
-        if version & 0xFFFF == 0:
-            self.fail("a big-endian GGUF file, which is not supported; convert the model on this machine")
-        if version not in VERSIONS:
-            self.fail(f"GGUF version {version}; only 2 and 3 are known. Convert the model again")
-        if n_tensors > MAX_TENSORS or n_keys > MAX_KEYS:
-            self.fail(
-                f"claims {n_tensors:,} tensors and {n_keys:,} keys, above the limits of "
-                f"{MAX_TENSORS:,} and {MAX_KEYS:,}; the file is damaged"
-            )
-        return version, n_tensors, n_keys
-
-    def _key_values(self, count: int) -> tuple[dict[str, Any], dict[str, str], dict[str, tuple[int, int]]]:
-        metadata: dict[str, Any] = {}
-        types: dict[str, str] = {}
-        raw: dict[str, tuple[int, int]] = {}
-        for index in range(count):
-            key = self.text(f"the name of key {index}", 65_535)
-            if not key or key in metadata:
-                self.fail(
-                    f"key {index} {f'{key!r} appears twice' if key else 'has no name'}; the file is damaged"
-                )
-            start = self.pos
-            type_id = self.scalar("<I")
-            if type_id == ARRAY:
-                metadata[key], types[key] = self._array(key)
-            else:
-                metadata[key] = self._value(key, type_id)
-                types[key] = VALUE_TYPE_NAMES[type_id]
-            raw[key] = (start, self.pos)
-        return metadata, types, raw
-
-    def _value(self, key: str, type_id: int) -> Any:
-        if type_id == STRING:
-            return self.text(f"key {key!r}", MAX_HEADER_BYTES)
-        if type_id not in SCALAR_FORMATS:
-            self.fail(f"key {key!r} has value type {type_id}, which does not exist; the file is damaged")
-        return self.scalar(SCALAR_FORMATS[type_id])
-
-    def _array(self, key: str) -> tuple[Any, str]:
-        type_id, count = self.scalar("<I"), self.scalar("<Q")
-        if type_id == STRING:
-            return self._strings(key, count), "arr[str]"
-        if type_id not in SCALAR_FORMATS:
-            self.fail(
-                f"key {key!r} is an array of value type {type_id}, which cannot be; the file is damaged"
-            )
-        import numpy as np
-
-        format_ = SCALAR_FORMATS[type_id]
-        nbytes = count * struct.calcsize(format_)
-        if nbytes > self.size:
-            self.fail(f"key {key!r} claims {count:,} elements, more than the file holds; it is damaged")
-        self.need(nbytes)
-        dtype = np.dtype(format_)
-        value: NumericArray = np.frombuffer(self.data, dtype=dtype, count=count, offset=self.pos)
-        self.pos += nbytes
-        return value, f"arr[{VALUE_TYPE_NAMES[type_id]}]"
-
-    def _strings(self, key: str, count: int) -> StringArray:
-        self.n_strings += count
-        if self.n_strings > MAX_STRINGS or 8 * count > self.size:
-            self.fail(f"key {key!r} claims {count:,} strings, more than can be; the file is damaged")
-        starts = array("Q")
-        unpack = struct.Struct("<Q").unpack_from
-        pos, end, add = self.pos, len(self.data), starts.append
-        for _ in range(count):
-            if pos + 8 > end:
-                end = self._grow(pos, 8)
-            pos += 8
-            add(pos)
-            pos += unpack(self.data, pos - 8)[0]
-            if pos > end:
-                end = self._grow(pos, 0)
-        self.pos = pos
-        return StringArray(self.data, starts, pos)
-
-    def _grow(self, pos: int, n: int) -> int:
-        self.pos = pos
-        self.need(n)
-        return len(self.data)
-
-    def _alignment(self, metadata: Mapping[str, Any], types: Mapping[str, str]) -> int:
-        alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
-        given = types.get("general.alignment", VALUE_TYPE_NAMES[UINT32])
-        power_of_two = isinstance(alignment, int) and alignment > 0 and alignment & (alignment - 1) == 0
-        if given != VALUE_TYPE_NAMES[UINT32] or not power_of_two or alignment > MAX_ALIGNMENT:
-            self.fail(
-                f"general.alignment is {alignment!r} ({given}); it must be a u32 power of two up to 2^20"
-            )
-        return int(alignment)
-
-    def _tensor_infos(self, count: int) -> list[tuple[str, GgmlType, tuple[int, ...], int]]:
-        infos = []
-        names: set[str] = set()
-        for index in range(count):
-            name = self.text(f"the name of tensor {index}", MAX_NAME_BYTES)
-            if not name or name in names:
-                self.fail(
-                    f"tensor {index} {f'{name!r} appears twice' if name else 'has no name'}; it is damaged"
-                )
-            names.add(name)
-            shape = self._shape(name)
-            infos.append((name, self._tensor_type(name, shape), shape, self.scalar("<Q")))
-        return infos
-
-    def _shape(self, name: str) -> tuple[int, ...]:
-        n_dims = self.scalar("<I")
-        if not 1 <= n_dims <= MAX_DIMS:
-            self.fail(f"tensor {name!r} has {n_dims} dimensions; 1 to {MAX_DIMS} are possible")
-        self.need(8 * n_dims)
-        ne = struct.unpack_from(f"<{n_dims}Q", self.data, self.pos)
-        self.pos += 8 * n_dims
-        total = 1
-        for n in ne:
-            total *= n
-        if not 0 < total < 1 << 48:
-            self.fail(f"tensor {name!r} has the impossible shape {tuple(reversed(ne))}; the file is damaged")
-        return tuple(reversed(ne))
-
-    def _tensor_type(self, name: str, shape: tuple[int, ...]) -> GgmlType:
-        type_id = self.scalar("<I")
-        if type_id not in GGML_TYPES:
-            self.fail(f"tensor {name!r} has the unknown type {type_id}; a newer edgellm may know it")
-        type_ = GGML_TYPES[type_id]
-        if shape[-1] % type_.block_size:
-            self.fail(
-                f"tensor {name!r} has rows of {shape[-1]} weights, not a multiple of "
-                f"{type_.name}'s block of {type_.block_size}; the file is damaged"
-            )
-        return type_
-
-    def _place(
-        self, infos: list[tuple[str, GgmlType, tuple[int, ...], int]], alignment: int, data_offset: int
-    ) -> dict[str, GgufTensor]:
-        """Check that tensors lie one behind the other as ggml demands, none beyond the end of the file."""
-        tensors: dict[str, GgufTensor] = {}
-        expected = 0
-        for name, type_, shape, offset in infos:
-            if offset != expected:
-                self.fail(f"tensor {name!r} is at offset {offset:,} where {expected:,} is due; it is damaged")
-            n_elements = 1
-            for n in shape:
-                n_elements *= n
-            nbytes = type_.nbytes(n_elements)
-            if data_offset + offset + nbytes > self.size:
-                self.fail(
-                    f"cut off: tensor {name!r} ends at byte {data_offset + offset + nbytes:,} of "
-                    f"{self.size:,}; download or convert it again"
-                )
-            tensors[name] = GgufTensor(name, type_, shape, data_offset + offset, nbytes)
-            expected = -(-(offset + nbytes) // alignment) * alignment
-        return tensors
