@@ -23,7 +23,9 @@ class Artifact:
     size_bytes: int
     n_ctx_train: int
     chat_template: str | None
-    metadata: dict[str, Any] = field(repr=False, default_factory=dict)  # scalars of the header, arrays left out
+    metadata: dict[str, Any] = field(
+        repr=False, default_factory=dict
+    )  # scalars of the header, arrays left out
 
     @cached_property
     def sha256(self) -> str:
@@ -40,9 +42,13 @@ class Artifact:
         """Read the header of a GGUF file. Raises ArtifactError when it is missing, damaged or not a model."""
         path = Path(path)
         if not path.exists():
-            raise ArtifactError(f"{path} does not exist; give a .gguf file, a bundled name or a checkpoint folder")
+            raise ArtifactError(
+                f"{path} does not exist; give a .gguf file, a bundled name or a checkpoint folder"
+            )
         if path.is_dir():
-            raise ArtifactError(f"{path} is a folder, not a converted model; make one with: edgellm convert {path}")
+            raise ArtifactError(
+                f"{path} is a folder, not a converted model; make one with: edgellm convert {path}"
+            )
         return _open_gguf(path)
 
 
@@ -51,7 +57,9 @@ def _open_gguf(path: Path) -> Artifact:
 
     header = GgufFile.open(path)
     header.check_runnable()
-    scalars = {key: value for key, value in header.metadata.items() if isinstance(value, (str, int, float, bool))}
+    scalars = {
+        key: value for key, value in header.metadata.items() if isinstance(value, (str, int, float, bool))
+    }
     architecture = str(scalars.get("general.architecture", ""))
     return Artifact(
         path=path,

@@ -52,7 +52,9 @@ def _machine() -> Iterator[Finding]:
     cpu = hardware.cpu()
     yield Finding("machine", "cpu", f"{cpu.name}, {cpu.n_physical} cores, {cpu.n_logical} threads usable")
     yield Finding("machine", "features", " ".join(cpu_features()) or "unknown on this system")
-    yield Finding("machine", "threads", f"{hardware.default_threads()} by default (cores, affinity, cgroup quota)")
+    yield Finding(
+        "machine", "threads", f"{hardware.default_threads()} by default (cores, affinity, cgroup quota)"
+    )
     yield Finding("machine", "memory", f"{hardware.available_bytes() / 2**30:.1f} GiB available")
     yield Finding("machine", "system", f"{platform.system()} {platform.release()} {platform.machine()}")
     yield Finding("machine", "edgellm", f"{__version__}, Python {platform.python_version()}")
@@ -69,7 +71,9 @@ def _llamacpp() -> Iterator[Finding]:
     except EdgellmError as error:
         yield Finding(section, "library", str(error), ok=False)
         return
-    yield Finding(section, "canary", verdict.note or "plain and repacked kernels work and agree", verdict.repack_works)
+    yield Finding(
+        section, "canary", verdict.note or "plain and repacked kernels work and agree", verdict.repack_works
+    )
     yield from _missing_features()
 
 
@@ -83,14 +87,18 @@ def _missing_features() -> Iterator[Finding]:
     lacking = [name for name in cpu_features() if name in spelled and f"{spelled[name]} = 1" not in built]
     if lacking:
         yield Finding(
-            "llama.cpp", "not built in", f"{' '.join(lacking)}; for more speed: {_llama_lib.rebuild_command()}"
+            "llama.cpp",
+            "not built in",
+            f"{' '.join(lacking)}; for more speed: {_llama_lib.rebuild_command()}",
         )
 
 
 def _onnxruntime() -> Iterator[Finding]:
     from importlib.metadata import distributions
 
-    found = sorted({d.metadata["Name"] for d in distributions() if d.metadata["Name"].startswith("onnxruntime")})
+    found = sorted(
+        {d.metadata["Name"] for d in distributions() if d.metadata["Name"].startswith("onnxruntime")}
+    )
     engines = [name for name in found if name in ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml")]
     if len(engines) > 1:
         value = f"{' and '.join(engines)} overwrite each other; keep one: pip uninstall {engines[-1]}"
@@ -99,7 +107,9 @@ def _onnxruntime() -> Iterator[Finding]:
     try:
         import onnxruntime
     except ImportError as error:
-        yield Finding("ONNX Runtime", "library", f"cannot be imported ({error}); pip install onnxruntime", ok=False)
+        yield Finding(
+            "ONNX Runtime", "library", f"cannot be imported ({error}); pip install onnxruntime", ok=False
+        )
         return
     yield Finding("ONNX Runtime", "library", f"onnxruntime {onnxruntime.__version__}")
     yield Finding("ONNX Runtime", "providers", " ".join(onnxruntime.get_available_providers()))

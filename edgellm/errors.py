@@ -1,15 +1,15 @@
 """Every error edgellm raises on purpose, and the exit code the command line gives it.
 
-    EdgellmError            1   something failed; the message names the fact, the value and the remedy
-    ├── CheckpointError     1   a source checkpoint is missing, damaged or of an unknown kind
-    ├── ArtifactError       1   a converted model cannot be read or is not what it says
-    ├── OutputExistsError   1   refusing to overwrite without --force
-    ├── StorageError        1   no space, no permission, a lock held by someone else
-    ├── EngineError         1   llama.cpp or ONNX Runtime refused or crashed
-    │   └── EngineCrashError    the engine's process died
-    ├── MissingExtraError   1   an optional package is needed; says the pip line
-    ├── UsageError          2   the request itself makes no sense
-    └── CheckFailedError    3   work was done but a check or constraint is not met
+EdgellmError            1   something failed; the message names the fact, the value and the remedy
+├── CheckpointError     1   a source checkpoint is missing, damaged or of an unknown kind
+├── ArtifactError       1   a converted model cannot be read or is not what it says
+├── OutputExistsError   1   refusing to overwrite without --force
+├── StorageError        1   no space, no permission, a lock held by someone else
+├── EngineError         1   llama.cpp or ONNX Runtime refused or crashed
+│   └── EngineCrashError    the engine's process died
+├── MissingExtraError   1   an optional package is needed; says the pip line
+├── UsageError          2   the request itself makes no sense
+└── CheckFailedError    3   work was done but a check or constraint is not met
 """
 
 from __future__ import annotations

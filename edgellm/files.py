@@ -87,7 +87,9 @@ def sha256(path: Path, *, block: int = 1 << 20) -> str:
 def cache_dir() -> Path:
     """Folder for what edgellm can make again: `$EDGELLM_CACHE`, else the XDG cache folder. Created."""
     base = os.environ.get("EDGELLM_CACHE")
-    root = Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgellm"
+    root = (
+        Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgellm"
+    )
     root.mkdir(parents=True, exist_ok=True)
     return root
 
@@ -180,7 +182,9 @@ def _lock(target: Path) -> Iterator[None]:
         try:
             _lock_handle(handle.fileno())
         except OSError as error:
-            raise StorageError(f"{target} is being written by another process; wait for it to finish") from error
+            raise StorageError(
+                f"{target} is being written by another process; wait for it to finish"
+            ) from error
         yield
 
 

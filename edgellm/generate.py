@@ -8,10 +8,12 @@ from __future__ import annotations
 import codecs
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edgellm.errors import EngineError
 from edgellm.session import Sampling, Session
+
+_FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class GenerateOptions:
 
     max_tokens: int | None = None  # None: until the context is full
     stop: tuple[str, ...] = ()  # ends before the first of these; not part of the text
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     ignore_eos: bool = False
 
 
@@ -116,13 +118,20 @@ class Generation:
             getattr(ids, "close", lambda: None)()
             if rest := text.finish():
                 yield rest
+        except EngineError:
+            reason = _FAILED
+            raise
         finally:
             usage = Usage(len(self._prompt), n_cached, len(drawn), first - start, last - first)
             kept = drawn[:-1] if drawn and drawn[-1] in session.info.eos_ids and reason == "stop" else drawn
-            self._completion = Completion(text.text, tuple(kept), reason, usage)
+            if reason != _FAILED:
+                self._completion = Completion(text.text, tuple(kept), reason, usage)
 
 
-def stream(session: Session, prompt: Sequence[int], options: GenerateOptions = GenerateOptions()) -> Generation:
+_DEFAULTS = GenerateOptions()
+
+
+def stream(session: Session, prompt: Sequence[int], options: GenerateOptions = _DEFAULTS) -> Generation:
     """Generate after `prompt` (the whole sequence so far; what the cache already holds is not evaluated again).
 
     Raises EngineError, at the first piece, when the prompt is empty or does not fit the context.

@@ -56,7 +56,11 @@ class WorkerSession:
         self._child = subprocess.Popen(
             [sys.executable, "-m", "edgellm.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
-        self._info: EngineInfo = self._call("open", artifact.path, options, max_bytes)
+        try:
+            self._info: EngineInfo = self._call("open", artifact, options, max_bytes)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def artifact(self) -> Artifact:
@@ -220,14 +224,14 @@ class _Child:
             return list(session.tokens)
         return getattr(session, method)(*args, **kwargs)
 
-    def _open(self, path: Any, options: EngineOptions, max_bytes: int | None) -> EngineInfo:
+    def _open(self, artifact: Artifact, options: EngineOptions, max_bytes: int | None) -> EngineInfo:
         if max_bytes is not None and os.name == "posix":
             import resource
 
             resource.setrlimit(resource.RLIMIT_AS, (max_bytes, max_bytes))
         from edgellm import backends
 
-        self._session = backends.open_session(Artifact.open(path), options)
+        self._session = backends.open_session(artifact, options)
         return self._session.info
 
 

@@ -27,6 +27,6 @@ def open_session(artifact: Artifact, options: EngineOptions = _DEFAULTS) -> Sess
 def _backend(format_: str) -> ModuleType:
     for name in names():
         module = importlib.import_module(f"{__name__}.{name}")
-        if module.FORMAT == format_:
+        if format_ == module.FORMAT:
             return module
     raise ArtifactError(f"no backend runs {format_!r} models; there are: {', '.join(names())}")

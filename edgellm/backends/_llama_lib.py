@@ -36,8 +36,7 @@ def load() -> Any:
         from llama_cpp import llama_cpp as lib
     except (ImportError, OSError, RuntimeError, FileNotFoundError) as error:
         raise EngineError(
-            f"llama.cpp cannot be loaded ({error}); reinstall it with: "
-            f"{rebuild_command()}"
+            f"llama.cpp cannot be loaded ({error}); reinstall it with: {rebuild_command()}"
         ) from error
     callback = _make_log_callback(lib)
     load.callback = callback  # type: ignore[attr-defined]  # ctypes does not keep it alive

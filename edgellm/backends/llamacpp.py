@@ -293,7 +293,9 @@ def _load_model(lib: Any, artifact: Artifact, options: EngineOptions) -> Any:
     _llama_lib.log_clear()
     model = lib.llama_model_load_from_file(str(artifact.path).encode(), params)
     if not model:
-        raise EngineError(f"llama.cpp cannot load {artifact.path}: {_llama_lib.last_error() or 'no reason given'}")
+        raise EngineError(
+            f"llama.cpp cannot load {artifact.path}: {_llama_lib.last_error() or 'no reason given'}"
+        )
     return model
 
 

@@ -16,7 +16,11 @@ def command(as_json: bool) -> None:
 
     findings = doctor.examine()
     if as_json:
-        click.echo(json.dumps([{"section": f.section, "name": f.name, "value": f.value, "ok": f.ok} for f in findings]))
+        click.echo(
+            json.dumps(
+                [{"section": f.section, "name": f.name, "value": f.value, "ok": f.ok} for f in findings]
+            )
+        )
     else:
         _print(findings)
     broken = [f.name for f in findings if not f.ok]
