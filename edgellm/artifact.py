@@ -61,6 +61,7 @@ def _open_gguf(path: Path) -> Artifact:
         key: value for key, value in header.metadata.items() if isinstance(value, (str, int, float, bool))
     }
     architecture = str(scalars.get("general.architecture", ""))
+    template = scalars.get("tokenizer.chat_template")
     return Artifact(
         path=path,
         format="gguf",
@@ -69,6 +70,6 @@ def _open_gguf(path: Path) -> Artifact:
         quantization=header.quantization,
         size_bytes=path.stat().st_size,
         n_ctx_train=int(scalars.get(f"{architecture}.context_length", 0)),
-        chat_template=scalars.get("tokenizer.chat_template"),
+        chat_template=None if template is None else str(template),
         metadata=scalars,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import codecs
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from edgellm.errors import EngineError
@@ -89,7 +89,7 @@ class Generation:
             raise EngineError("the generation failed before it ended; there is no result")
         return self._completion
 
-    def _run(self) -> Iterator[str]:  # a generator, closed to cancel
+    def _run(self) -> Generator[str, None, None]:  # closed to cancel
         session, options = self._session, self._options
         text = _TextStream(options.stop)
         drawn: list[int] = []

@@ -216,8 +216,8 @@ class LlamaCppSession:
         pointer = self._lib.llama_get_logits_ith(self._context, index)
         if not pointer:
             raise EngineError("llama.cpp has no logits for this position")
-        array = ctypes.cast(pointer, ctypes.POINTER(ctypes.c_float * self._info.n_vocab)).contents
-        return np.frombuffer(array, np.float32)
+        logits: Logits = np.ctypeslib.as_array(pointer, (self._info.n_vocab,))
+        return logits
 
     def _piece(self, token: int) -> bytes:
         size = 64
