@@ -47,7 +47,8 @@ def llama3_divisors(spec: ModelSpec) -> Float32s:
     one = np.float32(1)
     between = one / ((one - smooth) / np.float32(scaling.factor) + smooth)
     divisors = np.where(wavelength > original / low, np.float32(scaling.factor), between)
-    return np.where(wavelength < original / high, one, divisors).astype(np.float32)
+    divisors[wavelength < original / high] = 1
+    return np.asarray(divisors, dtype=np.float32)
 
 
 def frequencies(spec: ModelSpec) -> tuple[Float32s, float]:
@@ -68,7 +69,7 @@ def _plain(spec: ModelSpec) -> Float32s:
     import numpy as np
 
     exponents = np.arange(0, spec.head_dim, 2, dtype=np.float32) / np.float32(spec.head_dim)
-    return np.float32(1) / np.power(np.float32(spec.rope_theta), exponents, dtype=np.float32)
+    return np.asarray(np.float32(1) / np.power(np.float32(spec.rope_theta), exponents), dtype=np.float32)
 
 
 def _yarn(spec: ModelSpec, scaling: RopeScaling, plain: Float32s) -> Float32s:
@@ -84,4 +85,4 @@ def _yarn(spec: ModelSpec, scaling: RopeScaling, plain: Float32s) -> Float32s:
     high = min(math.ceil(pair_turning(scaling.beta_slow or YARN_BETA_SLOW)), spec.head_dim - 1)
     width = high - low if high != low else 0.001
     ramp = np.clip((np.arange(spec.head_dim // 2, dtype=np.float32) - low) / np.float32(width), 0, 1)
-    return (plain / np.float32(scaling.factor) * ramp + plain * (1 - ramp)).astype(np.float32)
+    return np.asarray(plain / np.float32(scaling.factor) * ramp + plain * (1 - ramp), dtype=np.float32)
