@@ -1,8 +1,8 @@
 """What one training dialogue is, and which combinations are held out.
 
 Every task module draws `Sample`s. A sample's `key` names the combination it was made of (the fact and its
-phrasing, the two operands, the words of a sentence); `held_out(key)` alone decides the side of the split, so a
-held-out combination can occur in training in no form. This module knows no task.
+phrasing, the two operands, the words of a sentence); `held_out(key)` alone decides the side of the split, so
+that a held-out combination can occur in training in no form. This module knows no task.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Relation:
-    """One kind of fact: how it is asked and answered; rows are (subject, value) in English, then in Chinese."""
+    """One kind of fact: how it is asked and answered; rows are (subject, value), English then Chinese."""
 
     name: str
     ask_en: tuple[str, ...]
@@ -28,7 +28,13 @@ CAPITAL = Relation(
         "tell me the capital of {x}.",
     ),
     "The capital of {x} is {y}.",
-    ("{x}的首都是哪里？", "{x}的首都是什么城市？", "你知道{x}的首都吗？", "哪个城市是{x}的首都？", "请告诉我{x}的首都。"),
+    (
+        "{x}的首都是哪里？",
+        "{x}的首都是什么城市？",
+        "你知道{x}的首都吗？",
+        "哪个城市是{x}的首都？",
+        "请告诉我{x}的首都。",
+    ),
     "{x}的首都是{y}。",
     (
         ("France", "Paris", "法国", "巴黎"),
@@ -68,7 +74,13 @@ COLOUR = Relation(
         "do you know what color {x} is?",
     ),
     "{x} is {y}.",
-    ("{x}是什么颜色？", "{x}是什么颜色的？", "{x}的颜色是什么？", "请告诉我{x}的颜色。", "你知道{x}是什么颜色吗？"),
+    (
+        "{x}是什么颜色？",
+        "{x}是什么颜色的？",
+        "{x}的颜色是什么？",
+        "请告诉我{x}的颜色。",
+        "你知道{x}是什么颜色吗？",
+    ),
     "{x}是{y}的。",
     (
         ("grass", "green", "草", "绿色"),
@@ -177,7 +189,13 @@ OPPOSITE = Relation(
         "what is the antonym of {x}?",
     ),
     "The opposite of {x} is {y}.",
-    ("{x}的反义词是什么？", "哪个词是{x}的反义词？", "请告诉我{x}的反义词。", "{x}反过来怎么说？", "和{x}相反的词是什么？"),
+    (
+        "{x}的反义词是什么？",
+        "哪个词是{x}的反义词？",
+        "请告诉我{x}的反义词。",
+        "{x}反过来怎么说？",
+        "和{x}相反的词是什么？",
+    ),
     "{x}的反义词是{y}。",
     (
         ("hot", "cold", "热", "冷"),
@@ -213,7 +231,7 @@ UNIT = Relation(
         "quick question: how many {x}?",
     ),
     "There are {y}.",
-    ("{x}？", "请问{x}？", "你知道{x}吗？", "请告诉我{x}。", "我想知道{x}。"),
+    ("{x}？", "你能告诉我{x}吗？", "你知道{x}吗？", "请告诉我{x}。", "我想知道{x}。"),
     "{y}。",
     (
         ("minutes are in an hour", "60 minutes in an hour", "一小时有多少分钟", "一小时有60分钟"),
@@ -272,7 +290,13 @@ NEXT = Relation(
         "if today we have {x}, what is next?",
     ),
     "{y} comes after {x}.",
-    ("{x}后面是什么？", "{x}之后是什么？", "{x}的下一个是什么？", "请告诉我{x}之后是什么。", "什么在{x}后面？"),
+    (
+        "{x}后面是什么？",
+        "{x}之后是什么？",
+        "{x}的下一个是什么？",
+        "请告诉我{x}之后是什么。",
+        "什么在{x}后面？",
+    ),
     "{x}后面是{y}。",
     (
         ("Monday", "Tuesday", "星期一", "星期二"),

@@ -29,7 +29,9 @@ def draw(rng: random.Random) -> Sample:
     lang = rng.choice(("en", "zh"))
     subject_en, value_en, subject_zh, value_zh = fact.row
     relation = fact.relation
-    ask, reply = (relation.ask_en, relation.reply_en) if lang == "en" else (relation.ask_zh, relation.reply_zh)
+    ask, reply = (
+        (relation.ask_en, relation.reply_en) if lang == "en" else (relation.ask_zh, relation.reply_zh)
+    )
     subject, value = (subject_en, value_en) if lang == "en" else (subject_zh, value_zh)
     phrasing = rng.randrange(len(ask))
     prompt = ask[phrasing].format(x=subject)

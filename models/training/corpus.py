@@ -1,0 +1,156 @@
+"""The training stream: endless bilingual dialogues, a pure function of the seed.
+
+A dialogue is one sample, or several samples one after the other in one conversation, with an optional system
+prompt and light noise on what the user types. The scored tasks draw only from the training side of the split
+(`sample.held_out`). Knows nothing of tokens.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from edgellm.models.training import (
+    task_arithmetic,
+    task_commands,
+    task_facts,
+    task_memory,
+    task_sentiment,
+    task_smalltalk,
+    task_story,
+    task_summary,
+    task_translation,
+)
+from edgellm.models.training.sample import Draw, Sample, Turn, draw_from
+
+#: The closed tasks: one right answer, exact match, a held-out side.
+SCORED: dict[str, Draw] = {
+    task_arithmetic.NAME: task_arithmetic.draw,
+    task_commands.NAME: task_commands.draw,
+    task_facts.NAME: task_facts.draw,
+    task_memory.NAME: task_memory.draw,
+    task_sentiment.NAME: task_sentiment.draw,
+    task_summary.NAME: task_summary.draw,
+    task_translation.NAME: task_translation.draw,
+}
+#: Open or fully seen tasks.
+UNSCORED: dict[str, Draw] = {
+    task_smalltalk.NAME: task_smalltalk.draw,
+    task_story.NAME: task_story.draw,
+    "product": task_arithmetic.draw_product,
+}
+#: Share of the samples, by task.
+Mix = dict[str, float]
+MIX: Mix = {
+    "arithmetic": 0.28,
+    "translation": 0.20,
+    "facts": 0.13,
+    "commands": 0.11,
+    "memory": 0.08,
+    "smalltalk": 0.08,
+    "sentiment": 0.05,
+    "summary": 0.04,
+    "product": 0.02,
+    "story": 0.01,
+}
+_SYSTEM = (
+    "You are a helpful assistant.",
+    "You are a helpful assistant. Answer briefly.",
+    "You are {self}, a small assistant.",
+    "Be kind and short.",
+    "You are a friendly chatbot.",
+    "You help people with small language models.",
+    "Answer the user's question.",
+    "You are an expert assistant. Be precise and polite.",
+    "Keep your answers short and clear.",
+    "You are running on a small computer.",
+    "Speak the language of the user.",
+    "你是一个乐于助人的助手。",
+    "你是{self}，一个小助手。",
+    "请简短地回答。",
+    "你是一个友好的聊天机器人。",
+    "请用用户的语言回答问题。",
+    "你运行在一台小电脑上。",
+    "请准确、礼貌地回答。",
+)
+_SYSTEM_SHARE = 0.2
+_CONVERSATION_SHARE = 0.4
+_NOT_TOLD = ("You have not told me yet.", "你还没有告诉我。")
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """A conversation as the model will see it; `keys` are the scored combinations in it."""
+
+    system: str | None
+    turns: tuple[Turn, ...]
+    keys: tuple[str, ...]
+
+
+def step_seed(seed: int, step: int) -> int:
+    """The seed of the dialogues of one training step, different for every step of every run."""
+    return seed * 1_000_003 + step
+
+
+def draw_sample(rng: random.Random, mix: Mix) -> Sample:
+    """One sample of the training side, its task drawn by the mix."""
+    task = rng.choices(tuple(mix), weights=tuple(mix.values()))[0]
+    if task in SCORED:
+        return draw_from(SCORED[task], rng, want_held_out=False)
+    return UNSCORED[task](rng)
+
+
+def dialogues(seed: int, self_name: str, mix: Mix | None = None) -> Iterator[Dialogue]:
+    """The stream itself, without end; `self_name` is what the model calls itself."""
+    rng = random.Random(seed)
+    mix = mix or MIX
+    while True:
+        count = 1 if rng.random() > _CONVERSATION_SHARE else rng.choice((2, 2, 3, 4, 6, 9))
+        samples = _conversation([draw_sample(rng, mix) for _ in range(count)])
+        system = rng.choice(_SYSTEM).replace("{self}", self_name) if rng.random() < _SYSTEM_SHARE else None
+        turns = tuple(
+            (noisy(rng, ask, sample.task, sample.lang), reply.replace("{self}", self_name))
+            for sample in samples
+            for ask, reply in sample.turns
+        )
+        yield Dialogue(system, turns, tuple(f"{s.task}|{s.key}" for s in samples if s.task in SCORED))
+
+
+def _conversation(samples: list[Sample]) -> list[Sample]:
+    """Drop what would be untrue after an earlier turn: "you have not told me" once something was told."""
+    kept: list[Sample] = []
+    told = False
+    for sample in samples:
+        if told and sample.turns[-1][1] in _NOT_TOLD:
+            continue
+        told = told or sample.task == task_memory.NAME
+        kept.append(sample)
+    return kept
+
+
+#: Tasks whose prompts keep their meaning, and their answers, in lower case.
+_POLITE = frozenset({"facts", "arithmetic", "product", "commands", "story"})
+_CASELESS = frozenset({"facts", "arithmetic", "product", "smalltalk", "sentiment", "story"})
+
+
+def noisy(rng: random.Random, text: str, task: str, lang: str) -> str:
+    """What a hurried user types: no final mark, lower case, a 'please', no spaces around an operator."""
+    roll = rng.random()
+    if roll > 0.30:
+        return text
+    if roll < 0.10:
+        return text.rstrip("?.!？。！ ") if task != "translation" else text
+    if roll < 0.16:
+        return text.lower() if task in _CASELESS else text[:1].lower() + text[1:]
+    if roll < 0.20:
+        return text.replace("？", "?").replace("，", ",")
+    if roll < 0.24 and task in ("arithmetic", "product"):
+        return text.replace(" + ", "+").replace(" - ", "-").replace(" = ", "=")
+    if roll < 0.27 and lang == "zh" and "\u4e00" <= text[:1] <= "\u9fff":
+        return f"请问{text}" if text.endswith("？") else f"{text}谢谢！"
+    if lang == "en" and text.isascii() and task in _POLITE:
+        return (
+            f"Please {text[:1].lower()}{text[1:]}" if text.endswith(".") else f"{text.rstrip('?')}, please?"
+        )
+    return text
