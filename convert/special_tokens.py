@@ -7,12 +7,12 @@ its programs and ours see the same model. What it leaves out - all stop ids of g
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgellm.convert.checkpoint import find_file, read_json
 from edgellm.errors import CheckpointError
 
 KINDS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
@@ -51,19 +51,23 @@ def read_special_tokens(
     folder: Path,
     tokenizer: Mapping[str, Any],
     settings: Mapping[str, Any],
-    config: Mapping[str, Any],
+    configs: tuple[Mapping[str, Any], Mapping[str, Any]],
     tokens: Sequence[str],
 ) -> SpecialTokens:
-    """Settle the special tokens. `settings` is tokenizer_config.json. Raises CheckpointError."""
-    names, add = _Names(settings), {}
+    """Settle the special tokens. Raises CheckpointError.
+
+    `settings` is tokenizer_config.json, `configs` config.json and generation_config.json.
+    """
+    names = _Names(settings)
+    add: dict[str, bool] = {}
     for processor in _processors(tokenizer.get("post_processor")):
         add |= names.learn(processor, add)
-    ids = _ids(names, tokenizer, config, folder, len(tokens))
+    ids = _ids(names, tokenizer, configs[0], folder, len(tokens))
     for kind in names.kinds:
         flag = settings.get(f"add_{kind}_token")
         if isinstance(flag, bool):
             add.setdefault(kind, flag)
-    stop = _stop_ids(folder, config, ids, len(tokens))
+    stop = _stop_ids(folder, configs, ids, len(tokens))
     template, named = _templates(folder, settings)
     return SpecialTokens(
         ids=_with_all_ends(ids, stop, tokens),
@@ -175,11 +179,11 @@ def _ids(
 
 
 def _stop_ids(
-    folder: Path, config: Mapping[str, Any], ids: Mapping[str, int], n_vocab: int
+    folder: Path, configs: Sequence[Mapping[str, Any]], ids: Mapping[str, int], n_vocab: int
 ) -> tuple[int, ...]:
     """Every id any file calls an end of sequence."""
     stop = {ids[kind] for kind in ("eos", "eot", "eom") if kind in ids}
-    for source in (config, read_generation_config(folder)):
+    for source in configs:
         value = source.get("eos_token_id")
         for index in value if isinstance(value, list) else [value]:
             if isinstance(index, int) and not isinstance(index, bool):
@@ -206,15 +210,6 @@ def _with_all_ends(ids: dict[str, int], stop: Sequence[int], tokens: Sequence[st
     return ids
 
 
-def read_generation_config(folder: Path) -> dict[str, Any]:
-    """generation_config.json, or nothing when it is missing or broken: models are shipped with broken ones."""
-    try:
-        value = json.loads((folder / "generation_config.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
 def _templates(folder: Path, settings: Mapping[str, Any]) -> tuple[str | None, dict[str, str]]:
     """The chat template and the ones with a name: tokenizer_config.json first, then files beside it."""
     value = settings.get("chat_template", _template_file(folder))
@@ -231,22 +226,18 @@ def _templates(folder: Path, settings: Mapping[str, Any]) -> tuple[str | None, d
     return named.pop("default", None), named
 
 
-def _template_file(folder: Path) -> str | list[dict[str, str]] | None:
-    path = folder / "chat_template.jinja"
-    if path.is_file():
-        template = _read_text(path)
-        more = sorted((folder / "additional_chat_templates").glob("*.jinja"))
-        if not more:
-            return template
-        return [{"name": "default", "template": template}] + [
-            {"name": p.stem, "template": _read_text(p)} for p in more
-        ]
-    from edgellm.convert.tokenizer import read_json
-
-    if (folder / "chat_template.json").is_file():
-        value = read_json(folder / "chat_template.json").get("chat_template")
-        return value if isinstance(value, (str, list)) else None
-    return None
+def _template_file(folder: Path) -> object:
+    path = find_file(folder, "chat_template.jinja")
+    if path is None:
+        return (read_json(folder, "chat_template.json") or {}).get("chat_template")
+    more = folder / "additional_chat_templates"
+    names = sorted(p.name for p in more.glob("*.jinja"))
+    if not names:
+        return _read_text(path)
+    found = [(name, find_file(more, name)) for name in names]
+    return [{"name": "default", "template": _read_text(path)}] + [
+        {"name": name.removesuffix(".jinja"), "template": _read_text(file)} for name, file in found if file
+    ]
 
 
 def _read_text(path: Path) -> str:

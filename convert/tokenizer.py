@@ -7,16 +7,14 @@ what is different. Knows nothing of weights, and of GGUF only the vocabulary of 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from edgellm.convert.checkpoint import read_json
 from edgellm.convert.special_tokens import SpecialTokens, read_special_tokens
 from edgellm.errors import CheckpointError
-
-MAX_FILE_BYTES = 64 << 20  # the largest real tokenizer.json is about 20 MB
 
 # gguf's token types (llama.h, enum llama_token_type).
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
@@ -54,11 +52,14 @@ class Vocabulary:
     special: SpecialTokens
 
 
-def read_tokenizer(folder: Path, config: Mapping[str, Any], n_vocab: int) -> Vocabulary:
+def read_tokenizer(
+    folder: Path, config: Mapping[str, Any], generation_config: Mapping[str, Any], n_vocab: int
+) -> Vocabulary:
     """The tokenizer of the checkpoint in `folder`, padded to `n_vocab` rows. Raises CheckpointError."""
-    tokenizer, settings = read_json(folder / "tokenizer.json"), {}
-    if (folder / "tokenizer_config.json").is_file():
-        settings = read_json(folder / "tokenizer_config.json")
+    tokenizer = read_json(folder, "tokenizer.json")
+    if tokenizer is None:
+        raise CheckpointError(_missing(folder))
+    settings = read_json(folder, "tokenizer_config.json") or {}
     pre, normalizer = recognise(tokenizer, folder)
     added = _added_tokens(tokenizer, folder)
     tokens, types = _tokens(tokenizer["model"]["vocab"], added, n_vocab, folder)
@@ -69,37 +70,16 @@ def read_tokenizer(folder: Path, config: Mapping[str, Any], n_vocab: int) -> Voc
         merges=_merges(tokenizer["model"].get("merges"), folder),
         normalizer=normalizer,
         add_space_prefix=settings.get("add_prefix_space"),
-        special=read_special_tokens(folder, tokenizer, settings, config, tokens),
+        special=read_special_tokens(folder, tokenizer, settings, (config, generation_config), tokens),
     )
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of bounded size. Raises CheckpointError."""
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise CheckpointError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MB; this is no tokenizer")
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise CheckpointError(_missing(path)) from None
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON ({str(error)[:80]}); download it again") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} holds no JSON object; download it again")
-    return value
-
-
-def _missing(path: Path) -> str:
-    if path.name != "tokenizer.json":
-        return f"{path} is missing; download it again"
-    others = [n for n in ("tokenizer.model", "vocab.json") if path.with_name(n).is_file()]
+def _missing(folder: Path) -> str:
+    others = [name for name in ("tokenizer.model", "vocab.json") if (folder / name).is_file()]
     if not others:
-        return (
-            f"{path.parent} has no tokenizer.json; copy the tokenizer files of the model beside its weights"
-        )
+        return f"{folder} has no tokenizer.json; copy the tokenizer files of the model beside its weights"
     return (
-        f"{path.parent} has {others[0]} but no tokenizer.json; make one with transformers: "
+        f"{folder} has {others[0]} but no tokenizer.json; make one with transformers: "
         f"AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
     )
 
