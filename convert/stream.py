@@ -1,0 +1,315 @@
+"""The conversion loop: rows are read, quantized and written in blocks by a few threads with buffers of their own.
+
+Every block's place in the output is known beforehand, so no thread waits for another, nothing is queued, and
+memory is the buffers and no more. The kernels and the reads and writes release the GIL. Knows where tensors
+come from (sources.py), what they become (plan.py) and where they go; nothing of headers or models.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgellm.convert import ggml
+from edgellm.convert.plan import PlannedTensor
+from edgellm.convert.sources import TensorSource
+from edgellm.errors import CheckpointError, UsageError
+from edgellm.gguf_types import GgmlType
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from edgellm.convert.imatrix import Imatrix
+
+    Bytes = npt.NDArray[np.uint8]
+
+#: Weights in a block: small enough that a block stays in a core's cache, large enough that Python's part in it
+#: (tens of microseconds) is lost in the fastest kernel's millisecond.
+BLOCK_WEIGHTS = 1 << 19
+MIN_BLOCK_WEIGHTS = 1 << 14
+
+#: Beyond its buffers a thread costs a stack and an allocator arena, and the IQ kernels build tables of some MB.
+BYTES_PER_THREAD = 1 << 20
+BYTES_FIXED = 12 << 20
+
+_FLUSH_BYTES = 64 << 20  # start writing back after so much: the final fsync then has little left to do
+_LOOK_AHEAD = 16  # blocks the operating system is told of before they are read
+_POLL_SECONDS = 0.1
+
+#: The bit pattern of +infinity, by width: what is not below it, the sign apart, is infinite or NaN.
+_INFINITY = {"F32": ("i4", "u4", 0x7F800000), "F16": ("i2", "u2", 0x7C00), "BF16": ("i2", "u2", 0x7F80)}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a conversion is."""
+
+    phase: str  # "quantize" | "flush" | "hash" | "verify"
+    weights_done: int
+    weights_total: int
+    bytes_written: int
+    seconds: float
+
+    @property
+    def weights_per_second(self) -> float:
+        """Throughput so far."""
+        return self.weights_done / self.seconds if self.seconds else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time to the end of the phase at the present pace, None before there is one."""
+        pace = self.weights_per_second
+        return (self.weights_total - self.weights_done) / pace if pace else None
+
+
+@dataclass(frozen=True)
+class Item:
+    """One tensor to convert and the place its bytes go to."""
+
+    source: TensorSource
+    plan: PlannedTensor
+    fd: int  # of the output
+    offset: int
+
+    @property
+    def copies(self) -> bool:
+        """Whether the stored bytes are already the output's."""
+        return self.source.storage == self.plan.type
+
+    def buffer_bytes(self, block_weights: int) -> tuple[int, int, int]:
+        """Bytes a block needs as stored, as float32 and encoded; 0 where it is not needed."""
+        rows = self.rows_per_block(block_weights)
+        n_weights = rows * self.source.row_size
+        widened = 0 if self.copies or self.source.storage.name == "F32" else 4 * n_weights
+        encoded = 0 if self.copies else self.plan.type.nbytes(n_weights)
+        return rows * self.source.row_bytes, widened, encoded
+
+    def rows_per_block(self, block_weights: int) -> int:
+        """Rows of a block of about `block_weights`: at least one, at most all."""
+        return min(max(1, block_weights // self.source.row_size), self.source.n_rows)
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """How many threads, how large their blocks, and the bytes each thread's three buffers take."""
+
+    n_threads: int
+    block_weights: int
+    sizes: tuple[int, int, int]
+
+    @property
+    def total_bytes(self) -> int:
+        """Memory all of it takes."""
+        return BYTES_FIXED + self.n_threads * (sum(self.sizes) + BYTES_PER_THREAD)
+
+
+def choose_buffers(items: Sequence[Item], n_threads: int, budget_bytes: int, spent_bytes: int) -> Buffers:
+    """The most threads, then the largest blocks, that fit in `budget_bytes` beside the `spent_bytes` in use.
+
+    Raises UsageError that says the least budget that would do.
+    """
+    least = _buffers(items, 1, MIN_BLOCK_WEIGHTS)
+    for n in range(n_threads, 0, -1):
+        block = BLOCK_WEIGHTS
+        while block >= MIN_BLOCK_WEIGHTS:
+            buffers = _buffers(items, n, block)
+            if spent_bytes + buffers.total_bytes <= budget_bytes:
+                return buffers
+            block //= 2
+    needed = -(-(spent_bytes + least.total_bytes) // (1 << 20)) + 1
+    raise UsageError(
+        f"--max-ram {budget_bytes >> 20}M is too little for this model; it needs at least {needed}M"
+    )
+
+
+def _buffers(items: Sequence[Item], n_threads: int, block_weights: int) -> Buffers:
+    needs = [item.buffer_bytes(block_weights) for item in items]
+    raw, widened, encoded = (max(need[i] for need in needs) for i in range(3))
+    return Buffers(n_threads, block_weights, (raw, widened, encoded))
+
+
+def run(
+    items: Sequence[Item],
+    buffers: Buffers,
+    imatrix: Imatrix | None,
+    report: Callable[[Progress], None] | None = None,
+) -> None:
+    """Convert every item into its place. Raises CheckpointError for NaN or infinity, OSError from writing."""
+    state = _State(items, buffers.block_weights)
+    total, started = sum(item.source.info.n_weights for item in items), time.monotonic()
+
+    def tell() -> None:
+        if report:
+            report(Progress("quantize", state.weights, total, state.bytes, time.monotonic() - started))
+
+    fds = sorted({item.fd for item in items})
+    with ThreadPoolExecutor(buffers.n_threads + 1) as pool, state.stopping():
+        flusher = pool.submit(state.flush, fds)
+        workers = [pool.submit(_Worker(state, buffers, imatrix).run) for _ in range(buffers.n_threads)]
+        pending = {*workers}
+        while pending:
+            done, pending = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+            tell()
+        state.stop.set()
+        flusher.result()
+
+
+class _State:
+    """What the threads share: the blocks still to do, and counters."""
+
+    def __init__(self, items: Sequence[Item], block_weights: int) -> None:
+        self.lock = threading.Lock()
+        self.stop = threading.Event()
+        self.weights = 0
+        self.bytes = 0
+        self._blocks = _blocks(items, block_weights)
+        self._ahead: deque[tuple[Item, int, int]] = deque()
+
+    def next(self) -> tuple[Item, int, int] | None:
+        """The next block (item, first row, row after the last); None when there is none or all must stop."""
+        with self.lock:
+            while len(self._ahead) <= _LOOK_AHEAD and (block := next(self._blocks, None)):
+                item, start, stop = block
+                item.source.will_need(start, stop)
+                self._ahead.append(block)
+            return self._ahead.popleft() if self._ahead and not self.stop.is_set() else None
+
+    def count(self, n_weights: int, n_bytes: int) -> None:
+        with self.lock:
+            self.weights += n_weights
+            self.bytes += n_bytes
+
+    def flush(self, fds: Sequence[int]) -> None:
+        """Write back as we go: left to itself, the system would start when the conversion is over."""
+        flushed = 0
+        while not self.stop.wait(_POLL_SECONDS):
+            if self.bytes - flushed >= _FLUSH_BYTES:
+                flushed = self.bytes
+                for fd in fds:
+                    os.fsync(fd)
+
+    @contextlib.contextmanager
+    def stopping(self) -> Iterator[None]:
+        """On an error or an interrupt, let the threads end after the block they are at."""
+        try:
+            yield
+        finally:
+            self.stop.set()
+
+
+def _blocks(items: Sequence[Item], block_weights: int) -> Iterator[tuple[Item, int, int]]:
+    """Blocks of whole rows in the order of the file; none crosses from one expert to the next."""
+    for item in items:
+        shape = item.source.info.shape
+        group = shape[1] if len(shape) == 3 else item.source.n_rows
+        step = min(item.rows_per_block(block_weights), group)
+        for first in range(0, item.source.n_rows, group):
+            for start in range(first, first + group, step):
+                yield item, start, min(start + step, first + group)
+
+
+class _Worker:
+    """One thread's buffers and its loop."""
+
+    def __init__(self, state: _State, buffers: Buffers, imatrix: Imatrix | None) -> None:
+        import numpy as np
+
+        self.state, self.imatrix = state, imatrix
+        self.raw, self.wide, self.encoded = (np.empty(size, dtype=np.uint8) for size in buffers.sizes)
+        self.raw_at, self.wide_at, self.encoded_at = (
+            array.ctypes.data for array in (self.raw, self.wide, self.encoded)
+        )
+        self._weights_of: tuple[str, int] | None = None
+        self._weights: Any = None
+
+    def run(self) -> None:
+        while (block := self.state.next()) is not None:
+            self.convert(*block)
+
+    def convert(self, item: Item, start: int, stop: int) -> None:
+        """Read, check, encode and write rows [start, stop)."""
+        source, type_ = item.source, item.plan.type
+        n_rows, n_weights = stop - start, (stop - start) * source.row_size
+        raw = self.raw[: n_rows * source.row_bytes]
+        source.read(start, stop, raw.data)
+        check_finite(source, start, raw)
+        if item.copies:
+            out = raw
+        else:
+            out = self.encoded[: type_.nbytes(n_weights)]
+            self.encode(item, start, n_rows)
+            self.check_encoded(item, out)
+        _write(item.fd, out.data, item.offset + type_.nbytes(start * source.row_size))
+        self.state.count(n_weights, out.nbytes)
+
+    def encode(self, item: Item, start: int, n_rows: int) -> None:
+        source = item.source
+        floats = self.raw_at
+        if source.storage.name != "F32":
+            floats = self.wide_at
+            ggml.dequantizer(source.storage)(self.raw_at, floats, n_rows * source.row_size)
+        weights = self.columns(item, start).ctypes.data if item.plan.uses_imatrix else None
+        ggml.quantize(item.plan.type, floats, self.encoded_at, n_rows, source.row_size, weights)
+
+    def columns(self, item: Item, start: int) -> Any:
+        """The importance of each column, for the expert that row `start` belongs to."""
+        assert self.imatrix is not None
+        shape = item.source.info.shape
+        expert = start // shape[1] if len(shape) == 3 else 0
+        if self._weights_of != (item.plan.name, expert):
+            n = shape[-1]
+            self._weights = self.imatrix.weights(item.plan.name, expert * n, n)
+            self._weights_of = (item.plan.name, expert)
+        return self._weights
+
+    def check_encoded(self, item: Item, out: Bytes) -> None:
+        """Refuse what finite weights can still become: beyond the range of the type or of its scales."""
+        type_ = item.plan.type
+        overflows = (
+            _not_finite(type_, out)
+            if type_.block_size == 1
+            else not ggml.is_valid(type_, self.encoded_at, out.nbytes)
+        )
+        if overflows:
+            raise CheckpointError(
+                f"tensor {item.plan.name} has values too large for {type_.name}: choose BF16 or F32 for it"
+            )
+
+
+def check_finite(source: TensorSource, start: int, raw: Bytes) -> None:
+    """Raise CheckpointError naming the tensor when stored rows, from `start` on, hold a NaN or an infinity."""
+    if source.storage.block_size > 1:
+        if not ggml.is_valid(source.storage, raw.ctypes.data, raw.nbytes):
+            raise CheckpointError(f"tensor {source.info.name} holds NaN or infinity: the file is damaged")
+    elif _not_finite(source.storage, raw):
+        _, unsigned, infinity = _INFINITY[source.storage.name]
+        bits = raw.view(f"<{unsigned}").reshape(-1, source.row_size)
+        row, column = ((bits & infinity) == infinity).nonzero()
+        name, source_row = source.origin(start + int(row[0]))
+        raise CheckpointError(
+            f"tensor {name} holds NaN or infinity at [{source_row}, {int(column[0])}]: the checkpoint is damaged, "
+            "download it again or ask its author"
+        )
+
+
+def _not_finite(type_: GgmlType, raw: Bytes) -> bool:
+    """Two reductions over integers, without a temporary: positives as signed, negatives as unsigned numbers."""
+    signed, unsigned, infinity = _INFINITY[type_.name]
+    sign = 1 << (8 * int(signed[1]) - 1)
+    return bool(raw.view(f"<{signed}").max() >= infinity or raw.view(f"<{unsigned}").max() >= sign + infinity)
+
+
+def _write(fd: int, view: memoryview, offset: int) -> None:
+    while view:
+        n = os.pwrite(fd, view, offset)
+        view, offset = view[n:], offset + n
