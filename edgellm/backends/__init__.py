@@ -24,6 +24,14 @@ def open_session(artifact: Artifact, options: EngineOptions = _DEFAULTS) -> Sess
     return session
 
 
+def prepare(format_: str) -> None:
+    """Do what a backend does once per process or machine - load its library, try it - so that opening can be timed.
+
+    Raises EngineError, ArtifactError.
+    """
+    getattr(_backend(format_), "prepare", lambda: None)()
+
+
 def _backend(format_: str) -> ModuleType:
     for name in names():
         module = importlib.import_module(f"{__name__}.{name}")

@@ -31,6 +31,12 @@ def open_session(artifact: Artifact, options: EngineOptions) -> Session:
     return LlamaCppSession(artifact, options)
 
 
+def prepare() -> None:
+    """Load the library, and run its canary if this machine has not seen it."""
+    _llama_lib.load()
+    _canary.verdict()
+
+
 class LlamaCppSession:
     """One sequence in llama.cpp. Not thread-safe."""
 

@@ -1,1 +1,93 @@
+"""Energy: what a meter is, which of them work here, and which one to use.
 
+A source is one file beside this one with a function `find(root) -> EnergyMeter`; adding the file is the
+registration. Nothing here estimates: where no meter works, the answer is None with every source's reason.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from edgellm.errors import EdgellmError, UsageError
+
+#: A window shorter than this many updates of the meter is too coarse to report.
+MIN_UPDATES = 100
+
+AUTO, NONE = "auto", "none"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A meter's word at one moment of the monotonic clock, by channel.
+
+    Joules since the meter was made for a `counter` (wraps already undone), watts for `power`.
+    """
+
+    seconds: float
+    channels: Mapping[str, float]
+
+
+class EnergyMeter(Protocol):
+    """A real sensor. Reading it costs microseconds; it never sleeps and never guesses."""
+
+    name: str
+    kind: str  # "counter" | "power" | "imported"
+    scope: str  # what the figure covers, and what it leaves out
+    update_period_seconds: float  # how often the hardware brings a new value
+
+    def why_not(self) -> str | None:
+        """None when it works here; otherwise the fact and the remedy in one line. May take 0.2 s."""
+        ...
+
+    def read(self) -> Reading:
+        """Now. Safe to call from two threads. Raises EnergyLostError."""
+        ...
+
+
+class EnergyLostError(EdgellmError):
+    """The meter stopped being one while it was read: unplugged, plugged in, or gone."""
+
+
+def min_window_seconds(meter: EnergyMeter) -> float:
+    """The shortest window whose energy is worth reporting."""
+    return MIN_UPDATES * meter.update_period_seconds
+
+
+def sources() -> tuple[str, ...]:
+    """Names of the registered sources: the modules of this package that do not begin with an underscore."""
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
+
+
+def find(name: str, root: Path = Path("/")) -> EnergyMeter:
+    """The source's meter, whether it works here or not. Raises UsageError for an unknown name."""
+    if name not in sources():
+        raise UsageError(f"no energy source is called {name!r}; there are: {', '.join(sources())}")
+    meter: EnergyMeter = importlib.import_module(f"{__name__}.{name}").find(root)
+    return meter
+
+
+def meters(root: Path = Path("/")) -> list[EnergyMeter]:
+    """One meter per registered source, working here or not."""
+    return [find(name, root) for name in sources()]
+
+
+def choose(wanted: str = AUTO, root: Path = Path("/")) -> tuple[EnergyMeter | None, str | None]:
+    """The meter to use and None, or None and the reason.
+
+    Of those that work, counters come before power gauges and fast ones before slow ones, so that the choice
+    depends on what the meters are and not on their names.
+    """
+    if wanted == NONE:
+        return None, "not asked for (--energy none)"
+    tried = meters(root) if wanted == AUTO else [find(wanted, root)]
+    reasons = {meter.name: meter.why_not() for meter in tried}
+    working = [meter for meter in tried if reasons[meter.name] is None]
+    if not working:
+        told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        return None, f"no energy counter works here ({told})" if wanted == AUTO else told
+    return min(working, key=lambda m: (m.kind != "counter", m.update_period_seconds)), None

@@ -1,0 +1,99 @@
+"""Everything that can be wrong with a measurement, as a table: a code, the fact, and what to do about it.
+
+A caveat is a value in the result, not a line on a terminal: renderers show it, comparisons may heed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+Value = float | int | str
+
+#: code -> (fact, advice). Both are format strings over the caveat's values.
+TEXT: dict[str, tuple[str, str]] = {
+    "foreign-load": (
+        "other programs used {share:.1%} of the processor during launch {launch}",
+        "close them, or wait, and run again",
+    ),
+    "steal": (
+        "the hypervisor gave {share:.1%} of the processor to other guests during launch {launch}",
+        "repeat at a quieter time, or on a machine of your own",
+    ),
+    "throttled": (
+        "the processor throttled {count} times during launch {launch}",
+        "improve cooling or lower the thread count; the figures are of a hot machine",
+    ),
+    "cpu-quota": (
+        "the container's CPU quota held the run back {count} times during launch {launch}",
+        "raise the quota, or use fewer threads than it allows",
+    ),
+    "outliers": (
+        "{metric}: {count} of {n} samples lie far from the rest (they count all the same)",
+        "look at the repetitions in order; more of them (-r) lessen the weight of each",
+    ),
+    "drift": (
+        "{metric} drifts by {percent:+.1f}% from the first repetition to the last",
+        "let the machine cool or warm to a steady state, then run again",
+    ),
+    "launches-differ": (
+        "{metric}: the launches differ by {percent:.1f}%, more than the repetitions inside one do",
+        "raise --launches: the spread shown is too small",
+    ),
+    "wide": (
+        "{metric}: the 95% interval is ±{percent:.1f}% wide",
+        "raise -r or --launches until it is narrow enough for what you want to decide",
+    ),
+    "too-many-threads": (
+        "{threads} threads on {cores} processors that may be used",
+        "give -t {cores} or fewer: waiting for one another costs more than the extra threads bring",
+    ),
+    "on-battery": (
+        "the machine runs on battery, where firmware may lower the clock",
+        "plug it in to compare speed; stay on battery to measure energy with its gauge",
+    ),
+    "governor": (
+        "the CPU frequency governor is {governor}",
+        "select the performance governor for steadier figures (cpupower frequency-set -g performance)",
+    ),
+    "swapping": (
+        "{bytes} bytes of the process were swapped out at the end of the {phase} phase",
+        "free some memory, or choose a smaller quantization: speed and peak are of a machine that is short of it",
+    ),
+    "idle-differs": (
+        "idle power changed by {percent:.0f}% between the start and the end of launch {launch}",
+        "net-of-idle energy is only as good as its baseline: run on a quieter machine",
+    ),
+    "small-model": (
+        "the model ({model_bytes} bytes) fits several times into the processor's last-level cache",
+        "its speed says nothing about a model that has to be read from memory",
+    ),
+    "launch-failed": (
+        "launch {launch} failed: {error}",
+        "its figures are missing; the other launches stand",
+    ),
+    "incomplete": (
+        "{done} of {planned} launches are done",
+        "this file was written while the run went on, and is replaced after each launch",
+    ),
+    "engine-note": ("{note}", "see `edgellm doctor`"),
+}
+
+
+@dataclass(frozen=True)
+class Caveat:
+    """One thing to know before trusting a figure."""
+
+    code: str  # a key of TEXT
+    subject: str  # the model's name, or "" for the whole run
+    values: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def fact(self) -> str:
+        """What is the case, in English."""
+        return TEXT[self.code][0].format(**self.values)
+
+    @property
+    def advice(self) -> str:
+        """What to do about it, in English."""
+        return TEXT[self.code][1].format(**self.values)

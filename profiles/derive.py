@@ -1,0 +1,201 @@
+"""From the raw records of launches to named measurements. Pure arithmetic; the definitions are the table."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from edgellm.profiles.result import EnergyWindow, Launch, Measurement, MemoryPhase, Repetition
+from edgellm.profiles.stats import quantile
+
+NS = 1e-9
+
+#: A figure of one repetition; None where the workload does not have it.
+PerRepetition = Callable[[Launch, Repetition], "float | None"]
+PerLaunch = Callable[[Launch], "float | None"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A quantity, its unit, and which way is better."""
+
+    name: str
+    unit: str
+    better: str  # "higher" | "lower"
+
+
+def _decode_rate(launch: Launch, r: Repetition) -> float | None:
+    return len(r.gaps_ns) / (sum(r.gaps_ns) * NS) if r.gaps_ns else None
+
+
+def _decode_bytes(launch: Launch, r: Repetition) -> float | None:
+    rate = _decode_rate(launch, r)
+    return None if rate is None else rate * launch.prompt.bytes_per_token
+
+
+def _gap(q: float) -> PerRepetition:
+    return lambda launch, r: quantile(r.gaps_ns, q) * NS if r.gaps_ns else None
+
+
+REPETITION: tuple[tuple[Metric, PerRepetition], ...] = (
+    (
+        Metric("ttft_seconds", "s", "lower"),
+        lambda launch, r: (r.tokenize_ns + r.prefill_ns) * NS,
+    ),
+    (
+        Metric("prefill_tokens_per_second", "tok/s", "higher"),
+        lambda launch, r: launch.prompt.n_tokens / (r.prefill_ns * NS),
+    ),
+    (
+        Metric("prefill_bytes_per_second", "B/s", "higher"),
+        lambda launch, r: launch.prompt.n_tokens * launch.prompt.bytes_per_token / (r.prefill_ns * NS),
+    ),
+    (Metric("decode_tokens_per_second", "tok/s", "higher"), _decode_rate),
+    (Metric("decode_bytes_per_second", "B/s", "higher"), _decode_bytes),
+    (
+        Metric("tpot_seconds", "s", "lower"),
+        lambda launch, r: statistics.fmean(r.gaps_ns) * NS if r.gaps_ns else None,
+    ),
+    (Metric("gap_p50_seconds", "s", "lower"), _gap(0.5)),
+    (Metric("gap_p95_seconds", "s", "lower"), _gap(0.95)),
+    (
+        Metric("answer_seconds", "s", "lower"),
+        lambda launch, r: (r.tokenize_ns + r.prefill_ns + sum(r.gaps_ns)) * NS,
+    ),
+)
+
+
+def phase(launch: Launch, name: str) -> MemoryPhase | None:
+    """The launch's memory record of a phase."""
+    return next((p for p in launch.memory.phases if p.phase == name), None)
+
+
+def _peak(*names: str) -> PerLaunch:
+    def of(launch: Launch) -> float | None:
+        peaks = [p.peak for p in launch.memory.phases if p.phase in names and p.peak is not None]
+        return max(peaks, default=None)
+
+    return of
+
+
+def _last(field: str, name: str = "repetitions") -> PerLaunch:
+    def of(launch: Launch) -> float | None:
+        found = phase(launch, name)
+        value: int | None = getattr(found, field) if found else None
+        return value
+
+    return of
+
+
+def _needed(launch: Launch) -> float | None:
+    """Anonymous memory plus the weights touched: what must be there for the model to run at speed."""
+    found = phase(launch, "repetitions")
+    if found is None or found.anonymous is None:
+        return None
+    return found.anonymous + (found.weights_mapped or 0)
+
+
+LAUNCH: tuple[tuple[Metric, PerLaunch], ...] = (
+    (Metric("load_seconds", "s", "lower"), lambda launch: launch.load_ns * NS),
+    (Metric("library_seconds", "s", "lower"), lambda launch: launch.prepare_ns * NS),
+    (Metric("peak_bytes", "B", "lower"), _peak("load", "prefill", "decode", "repetitions")),
+    (Metric("peak_load_bytes", "B", "lower"), _peak("load")),
+    (Metric("peak_prefill_bytes", "B", "lower"), _peak("prefill")),
+    (Metric("peak_decode_bytes", "B", "lower"), _peak("decode")),
+    (Metric("anonymous_bytes", "B", "lower"), _last("anonymous")),
+    (Metric("file_bytes", "B", "lower"), _last("file")),
+    (Metric("weights_mapped_bytes", "B", "lower"), _last("weights_mapped")),
+    (Metric("swap_bytes", "B", "lower"), _last("swap")),
+    (Metric("pss_bytes", "B", "lower"), _last("pss")),
+    (Metric("needed_bytes", "B", "lower"), _needed),
+    (Metric("baseline_bytes", "B", "lower"), _last("resident", "start")),
+)
+
+_ENERGY = {
+    "load_joules": Metric("load_joules", "J", "lower"),
+    "idle_watts": Metric("idle_watts", "W", "lower"),
+    "prefill_watts": Metric("prefill_watts", "W", "lower"),
+    "prefill_joules_per_token": Metric("prefill_joules_per_token", "J/tok", "lower"),
+    "prefill_joules_per_token_net": Metric("prefill_joules_per_token_net", "J/tok", "lower"),
+    "prefill_joules_per_byte": Metric("prefill_joules_per_byte", "J/B", "lower"),
+    "decode_watts": Metric("decode_watts", "W", "lower"),
+    "decode_joules_per_token": Metric("decode_joules_per_token", "J/tok", "lower"),
+    "decode_joules_per_token_net": Metric("decode_joules_per_token_net", "J/tok", "lower"),
+    "decode_joules_per_byte": Metric("decode_joules_per_byte", "J/B", "lower"),
+}
+
+METRICS: dict[str, Metric] = {metric.name: metric for metric, _ in (*REPETITION, *LAUNCH)} | _ENERGY
+
+
+def measurements(launches: Sequence[Launch]) -> tuple[Measurement, ...]:
+    """Every metric over the launches, each with its samples or the reason for having none."""
+    if not launches:
+        return tuple(Measurement(m.name, m.unit, (), (), "no launch succeeded") for m in METRICS.values())
+    speeds = tuple(_per_repetition(metric, of, launches) for metric, of in REPETITION)
+    sizes = tuple(_per_launch(metric, of, launches) for metric, of in LAUNCH)
+    return speeds + sizes + tuple(_energy(metric, launches) for metric in _ENERGY.values())
+
+
+def _per_repetition(metric: Metric, of: PerRepetition, launches: Sequence[Launch]) -> Measurement:
+    pairs = [(launch.index, of(launch, r)) for launch in launches for r in launch.repetitions]
+    return _measurement(metric, pairs, "the workload decodes fewer than two tokens (-n)")
+
+
+def _per_launch(metric: Metric, of: PerLaunch, launches: Sequence[Launch]) -> Measurement:
+    pairs = [(launch.index, of(launch)) for launch in launches]
+    return _measurement(metric, pairs, launches[0].memory.reason or "this system does not tell")
+
+
+def _measurement(metric: Metric, pairs: Sequence[tuple[int, float | None]], reason: str) -> Measurement:
+    known = [(index, float(value)) for index, value in pairs if value is not None]
+    return Measurement(
+        name=metric.name,
+        unit=metric.unit,
+        samples=tuple(value for _, value in known),
+        launches=tuple(index for index, _ in known),
+        reason=None if known else reason,
+    )
+
+
+def idle_watts(launch: Launch) -> float | None:
+    """Mean power of the idle windows before and after, the model loaded."""
+    idle = [watts(window) for window in launch.energy.windows if window.phase == "idle"]
+    return statistics.fmean(idle) if idle else None
+
+
+def watts(window: EnergyWindow) -> float:
+    """Mean power of a window."""
+    return sum(window.joules.values()) / window.seconds
+
+
+def _energy(metric: Metric, launches: Sequence[Launch]) -> Measurement:
+    phase_name, _, quantity = metric.name.partition("_")
+    pairs = [
+        (launch.index, _energy_value(quantity, launch, window))
+        for launch in launches
+        for window in launch.energy.windows
+        if window.phase == phase_name
+    ]
+    return _measurement(metric, pairs, _energy_reason(launches[0], phase_name))
+
+
+def _energy_value(quantity: str, launch: Launch, window: EnergyWindow) -> float | None:
+    joules = sum(window.joules.values())
+    if quantity == "joules":
+        return joules
+    if quantity == "watts":
+        return joules / window.seconds
+    if not window.tokens:
+        return None
+    if quantity == "joules_per_token_net":
+        idle = idle_watts(launch)
+        return None if idle is None else (joules - idle * window.seconds) / window.tokens
+    per_token = joules / window.tokens
+    return per_token / launch.prompt.bytes_per_token if quantity == "joules_per_byte" else per_token
+
+
+def _energy_reason(launch: Launch, phase_name: str) -> str:
+    record = launch.energy
+    by_phase = (record.phase_reasons or {}).get(phase_name)
+    return record.reason or by_phase or "the meter gave no window for this phase"

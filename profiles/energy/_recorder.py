@@ -1,0 +1,82 @@
+"""From readings to joules: marks at phase boundaries, a slow background thread between them.
+
+The thread is there for two reasons only: a counter must be seen at least once per wrap, and a power gauge
+must be sampled to be integrated. It wakes rarely, so that it does not disturb what is measured.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left, bisect_right
+from itertools import pairwise
+from types import TracebackType
+
+from edgellm.profiles.energy import EnergyLostError, EnergyMeter, Reading
+
+#: A counter wraps after minutes at the earliest (65.5 kJ at 400 W: 164 s); a quarter of that is 41 s.
+COUNTER_POLL_SECONDS = 20.0
+#: Gauges are sampled at their own pace, but never faster than this.
+POWER_POLL_SECONDS = 0.1
+
+
+class Recorder:
+    """Collects readings of one meter while it is entered. Joules are asked for between two marks."""
+
+    def __init__(self, meter: EnergyMeter) -> None:
+        self.meter = meter
+        self.lost: str | None = None  # why the meter stopped, if it did
+        self._readings: list[Reading] = []
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name="edgellm-energy", daemon=True)
+
+    def __enter__(self) -> Recorder:
+        self.mark()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def mark(self) -> Reading | None:
+        """Read now; None once the meter is lost."""
+        if self.lost is not None:
+            return None
+        try:
+            with self._lock:
+                reading = self.meter.read()
+                self._readings.append(reading)
+                return reading
+        except EnergyLostError as error:
+            self.lost = str(error)
+            return None
+
+    def joules(self, begin: Reading, end: Reading) -> dict[str, float]:
+        """Energy by channel between two marks: a difference for counters, an integral for power."""
+        if self.meter.kind == "counter":
+            return {name: end.channels[name] - begin.channels[name] for name in end.channels}
+        with self._lock:
+            times = [reading.seconds for reading in self._readings]
+            inside = self._readings[bisect_left(times, begin.seconds) : bisect_right(times, end.seconds)]
+        return integrate(inside)
+
+    def _poll(self) -> None:
+        period = COUNTER_POLL_SECONDS
+        if self.meter.kind != "counter":
+            period = max(POWER_POLL_SECONDS, self.meter.update_period_seconds / 2)
+        while not self._stop.wait(period):
+            self.mark()
+
+
+def integrate(readings: list[Reading]) -> dict[str, float]:
+    """Trapezoidal integral of watts over seconds, by channel. A channel missing at one end counts as 0 W there."""
+    names = sorted({name for reading in readings for name in reading.channels})
+    total = dict.fromkeys(names, 0.0)
+    for a, b in pairwise(readings):
+        for name in names:
+            watts = (a.channels.get(name, 0.0) + b.channels.get(name, 0.0)) / 2
+            total[name] += watts * (b.seconds - a.seconds)
+    return total

@@ -1,0 +1,185 @@
+"""Statistics of repeated measurements: samples in, what may be said about them out.
+
+Knows no clock and no meter. Nothing is ever dropped: an outlier is pointed at, and still counts.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+#: Two-sided 95% quantiles of Student's t by degrees of freedom; beyond the table see `t95`.
+_T95 = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
+    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+_Z95 = 1.959964
+
+#: Launches needed before they, and not the repetitions inside them, carry the confidence interval.
+MIN_LAUNCHES_FOR_INTERVAL = 3
+#: Modified z-score above which a sample is called an outlier (Iglewicz & Hoaglin, 1993).
+OUTLIER_SCORE = 3.5
+#: With fewer samples a median absolute deviation says little, and no outlier is called.
+MIN_SAMPLES_FOR_OUTLIERS = 5
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a set of samples says. All but the counts are in the samples' unit, unless named otherwise."""
+
+    n: int
+    mean: float
+    median: float
+    stddev: float | None  # None: one sample has no spread
+    minimum: float
+    maximum: float
+    ci95_low: float | None  # of the mean
+    ci95_high: float | None
+    ci95_unit: str | None  # what was resampled: "launches" | "repetitions"
+    outliers: tuple[int, ...]  # indices into the samples
+    drift_per_sample: float | None  # slope over the order taken, as a fraction of the mean
+    drift_is_clear: bool  # the slope's own 95% interval leaves out zero
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Mean of one set over the mean of another, with a 95% interval (None: too few samples to have one)."""
+
+    value: float
+    ci95_low: float | None
+    ci95_high: float | None
+
+    @property
+    def differs(self) -> bool:
+        """Whether the interval leaves out 1: only then may a difference be claimed."""
+        if self.ci95_low is None or self.ci95_high is None:
+            return False
+        return self.ci95_low > 1 or self.ci95_high < 1
+
+
+def summarize(samples: Sequence[float], launches: Sequence[int] | None = None) -> Summary:
+    """Summary of `samples` in the order taken. `launches[i]` is the process launch sample i came from.
+
+    Samples of one process share its luck (memory layout, placement), so with three or more launches the
+    interval is taken over launch means; with fewer, over all samples. Raises ValueError without samples.
+    """
+    if not samples:
+        raise ValueError("no samples to summarize")
+    values = [float(sample) for sample in samples]
+    units, unit_name = _interval_units(values, launches)
+    half = half_width95(units)
+    mean = statistics.fmean(values)
+    centre = statistics.fmean(units)
+    slope, clear = drift(values)
+    return Summary(
+        n=len(values),
+        mean=mean,
+        median=statistics.median(values),
+        stddev=statistics.stdev(values) if len(values) > 1 else None,
+        minimum=min(values),
+        maximum=max(values),
+        ci95_low=None if half is None else centre - half,
+        ci95_high=None if half is None else centre + half,
+        ci95_unit=None if half is None else unit_name,
+        outliers=outliers(values),
+        drift_per_sample=slope,
+        drift_is_clear=clear,
+    )
+
+
+def launch_means(samples: Sequence[float], launches: Sequence[int]) -> list[float]:
+    """Mean of each launch's samples, in order of launch."""
+    groups: dict[int, list[float]] = {}
+    for sample, launch in zip(samples, launches, strict=True):
+        groups.setdefault(launch, []).append(sample)
+    return [statistics.fmean(groups[launch]) for launch in sorted(groups)]
+
+
+def _interval_units(values: list[float], launches: Sequence[int] | None) -> tuple[list[float], str]:
+    if launches is not None and len(set(launches)) >= MIN_LAUNCHES_FOR_INTERVAL:
+        return launch_means(values, launches), "launches"
+    return values, "repetitions"
+
+
+def half_width95(values: Sequence[float]) -> float | None:
+    """Half the width of the mean's 95% confidence interval by Student's t; None for a single value."""
+    if len(values) < 2:
+        return None
+    return t95(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def t95(df: int) -> float:
+    """Two-sided 95% quantile of Student's t (Cornish-Fisher expansion beyond 30; error under 1e-4)."""
+    if df < 1:
+        raise ValueError(f"t needs at least one degree of freedom, got {df}")
+    if df <= len(_T95):
+        return _T95[df - 1]
+    z = _Z95
+    return z + (z**3 + z) / (4 * df) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * df**2)
+
+
+def outliers(values: Sequence[float]) -> tuple[int, ...]:
+    """Indices of samples far from the rest by modified z-score: 0.6745 |x - median| / MAD > 3.5."""
+    if len(values) < MIN_SAMPLES_FOR_OUTLIERS:
+        return ()
+    centre = statistics.median(values)
+    deviation = statistics.median([abs(value - centre) for value in values])
+    if deviation == 0:
+        return ()
+    return tuple(
+        index
+        for index, value in enumerate(values)
+        if 0.6745 * abs(value - centre) / deviation > OUTLIER_SCORE
+    )
+
+
+def drift(values: Sequence[float]) -> tuple[float | None, bool]:
+    """Least-squares slope per sample as a fraction of the mean, and whether it is clear of zero at 95%."""
+    n = len(values)
+    mean = statistics.fmean(values)
+    if n < 3 or mean == 0:
+        return None, False
+    centre = (n - 1) / 2
+    spread = sum((index - centre) ** 2 for index in range(n))
+    slope = sum((index - centre) * (value - mean) for index, value in enumerate(values)) / spread
+    residual = sum((value - mean - slope * (index - centre)) ** 2 for index, value in enumerate(values))
+    error = math.sqrt(residual / (n - 2) / spread)
+    return slope / mean, abs(slope) > t95(n - 2) * error
+
+
+def quantile(values: Sequence[float], q: float) -> float:
+    """The q-quantile with linear interpolation (R type 7), 0 <= q <= 1."""
+    ordered = sorted(values)
+    position = q * (len(ordered) - 1)
+    below = math.floor(position)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
+
+
+def ratio(a: Sequence[float], b: Sequence[float]) -> Ratio:
+    """mean(a) / mean(b) with the 95% interval of the log ratio (Welch's degrees of freedom).
+
+    The samples are positive (times, rates, sizes), so the logarithm is where their ratio is symmetric.
+    """
+    value = statistics.fmean(a) / statistics.fmean(b)
+    if len(a) < 2 or len(b) < 2:
+        return Ratio(value, None, None)
+    log_a, log_b = [math.log(x) for x in a], [math.log(x) for x in b]
+    var_a, var_b = statistics.variance(log_a) / len(a), statistics.variance(log_b) / len(b)
+    total = var_a + var_b
+    if total == 0:
+        return Ratio(value, value, value)
+    df = total**2 / (var_a**2 / (len(a) - 1) + var_b**2 / (len(b) - 1))
+    half = t95(max(1, math.floor(df))) * math.sqrt(total)
+    centre = statistics.fmean(log_a) - statistics.fmean(log_b)
+    return Ratio(value, math.exp(centre - half), math.exp(centre + half))
+
+
+def plus_minus(mean: float, stddev: float | None, digits: int = 2) -> str:
+    """llama-bench's way to write a result: `12.34 ± 0.05`, or `12.34` where there is no spread."""
+    if stddev is None:
+        return f"{mean:.{digits}f}"
+    return f"{mean:.{digits}f} ± {stddev:.{digits}f}"
