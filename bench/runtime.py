@@ -86,13 +86,21 @@ def compare(args: argparse.Namespace) -> None:
     for phase in ("prefill", "decode"):
         medians = {side: statistics.median(s[phase] for s in samples[side]) for side in SIDES}
         ratio = medians["edgellm"] / medians["bare"]
-        print(f"{phase:8} bare {medians['bare']:9.1f} tok/s   edgellm {medians['edgellm']:9.1f} tok/s   ratio {ratio:.3f}")
-        result[phase] = {**medians, "ratio": ratio, "samples": {s: [x[phase] for x in samples[s]] for s in SIDES}}
+        print(
+            f"{phase:8} bare {medians['bare']:9.1f} tok/s   edgellm {medians['edgellm']:9.1f} tok/s   ratio {ratio:.3f}"
+        )
+        result[phase] = {
+            **medians,
+            "ratio": ratio,
+            "samples": {s: [x[phase] for x in samples[s]] for s in SIDES},
+        }
     print(json.dumps(result))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", type=Path)
     parser.add_argument("-p", "--prompt", type=int, default=512)
     parser.add_argument("-n", "--gen", type=int, default=128)

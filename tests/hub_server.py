@@ -1,0 +1,114 @@
+"""A server on loopback that speaks as much of the hub's protocol as a download needs, with faults to order."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Hub:
+    """One repository's files, the requests that came, and how often to cut a transfer short."""
+
+    def __init__(self, repo_id: str, folder: Path):
+        self.repo_id, self.folder = repo_id, folder
+        self.requests: list[str] = []
+        self.tokens: set[str | None] = set()
+        self.cuts_left = 0
+        self.gated = False
+
+    def file(self, name: str) -> bytes | None:
+        path = self.folder / name
+        return path.read_bytes() if path.is_file() else None
+
+
+@contextmanager
+def serve(repo_id: str, folder: Path) -> Iterator[tuple[Hub, str]]:
+    """Run the server; yields the hub and its address."""
+    hub = Hub(repo_id, folder)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield hub, f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_HEAD(self) -> None:
+            self.answer(body=False)
+
+        def do_GET(self) -> None:
+            self.answer(body=True)
+
+        def answer(self, body: bool) -> None:
+            path = self.path.split("?")[0]
+            hub.requests.append(f"{self.command} {path}")
+            hub.tokens.add(self.headers.get("Authorization"))
+            resolve = f"/{hub.repo_id}/resolve/"
+            if hub.gated:
+                self.error(403, "GatedRepo")
+            elif path.startswith(f"/api/models/{hub.repo_id}/tree/"):
+                self.reply(json.dumps(self.tree()).encode(), {"Content-Type": "application/json"}, body)
+            elif path.startswith(f"/api/models/{hub.repo_id}"):
+                siblings = [{"rfilename": p.name} for p in sorted(hub.folder.iterdir())]
+                info = {"id": hub.repo_id, "modelId": hub.repo_id, "sha": COMMIT, "siblings": siblings}
+                self.reply(json.dumps(info).encode(), {"Content-Type": "application/json"}, body)
+            elif path.startswith(resolve) and (data := hub.file(path.removeprefix(resolve).split("/", 1)[1])):
+                self.send_file(data, body)
+            else:
+                self.error(404, "RepoNotFound" if not path.startswith(resolve) else "EntryNotFound")
+
+        def tree(self) -> list[dict[str, object]]:
+            files = sorted(hub.folder.iterdir())
+            return [
+                {
+                    "type": "file",
+                    "path": p.name,
+                    "size": p.stat().st_size,
+                    "oid": hashlib.sha1(p.name.encode()).hexdigest(),
+                }
+                for p in files
+            ]
+
+        def send_file(self, data: bytes, body: bool) -> None:
+            headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": COMMIT}
+            headers["Accept-Ranges"] = "bytes"
+            start = 0
+            if wanted := self.headers.get("Range"):
+                start = int(wanted.removeprefix("bytes=").split("-")[0])
+                headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+            self.reply(data[start:], headers, body, status=206 if wanted else 200)
+
+        def reply(self, data: bytes, headers: dict[str, str], body: bool, status: int = 200) -> None:
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(data))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if body and hub.cuts_left and len(data) > 10000:
+                hub.cuts_left -= 1
+                self.wfile.write(data[: len(data) // 2])
+                self.close_connection = True
+            elif body:
+                self.wfile.write(data)
+
+        def error(self, status: int, code: str) -> None:
+            self.send_response(status)
+            self.send_header("X-Error-Code", code)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    return Handler

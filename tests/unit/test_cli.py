@@ -1,0 +1,56 @@
+"""The command line as a whole: every command has help, errors are one line, exit codes are those promised."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from edgellm import __version__, cli
+
+
+def edgellm(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "edgellm", *arguments],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        **options,
+    )
+
+
+COMMANDS = cli.cli.list_commands(None)
+
+
+def test_version():
+    assert edgellm("--version").stdout == f"edgellm, version {__version__}\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name):
+    command = cli.cli.get_command(None, name)
+    assert command is not None and command.help and command.get_short_help_str(200)
+    undocumented = [p.name for p in command.params if getattr(p, "help", "argument") in (None, "")]
+    assert not undocumented
+
+
+def test_an_unknown_command_is_usage():
+    run = edgellm("fly")
+    assert run.returncode == 2
+    assert "No such command 'fly'" in run.stderr
+
+
+def test_doctor_speaks_of_engines_and_energy():
+    run = edgellm("doctor", "--json")
+    assert run.returncode == 0, run.stderr
+    findings = {(f["section"], f["name"]): f["value"] for f in json.loads(run.stdout)}
+    assert "agree" in findings["llama.cpp", "canary"]
+    assert "onnxruntime" in findings["ONNX Runtime", "library"]
+    assert any(section == "energy" for section, _ in findings)
+
+
+def test_errors_are_one_line_without_traceback(tmp_path):
+    run = edgellm("run", str(tmp_path / "nothing.gguf"), "hello")
+    assert run.returncode == 1
+    assert run.stderr.startswith("edgellm: ") and run.stderr.count("\n") == 1
+    assert "nothing.gguf" in run.stderr
