@@ -41,7 +41,7 @@ def serve(repo_id: str, folder: Path) -> Iterator[tuple[Hub, str]]:
         thread.join()
 
 
-def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
+def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one class, many small methods
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
