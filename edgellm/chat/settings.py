@@ -67,18 +67,30 @@ def _or_none(read: Callable[[str], Value]) -> Callable[[str], Value]:
 
 
 def _stops(text: str) -> Value:
-    return () if text.lower() in ("", "none") else (text.encode().decode("unicode_escape"),)
+    return () if text.lower() in ("", "none") else (text.replace("\\n", "\n").replace("\\t", "\t"),)
 
 
 PARAMETERS = (
     Parameter("temperature", ("--temperature", "--temp"), "Randomness; 0 is greedy.", _number(0)),
     Parameter("top_k", ("--top-k",), "Draw from the K likeliest tokens; 0 is all.", _number(0, whole=True)),
-    Parameter("top_p", ("--top-p",), "Draw from the likeliest tokens with this total; 1 is off.", _number(0, 1)),
-    Parameter("min_p", ("--min-p",), "Least probability, as a share of the likeliest; 0 is off.", _number(0, 1)),
-    Parameter("repeat_penalty", ("--repeat-penalty",), "Divide repeated tokens' scores; 1 is off.", _number(0.01)),
-    Parameter("presence_penalty", ("--presence-penalty",), "Subtract from seen tokens' scores.", _number(-2, 2)),
-    Parameter("frequency_penalty", ("--frequency-penalty",), "The same, for every time seen.", _number(-2, 2)),
-    Parameter("repeat_last_n", ("--repeat-last-n",), "Tokens penalties look back on.", _number(0, whole=True)),
+    Parameter(
+        "top_p", ("--top-p",), "Draw from the likeliest tokens with this total; 1 is off.", _number(0, 1)
+    ),
+    Parameter(
+        "min_p", ("--min-p",), "Least probability, as a share of the likeliest; 0 is off.", _number(0, 1)
+    ),
+    Parameter(
+        "repeat_penalty", ("--repeat-penalty",), "Divide repeated tokens' scores; 1 is off.", _number(0.01)
+    ),
+    Parameter(
+        "presence_penalty", ("--presence-penalty",), "Subtract from seen tokens' scores.", _number(-2, 2)
+    ),
+    Parameter(
+        "frequency_penalty", ("--frequency-penalty",), "The same, for every time seen.", _number(-2, 2)
+    ),
+    Parameter(
+        "repeat_last_n", ("--repeat-last-n",), "Tokens penalties look back on.", _number(0, whole=True)
+    ),
     Parameter(
         "seed", ("-s", "--seed"), "Makes an answer repeatable.", _or_none(_number(0, 2**32 - 1, whole=True))
     ),
@@ -123,4 +135,6 @@ def show(value: Value) -> str:
     """A value as /set shows and takes it."""
     if value is None or value == ():
         return "none"
-    return ", ".join(map(repr, value)) if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, tuple):
+        return ", ".join(map(repr, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

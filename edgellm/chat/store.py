@@ -1,0 +1,184 @@
+"""Conversations on disk: one plain JSON file each, replaced atomically after every turn.
+
+    {"format": "edgellm-chat/1", "name", "model", "created", "updated", "system",
+     "messages": [{"role", "content", "finish_reason"?, "truncated"?, "seed"?}, ...]}
+
+Knows files and messages; knows no model and no terminal.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgellm import files
+from edgellm.chat.conversation import Message
+from edgellm.errors import StorageError, UsageError
+
+FORMAT = "edgellm-chat/1"
+_NAME = re.compile(r"[^\W_][\w .-]{0,99}")  # letters of any script; no path, no hidden file
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A conversation as it is on disk."""
+
+    name: str
+    model: str  # as it was given to edgellm, so that it can be opened again
+    created: str  # ISO 8601, UTC
+    updated: str
+    system: str | None
+    messages: tuple[Message, ...]
+
+    @property
+    def title(self) -> str:
+        """The first thing the user said."""
+        return self.messages[0].content if self.messages else ""
+
+
+class Store:
+    """The folder of saved conversations."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or data_dir() / "chats"
+        self._written: dict[str, str] = {}  # the time stamp we gave each file, to notice another writer
+
+    def path(self, name: str) -> Path:
+        """Where `name` is kept. Raises UsageError for what cannot be a name."""
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"{name!r} cannot be a name: use letters, digits, spaces, '.', '-' and '_'")
+        return self.folder / f"{name}.json"
+
+    def new(self, model: str, short: str) -> Saved:
+        """A conversation of now with `model`, not on disk yet, under a name nobody has: the time and `short`."""
+        now = _now()
+        stem = re.sub(r"[^\w.-]+", "-", f"{now[:10]}-{now[11:19].replace(':', '')}-{short}")[:80]
+        return Saved(self._free(stem), model, now, now, None, ())
+
+    def write(self, saved: Saved, messages: Sequence[Message], system: str | None) -> Saved:
+        """Put the conversation on disk as it is now; returns what was written.
+
+        When another program has written to it since, ours goes under a new name: nothing is lost.
+        """
+        path = self.path(saved.name)
+        with files.storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        known = self._written.get(saved.name, saved.updated)
+        if path.exists() and self._updated(path) != known:
+            saved = replace(saved, name=self._free(saved.name))
+        saved = replace(saved, updated=_now(), system=system, messages=tuple(messages))
+        files.write_text(
+            self.path(saved.name), json.dumps(_as_json(saved), ensure_ascii=False, indent=1) + "\n"
+        )
+        self._written[saved.name] = saved.updated
+        return saved
+
+    def rename(self, saved: Saved, name: str, *, force: bool = False) -> Saved:
+        """Keep the conversation under `name` from now on. Raises UsageError when that is another one's."""
+        target = self.path(name)
+        if name == saved.name:
+            return saved
+        if target.exists() and not force:
+            raise UsageError(
+                f"there is a conversation {name!r} already; choose another name or /save -f {name}"
+            )
+        source = self.path(saved.name)
+        with files.storage_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if source.exists():
+                source.replace(target)
+            elif force:
+                target.unlink(missing_ok=True)
+        self._written[name] = self._written.get(saved.name, saved.updated)
+        return replace(saved, name=name)
+
+    def has(self, saved: Saved) -> bool:
+        """Whether the conversation is on disk."""
+        return self.path(saved.name).exists()
+
+    def load(self, name: str) -> Saved:
+        """Read a conversation. Raises UsageError when there is none, StorageError when it is damaged."""
+        path = self.path(name)
+        if not path.exists():
+            names = ", ".join(saved.name for saved in self.all()[:5])
+            raise UsageError(
+                f"there is no conversation {name!r} in {self.folder}"
+                + (f"; newest: {names}" if names else "")
+            )
+        saved = self._read(path)
+        self._written[name] = saved.updated
+        return saved
+
+    def all(self) -> list[Saved]:
+        """All readable conversations, newest first."""
+        found = []
+        for path in self.folder.glob("*.json"):
+            try:
+                found.append(self._read(path))
+            except StorageError:
+                continue  # one damaged file must not hide the others; loading it by name says why
+        return sorted(found, key=lambda saved: saved.updated, reverse=True)
+
+    def newest(self) -> Saved:
+        """The conversation last written to."""
+        for saved in self.all():
+            return self.load(saved.name)
+        raise UsageError(f"there is no conversation to continue in {self.folder}")
+
+    def _read(self, path: Path) -> Saved:
+        try:
+            return _from_json(path.stem, json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StorageError(
+                f"{path} is not a saved conversation: {error}; delete it or repair it by hand"
+            ) from error
+
+    def _updated(self, path: Path) -> str | None:
+        try:
+            return self._read(path).updated
+        except StorageError:
+            return None
+
+    def _free(self, stem: str) -> str:
+        """`stem`, or the first of stem-2, stem-3, ... that is not taken."""
+        name, n = stem, 1
+        while self.path(name).exists():
+            n += 1
+            name = f"{stem}-{n}"
+        return name
+
+
+def data_dir() -> Path:
+    """Folder for what cannot be made again: `$EDGELLM_DATA`, else the XDG data folder."""
+    base = os.environ.get("EDGELLM_DATA")
+    home = os.environ.get("XDG_DATA_HOME")
+    return Path(base) if base else (Path(home) if home else Path.home() / ".local" / "share") / "edgellm"
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")
+
+
+def _as_json(saved: Saved) -> dict[str, Any]:
+    messages = [
+        {key: value for key, value in vars(message).items() if value is not None}
+        for message in saved.messages
+    ]
+    return {"format": FORMAT} | vars(saved) | {"messages": messages}
+
+
+def _from_json(name: str, data: dict[str, Any]) -> Saved:
+    if data["format"] != FORMAT:
+        raise ValueError(f"format {data['format']!r}, not {FORMAT!r}")
+    messages = tuple(Message(**message) for message in data["messages"])
+    for i, message in enumerate(messages):
+        if message.role != ("user", "assistant")[i % 2] or not isinstance(message.content, str):
+            raise ValueError(f"message {i + 1} is not a text of the {('user', 'assistant')[i % 2]}'s")
+        message.content.encode()  # a lone surrogate is no text; UnicodeEncodeError is a ValueError
+    return Saved(name, data["model"], data["created"], data["updated"], data["system"], messages)

@@ -1,0 +1,101 @@
+"""Options that `chat` and `run` share: how to draw tokens and how to open the engine.
+
+The defaults are those of the frozen dataclasses; the settings table names the sampling options.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, cast
+
+import click
+
+from edgellm.chat import settings
+from edgellm.errors import UsageError
+from edgellm.generate import GenerateOptions
+from edgellm.session import EngineOptions
+
+_KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+_COUNT = click.IntRange(min=1)
+_ENGINE = EngineOptions()
+_ENGINE_OPTIONS = (
+    click.option("-c", "--ctx-size", "n_ctx", type=_COUNT, help="Tokens of context.  [default: fits memory]"),
+    click.option("-t", "--threads", "n_threads", type=_COUNT, help="Threads.  [default: physical cores]"),
+    click.option("-tb", "--threads-batch", "n_threads_batch", type=_COUNT, help="Threads for the prompt."),
+    click.option("-b", "--batch-size", "n_batch", type=_COUNT, default=_ENGINE.n_batch, show_default=True),
+    click.option(
+        "-ub", "--ubatch-size", "n_ubatch", type=_COUNT, default=_ENGINE.n_ubatch, show_default=True
+    ),
+    click.option(
+        "-ngl", "--n-gpu-layers", "n_gpu_layers", type=click.IntRange(min=0), default=_ENGINE.n_gpu_layers
+    ),
+    click.option("-ctk", "--cache-type-k", "type_k", type=click.Choice(_KV_TYPES), default=_ENGINE.type_k),
+    click.option("-ctv", "--cache-type-v", "type_v", type=click.Choice(_KV_TYPES), default=_ENGINE.type_v),
+    click.option(
+        "-fa",
+        "--flash-attn",
+        "flash_attn",
+        type=click.Choice(("auto", "on", "off")),
+        default=_ENGINE.flash_attn,
+    ),
+    click.option("--offline", is_flag=True, help="Download nothing."),
+    click.option("--no-mmap", is_flag=True, help="Read the model into memory instead of mapping it."),
+    click.option("--no-repack", is_flag=True, help="Leave the weights as the file has them."),
+)
+
+
+def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add all shared options; the command gets them as `options` (GenerateOptions) and `engine` (EngineOptions)."""
+
+    @functools.wraps(function)
+    def collected(**values: Any) -> Any:
+        engine = _engine_options(values)
+        return function(options=_generate_options(values), engine=engine, **values)
+
+    for option in reversed((*map(_option, settings.PARAMETERS), *_ENGINE_OPTIONS)):
+        collected = option(collected)
+    return collected
+
+
+def _option(parameter: settings.Parameter) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    several = parameter.field == "stop"
+
+    def read(context: click.Context, param: click.Parameter, text: Any) -> Any:
+        try:
+            if several:
+                return tuple(stop for one in text for stop in cast("tuple[str, ...]", parameter.parse(one)))
+            return None if text is None else parameter.parse(text)
+        except UsageError as error:
+            raise click.BadParameter(str(error), context, param) from None
+
+    return click.option(
+        *parameter.flags,
+        parameter.field,
+        callback=read,
+        multiple=several,
+        metavar="TEXT" if several else "N",
+        help=f"{parameter.help}{_default(parameter)}",
+    )
+
+
+def _default(parameter: settings.Parameter) -> str:
+    value = parameter.default
+    return "" if value in (None, ()) else f"  [default: {settings.show(value)}]"
+
+
+def _generate_options(values: dict[str, Any]) -> GenerateOptions:
+    """Take the sampling options out of click's values."""
+    options = GenerateOptions()
+    for parameter in settings.PARAMETERS:
+        if (value := values.pop(parameter.field)) is not None:
+            options = settings.put(options, parameter, value)
+    return options
+
+
+def _engine_options(values: dict[str, Any]) -> EngineOptions:
+    """Take the engine options out of click's values."""
+    use_mmap, repack = not values.pop("no_mmap"), False if values.pop("no_repack") else None
+    names = ("n_ctx", "n_threads", "n_threads_batch", "n_batch", "n_ubatch", "n_gpu_layers")
+    chosen = {name: values.pop(name) for name in (*names, "type_k", "type_v", "flash_attn")}
+    return EngineOptions(use_mmap=use_mmap, repack=repack, **chosen)

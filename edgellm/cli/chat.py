@@ -1,0 +1,70 @@
+"""`edgellm chat`: a conversation in the terminal, or over pipes with one line for each turn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from edgellm.cli._sampling import model_options
+from edgellm.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgellm.generate import GenerateOptions
+    from edgellm.session import EngineOptions
+
+
+@click.command(short_help="Talk with a model.")
+@click.argument("model", required=False)
+@click.option("-sys", "--system", metavar="TEXT", help="System prompt.")
+@click.option("--continue", "newest", is_flag=True, help="Go on with the last conversation.")
+@click.option("--resume", metavar="NAME", help="Go on with a saved conversation.")
+@click.option("--no-save", is_flag=True, help="Keep nothing on disk, no input history either.")
+@click.option(
+    "--on-full",
+    type=click.Choice(("drop", "stop")),
+    default="drop",
+    show_default=True,
+    help="When the window is full: leave out the oldest turns and say so, or stop.",
+)
+@click.option("--no-stats", is_flag=True, help="No line with tokens, speed and memory after each answer.")
+@model_options
+def command(
+    model: str | None,
+    system: str | None,
+    newest: bool,
+    resume: str | None,
+    no_save: bool,
+    on_full: str,
+    no_stats: bool,
+    offline: bool,
+    options: GenerateOptions,
+    engine: EngineOptions,
+) -> int:
+    """Talk with MODEL: a file, a bundled name, or a checkpoint folder. In the chat, /? lists the commands.
+
+    Without a terminal every input line is one turn and every answer goes to standard output.
+    """
+    from edgellm import catalog
+    from edgellm.chat.reader import open_reader
+    from edgellm.chat.render import Screen
+    from edgellm.chat.repl import Repl
+    from edgellm.chat.store import Store, data_dir
+    from edgellm.cli import _models, _open
+
+    if newest and resume:
+        raise UsageError("--continue and --resume exclude each other: give one")
+    store = Store()
+    saved = store.newest() if newest else store.load(resume) if resume else None
+    model = model or (saved.model if saved else catalog.DEFAULT_MODEL)
+    with _open.session(_models.resolve(model, offline=offline), engine) as session:
+        repl = Repl(
+            _open.conversation(session, system, options, on_full),
+            reader=open_reader(lambda text: repl.complete(text), None if no_save else data_dir() / "history"),
+            screen=Screen(),
+            model=_open.spelled(model),
+            store=None if no_save else store,
+            show_stats=not no_stats,
+        )
+        repl.begin(saved, system)
+        return repl.run()

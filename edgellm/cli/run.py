@@ -1,0 +1,116 @@
+"""`edgellm run`: one prompt, one answer, for people and for scripts."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgellm.cli._sampling import model_options
+from edgellm.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgellm.chat.conversation import Reply
+    from edgellm.generate import GenerateOptions
+    from edgellm.session import EngineOptions, Session
+
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+@click.command(short_help="Answer one prompt, from the command line or standard input.")
+@click.argument("model", required=False)
+@click.argument("prompt", required=False)
+@click.option("-p", "--prompt", "prompt_option", metavar="TEXT", help="The prompt, where MODEL is left out.")
+@click.option("-sys", "--system", metavar="TEXT", help="System prompt.")
+@click.option("--raw", is_flag=True, help="Continue the text as it is, without a chat template.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: text, finish_reason, usage.")
+@click.option("--no-stats", is_flag=True, help="No line with tokens, speed and memory on standard error.")
+@model_options
+def command(
+    model: str | None,
+    prompt: str | None,
+    prompt_option: str | None,
+    system: str | None,
+    raw: bool,
+    as_json: bool,
+    no_stats: bool,
+    offline: bool,
+    options: GenerateOptions,
+    engine: EngineOptions,
+) -> int:
+    """Answer PROMPT with MODEL. Text on standard input goes before the prompt.
+
+    \b
+      edgellm run tiny-qwen3 "What is the capital of France?"
+      cat notes.txt | edgellm run -p "Summarize this."
+    """
+    from edgellm.chat.conversation import Reply, seeded
+    from edgellm.cli import _models, _open
+
+    text = _prompt(prompt if prompt_option is None else prompt_option)
+    if prompt is not None and prompt_option is not None:
+        raise UsageError("the prompt is given twice: as PROMPT and as -p")
+    if raw and system:
+        raise UsageError("--raw has no place for a system prompt: write it into the prompt")
+    with _open.session(_models.resolve(model, offline=offline), engine) as session:
+        if raw:
+            tokens = session.tokenize(text, add_bos=session.info.add_bos)
+            reply = Reply(session, tokens, seeded(options))
+        else:
+            reply = _open.conversation(session, system, options).ask(text)
+        return _show(session, reply, as_json=as_json, stats=not no_stats)
+
+
+def _prompt(given: str | None) -> str:
+    """Standard input, when it is no terminal, then the prompt. A person who gives neither may type it."""
+    typing = sys.stdin is not None and sys.stdin.isatty()
+    if typing and given is None:
+        click.echo("edgellm: type the prompt and end it with Ctrl-D on a line of its own", err=True)
+    nothing = sys.stdin is None or (typing and given is not None)
+    piped = "" if nothing else sys.stdin.buffer.read().decode("utf-8", "replace").strip()
+    text = "\n\n".join(part for part in (piped, given) if part)
+    if not text.strip():
+        raise UsageError("there is nothing to answer: give a PROMPT, -p TEXT, or text on standard input")
+    return text
+
+
+def _show(session: Session, reply: Reply, *, as_json: bool, stats: bool) -> int:
+    """Print the answer as it comes, or the whole result as JSON. Returns the exit code."""
+    from edgellm.chat.render import Screen, resident_bytes, stats_line
+    from edgellm.chat.repl import interruptible
+
+    screen = Screen(notes=sys.stderr)
+    with interruptible(reply):
+        if as_json:
+            click.echo(_json(session, reply))
+        else:
+            screen.answer(reply)
+    done = reply.completion
+    if reply.cut:
+        screen.note(f"(cut short: the window of {session.info.n_ctx:,} tokens is full; -c sets a larger one)")
+    if stats and not as_json:
+        screen.note(stats_line(done.usage, resident_bytes()))
+    return _INTERRUPTED if done.finish_reason == "cancelled" else 0
+
+
+def _json(session: Session, reply: Reply) -> str:
+    import dataclasses
+    import json
+
+    from edgellm.chat.render import resident_bytes
+
+    done = reply.completion
+    usage: dict[str, Any] = dataclasses.asdict(done.usage)
+    usage |= {"prefill_rate": done.usage.prefill_rate, "decode_rate": done.usage.decode_rate}
+    result = {
+        "model": session.artifact.name,
+        "quantization": session.artifact.quantization,
+        "text": done.text,
+        "finish_reason": done.finish_reason,
+        "truncated": reply.truncated,
+        "seed": reply.seed,
+        "usage": usage,
+        "memory_bytes": resident_bytes(),
+    }
+    return json.dumps(result, ensure_ascii=False, indent=1)
