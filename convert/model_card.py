@@ -74,6 +74,9 @@ _RELATED_FIELDS = (
 )
 
 
+_NOTHING = ("", "null", "~")
+
+
 def general_keys(
     folder: Path, config: Mapping[str, Any], generation_config: Mapping[str, Any], n_params: int
 ) -> KeyValues:
@@ -172,14 +175,15 @@ def read_card(folder: Path) -> dict[str, Any]:
         lines = file.read(MAX_CARD_BYTES).splitlines()
     if not lines or lines[0] != "---" or "---" not in lines[1:]:
         return {}
-    text = "\n".join(lines[1 : lines.index("---", 1)]) + "\n"
-    # A bare `no` is Norwegian, not false; and some cards are indented with tabs, which YAML forbids.
-    text = text.replace("- no\n", '- "no"\n').replace("\t", "  ")
+    text = "\n".join(lines[1 : lines.index("---", 1)]).replace(
+        "\t", "  "
+    )  # YAML forbids the tabs some cards have
     try:
-        card = yaml.safe_load(text)
+        # Every scalar stays text: a version 1.0 is no number, and the language `no` is not false.
+        card = yaml.load(text, Loader=yaml.BaseLoader)
     except (yaml.YAMLError, ValueError, RecursionError):
         return {}
-    return card if isinstance(card, dict) else {}
+    return {k: v for k, v in card.items() if v not in _NOTHING} if isinstance(card, dict) else {}
 
 
 def _first(source: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
