@@ -150,7 +150,7 @@ def _open_shards(folder: Path, shards: list[Shard]) -> dict[str, LazyTensor]:
         for tensor in sorted(listed ^ found.keys())[:1]:
             fault = "does not hold" if tensor in listed else "holds, but the index does not list there,"
             raise CheckpointError(
-                f"{folder / name} {fault} tensor {tensor}: download the shard and {INDEX} again"
+                f"{folder / name} {fault} tensor {tensor!r}: download the shard and {INDEX} again"
             )
         tensors |= found
     return tensors
@@ -174,16 +174,16 @@ def _open_shard(folder: Path, name: str, shards: list[Shard]) -> dict[str, LazyT
 def _check_readable(path: Path, tensor: LazyTensor) -> None:
     if tensor.dtype not in NUMPY_DTYPES:
         raise CheckpointError(
-            f"tensor {tensor.name} in {path} is {tensor.dtype}: only {', '.join(NUMPY_DTYPES)} weights can be "
+            f"tensor {tensor.name!r} in {path} is {tensor.dtype}: only {', '.join(NUMPY_DTYPES)} weights can be "
             "converted, use the checkpoint that was not quantized"
         )
     if not 1 <= len(tensor.shape) <= 3 or 0 in tensor.shape:
-        raise CheckpointError(f"tensor {tensor.name} in {path} has shape {list(tensor.shape)}: no weight has")
+        raise CheckpointError(f"tensor {tensor.name!r} in {path} has shape {list(tensor.shape)}: no weight has")
 
 
 def _no_weights(folder: Path, name: str) -> str:
     if name != WEIGHTS:
-        return f"{folder} lacks the shard {name} that {INDEX} lists: download it"
+        return f"{folder} lacks the shard {name!r} that {INDEX} lists: download it"
     pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
     if pickles:
         return (

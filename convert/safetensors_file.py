@@ -229,20 +229,20 @@ def _parse(shard: Shard, header: bytes) -> dict[str, Any]:
 
 def _tensor(shard: Shard, name: str, entry: Any, data_start: int) -> LazyTensor:
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        raise _damaged(shard, f"tensor {name} lacks dtype, shape or data_offsets, or has more")
+        raise _damaged(shard, f"tensor {name!r} lacks dtype, shape or data_offsets, or has more")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
-        raise _damaged(shard, f"tensor {name} has dtype {dtype!r}")
+        raise _damaged(shard, f"tensor {name!r} has dtype {dtype!r}")
     if not _whole(shape) or not _whole(offsets) or len(offsets) != 2:
-        raise _damaged(shard, f"tensor {name} has shape {shape!r} at {offsets!r}")
+        raise _damaged(shard, f"tensor {name!r} has shape {shape!r} at {offsets!r}")
     bits = 1
     for factor in (*shape, DTYPE_BITS[dtype]):  # in the library's order, and with its 64-bit limit
         bits *= factor
         if bits > _U64_MAX:
-            raise _damaged(shard, f"tensor {name} has shape {shape!r}, more than 64 bits can count")
+            raise _damaged(shard, f"tensor {name!r} has shape {shape!r}, more than 64 bits can count")
     begin, end = offsets
     if end < begin or bits % 8 or end - begin != bits // 8:
-        raise _damaged(shard, f"tensor {name} of {bits // 8} bytes is given bytes {begin} to {end}")
+        raise _damaged(shard, f"tensor {name!r} of {bits // 8} bytes is given bytes {begin} to {end}")
     return LazyTensor(name, dtype, tuple(shape), shard, data_start + begin, end - begin)
 
 
@@ -258,7 +258,7 @@ def _check_coverage(shard: Shard, tensors: dict[str, LazyTensor], data_start: in
     for tensor in sorted(tensors.values(), key=lambda tensor: (tensor.offset, tensor.nbytes)):
         if tensor.offset != position:
             what = "overlaps another" if tensor.offset < position else "leaves a gap before it"
-            raise _damaged(shard, f"tensor {tensor.name} {what} at byte {tensor.offset}")
+            raise _damaged(shard, f"tensor {tensor.name!r} {what} at byte {tensor.offset}")
         position += tensor.nbytes
     if position > size:
         raise CheckpointError(f"{shard.path} is truncated: {size} of {position} bytes; download it again")

@@ -204,7 +204,7 @@ class Architecture:
         Raises CheckpointError when a number is missing, absurd or at odds with another, when the config asks
         for something neither engine does, and when a tensor is missing, has another shape or is unknown.
         """
-        from edgellm.models.hparams import read_spec
+        from edgellm.models.hparams import read_spec  # which builds on this module
 
         return read_spec(self, config, shapes)
 
@@ -233,7 +233,8 @@ def architectures() -> tuple[Architecture, ...]:
 
 def find(config: Mapping[str, Any]) -> Architecture:
     """The family of a checkpoint with this config.json. Raises CheckpointError for an unknown one."""
-    classes = config.get("architectures") or []
+    classes: Any = config.get("architectures") or []
+    classes = classes if isinstance(classes, list) else [classes]
     model_type = config.get("model_type")
     for family in architectures():
         if any(name in family.class_names for name in classes):
@@ -243,5 +244,5 @@ def find(config: Mapping[str, Any]) -> Architecture:
     known = ", ".join(name for family in architectures() for name in family.class_names)
     if not classes and not model_type:
         raise CheckpointError(f"config.json names no architecture: add `architectures`, one of: {known}")
-    what = "/".join(map(str, classes)) if classes else f"model_type {model_type}"
+    what = ", ".join(map(repr, classes)) if classes else f"of model_type {model_type!r}"
     raise CheckpointError(f"architecture {what} is not supported; supported are: {known}")

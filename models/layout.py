@@ -183,6 +183,6 @@ def _refuse_unknown(spec: ModelSpec, tensors: tuple[TensorSpec, ...], shapes: Sh
         family = spec.architecture.name
         others = f" and {len(unknown) - 1} more are" if len(unknown) > 1 else " is"
         raise CheckpointError(
-            f"tensor {unknown[0]}{others} not part of a {family} model of {spec.n_layer} layers as "
+            f"tensor {unknown[0]!r}{others} not part of a {family} model of {spec.n_layer} layers as "
             "config.json describes it: correct config.json, or merge adapters into the model first"
         )

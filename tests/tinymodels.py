@@ -36,7 +36,7 @@ LLAMA3_ROPE = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,  # short, so that a short test reaches all three regions
 }
-YARN_ROPE = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+YARN_ROPE = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 64}
 LINEAR_ROPE = {"rope_type": "linear", "factor": 2.0}
 
 
