@@ -109,11 +109,12 @@ def write(
     datasets: Sequence[str],
     chunk_count: int,
     chunk_size: int,
+    extra: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write llama.cpp's GGUF format, atomically, over what is there.
 
     `sums` gives for each tensor the sums of squares [n_counts, n_columns] and the token counts [n_counts],
-    as `Imatrix.sums` does.
+    as `Imatrix.sums` does. `extra` are keys of our own, encoded, which other readers pass over.
     """
     import numpy as np
 
@@ -126,6 +127,7 @@ def write(
         "imatrix.datasets": encode("arr[str]", list(datasets)),
         "imatrix.chunk_count": encode("u32", chunk_count),
         "imatrix.chunk_size": encode("u32", chunk_size),
+        **(extra or {}),
     }
     arrays: dict[str, Float32s] = {}
     for name in sorted(sums):

@@ -7,7 +7,7 @@ the model. Knows no file: tensors come in as anything that gives rows. Held agai
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,8 +29,17 @@ class Rows(Protocol):
         ...
 
 
+#: Sees every matrix product's inputs [n, in]: role and layer of the matrix, the expert in it, the inputs.
+Watch = Callable[[Role, "int | None", "int | None", Float32s], None]
+
+
 def logits(
-    spec: ModelSpec, tensors: Mapping[str, Rows], tokens: Sequence[int], *, block_bytes: int = BLOCK_BYTES
+    spec: ModelSpec,
+    tensors: Mapping[str, Rows],
+    tokens: Sequence[int],
+    *,
+    block_bytes: int = BLOCK_BYTES,
+    watch: Watch | None = None,
 ) -> Float32s:
     """Logits [len(tokens), n_vocab] after each of `tokens`, the first at position 0.
 
@@ -39,7 +48,7 @@ def logits(
     """
     if not tokens or not 0 <= min(tokens) <= max(tokens) < spec.n_vocab:
         raise ValueError(f"tokens must be one or more ids from 0 to {spec.n_vocab - 1}")
-    weights = _Weights(spec, tensors, block_bytes)
+    weights = _Weights(spec, tensors, block_bytes, watch)
     x = weights.rows_of(Role.TOKEN_EMBD, tokens)
     cosine, sine = _rotations(spec, len(tokens))
     for layer in range(spec.n_layer):
@@ -54,10 +63,13 @@ def logits(
 class _Weights:
     """Streams one model's weights through the few operations that touch them."""
 
-    def __init__(self, spec: ModelSpec, tensors: Mapping[str, Rows], block_bytes: int) -> None:
+    def __init__(
+        self, spec: ModelSpec, tensors: Mapping[str, Rows], block_bytes: int, watch: Watch | None
+    ) -> None:
         self.spec = spec
         self.tensors = tensors
         self.block_bytes = block_bytes
+        self.watch = watch
 
     def need(self, role: Role, layer: int | None, suffix: str = "weight") -> TensorSpec:
         tensor = self.spec.tensor(role, layer, suffix)
@@ -81,6 +93,8 @@ class _Weights:
     ) -> Float32s:
         """x [n, in] times the transposed weight [out, in] (of one expert), plus the bias if there is one."""
         tensor = self.need(role, layer)
+        if self.watch:
+            self.watch(role, layer, expert, x)
         n_out = tensor.shape[-2]
         first = 0 if expert is None else expert * n_out
         out = np.empty((len(x), n_out), dtype=np.float32)

@@ -18,6 +18,7 @@ from edgellm.errors import EngineError
 from edgellm.session import EngineInfo, EngineOptions, Sampling, Session
 
 if TYPE_CHECKING:
+    from edgellm.backends._llama_observe import Observer
     from edgellm.session import Logits
 
 FORMAT = "gguf"
@@ -38,19 +39,19 @@ def prepare() -> None:
 
 
 class LlamaCppSession:
-    """One sequence in llama.cpp. Not thread-safe."""
+    """One sequence in llama.cpp. Not thread-safe. `observer` sees the graph being computed (_llama_observe)."""
 
-    def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
+    def __init__(self, artifact: Artifact, options: EngineOptions, observer: Observer | None = None) -> None:
         self._model = self._context = None
         self._pieces: dict[int, bytes] = {}
         self._tokens: list[int] = []
-        self._artifact = artifact
+        self._artifact, self._observer = artifact, observer
         self._lib = lib = _llama_lib.load()
         notes: list[str] = []
         options = _resolve(artifact, options, notes)
         try:
             self._model = _load_model(lib, artifact, options)
-            self._context = _new_context(lib, self._model, artifact, options)
+            self._context = _new_context(lib, self._model, artifact, options, observer)
         except BaseException:
             self.close()
             raise
@@ -189,6 +190,8 @@ class LlamaCppSession:
     def _decode(self, batch: Any, chunk: Sequence[int]) -> None:
         self._tokens.extend(chunk)
         code = self._lib.llama_decode(self._context, batch)
+        if self._observer is not None:
+            self._observer.check()
         if code:
             done = len(self.tokens)  # the cache's word: drops what was not decoded
             why = {1: "the KV cache is full", 2: "it was aborted"}.get(code, f"code {code}")
@@ -305,7 +308,9 @@ def _load_model(lib: Any, artifact: Artifact, options: EngineOptions) -> Any:
     return model
 
 
-def _new_context(lib: Any, model: Any, artifact: Artifact, options: EngineOptions) -> Any:
+def _new_context(
+    lib: Any, model: Any, artifact: Artifact, options: EngineOptions, observer: Observer | None
+) -> Any:
     params = lib.llama_context_default_params()
     params.n_ctx = options.n_ctx
     params.n_batch = max(options.n_batch, options.n_ubatch)
@@ -316,6 +321,8 @@ def _new_context(lib: Any, model: Any, artifact: Artifact, options: EngineOption
     params.type_k = _llama_lib.kv_type(options.type_k)
     params.type_v = _llama_lib.kv_type(options.type_v)
     params.no_perf = True
+    if observer is not None:
+        params.cb_eval = observer.callback
     context = lib.llama_init_from_model(model, params)
     if not context:
         raise EngineError(
