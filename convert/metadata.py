@@ -12,14 +12,14 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from edgellm import normalize
 from edgellm.convert.model_card import KeyValues, general_keys
 from edgellm.convert.model_name import file_stem, size_label
 from edgellm.convert.tokenizer import Vocabulary
+from edgellm.gguf_reader import STOP_IDS_KEY
 from edgellm.models.base import ModelSpec, Role, TensorSpec
 
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION of ggml.h
-NORMALIZER_KEY = "edgellm.tokenizer.normalizer"
-STOP_IDS_KEY = "edgellm.tokenizer.eos_token_ids"
 
 # What transformers fills in when config.json has no head_dim, and llama.cpp's converter then writes.
 _HEAD_DIM_ALWAYS = ("llama", "qwen3", "qwen3moe")
@@ -144,10 +144,10 @@ def _tokenizer(vocabulary: Vocabulary, architecture: str) -> Iterator[tuple[str,
 
 def _own(vocabulary: Vocabulary) -> KeyValues:
     """What the tokenizer does and GGUF has no key for."""
-    keys: KeyValues = {STOP_IDS_KEY: ("arr[i32]", vocabulary.special.stop_ids)}
-    if vocabulary.normalizer:
-        keys[NORMALIZER_KEY] = ("str", vocabulary.normalizer)
-    return keys
+    return {
+        STOP_IDS_KEY: ("arr[i32]", vocabulary.special.stop_ids),
+        normalize.KEY: ("str", vocabulary.normalizer or "none"),
+    }
 
 
 def default_stem(keys: KeyValues, encoding: str) -> str:

@@ -26,6 +26,7 @@ class Artifact:
     metadata: dict[str, Any] = field(
         repr=False, default_factory=dict
     )  # scalars of the header, arrays left out
+    stop_ids: frozenset[int] = frozenset()  # token ids its maker ends answers with, where the file lists them
 
     @cached_property
     def sha256(self) -> str:
@@ -72,4 +73,5 @@ def _open_gguf(path: Path) -> Artifact:
         n_ctx_train=int(scalars.get(f"{architecture}.context_length", 0)),
         chat_template=None if template is None else str(template),
         metadata=scalars,
+        stop_ids=header.stop_ids,
     )

@@ -12,14 +12,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from edgellm.errors import ArtifactError
-from edgellm.gguf_reader import GgufFile, GgufTensor, StringArray
+from edgellm.gguf_reader import STOP_IDS_KEY, GgufFile, GgufTensor, StringArray
 
 MAX_LAYERS = 512  # llama.cpp's LLAMA_MAX_LAYERS
 MAX_EXPERTS = 1024  # llama.cpp's LLAMA_MAX_EXPERTS
 ARCHITECTURES = ("llama", "qwen2", "qwen2moe", "qwen3", "qwen3moe")
 ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
 PRE_TOKENIZERS = ("llama-bpe", "llama3", "llama-v3", "qwen2", "deepseek-r1-qwen")
-STOP_KEYS = ("bos", "eos", "eot", "eom")
+ID_KEYS = ("bos", "eos", "eot", "eom")
 
 # Key (after `<architecture>.`) -> lowest and highest value, and whether it must be there.
 _INTEGERS: dict[str, tuple[int, int, bool]] = {
@@ -179,13 +179,18 @@ def _vocabulary(file: GgufFile) -> int:
         file.value_types["tokenizer.ggml.token_type"] != "arr[i32]" or len(types) != n_vocab
     ):
         _fail(file, f"tokenizer.ggml.token_type must be {n_vocab:,} i32 values; the file is damaged")
-    for name in STOP_KEYS:
+    for name in ID_KEYS:
         key = f"tokenizer.ggml.{name}_token_id"
         value = file.get(key)
         if value is not None and not (type(value) is int and 0 <= value < n_vocab):
             _fail(
                 file, f"{key} is {_shown(value)}, not one of the {n_vocab:,} tokens; convert the model again"
             )
+    stop = file.get(STOP_IDS_KEY, ())
+    if STOP_IDS_KEY in file.value_types and file.value_types[STOP_IDS_KEY] != "arr[i32]":
+        _fail(file, f"{STOP_IDS_KEY} must be i32 values; convert the model again")
+    if len(stop) and not 0 <= min(stop) <= max(stop) < n_vocab:
+        _fail(file, f"{STOP_IDS_KEY} names ids outside the {n_vocab:,} tokens; convert the model again")
     return n_vocab
 
 

@@ -14,6 +14,8 @@ from typing import Any, overload
 from edgellm.errors import ArtifactError
 from edgellm.gguf_types import FILE_TYPE_NAMES, GgmlType
 
+STOP_IDS_KEY = "edgellm.tokenizer.eos_token_ids"
+
 
 class StringArray(Sequence[str]):
     """The strings of one array, decoded when asked for. Undecodable bytes become surrogates (PEP 383)."""
@@ -122,6 +124,11 @@ class GgufFile:
         for tensor in self.tensors.values():
             nbytes[tensor.type.name] = nbytes.get(tensor.type.name, 0) + tensor.nbytes
         return max(nbytes, key=nbytes.__getitem__, default="none")
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Ids that end an answer, as edgellm lists them all; GGUF itself has room for one."""
+        return frozenset(int(i) for i in self.get(STOP_IDS_KEY, ()))
 
     def shard_paths(self) -> tuple[Path, ...]:
         """All files of a split model in order, this one alone when it is not split. Raises ArtifactError."""

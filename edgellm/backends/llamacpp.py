@@ -15,6 +15,7 @@ from edgellm import hardware
 from edgellm.artifact import Artifact
 from edgellm.backends import _canary, _llama_lib
 from edgellm.errors import EngineError
+from edgellm.normalize import Normalizer
 from edgellm.session import EngineInfo, EngineOptions, Sampling, Session
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class LlamaCppSession:
         self._pieces: dict[int, bytes] = {}
         self._tokens: list[int] = []
         self._artifact, self._observer = artifact, observer
+        self._normalize = Normalizer(artifact.path, artifact.metadata)
         self._lib = lib = _llama_lib.load()
         notes: list[str] = []
         options = _resolve(artifact, options, notes)
@@ -59,7 +61,7 @@ class LlamaCppSession:
         self._memory = lib.llama_get_memory(self._context)
         self._n_batch = min(options.n_batch, options.n_ubatch)
         self._buffer = (lib.llama_token * max(self._n_batch, 1))()
-        self._info = _describe(lib, self._context, self._vocab, options, notes)
+        self._info = _describe(lib, self._context, self._vocab, artifact, options, notes)
 
     @property
     def artifact(self) -> Artifact:
@@ -81,7 +83,7 @@ class LlamaCppSession:
 
     def tokenize(self, text: str, *, special: bool = True, add_bos: bool = False) -> list[int]:
         """Token ids of `text`; with `special`, control tokens written out become their ids."""
-        data = text.encode()
+        data = self._normalize(text, special=special).encode()
         size = len(data) + 2
         ids = (self._lib.llama_token * size)()
         n = self._lib.llama_tokenize(self._vocab, data, len(data), ids, size, add_bos, special)
@@ -332,10 +334,13 @@ def _new_context(
     return context
 
 
-def _describe(lib: Any, context: Any, vocab: Any, options: EngineOptions, notes: list[str]) -> EngineInfo:
+def _describe(
+    lib: Any, context: Any, vocab: Any, artifact: Artifact, options: EngineOptions, notes: list[str]
+) -> EngineInfo:
     n_vocab = lib.llama_vocab_n_tokens(vocab)
     n_ctx = lib.llama_n_ctx(context)
     eos = frozenset(i for i in range(n_vocab) if lib.llama_vocab_is_eog(vocab, i))
+    eos |= artifact.stop_ids  # llama.cpp guesses by the tokens' text, and misses some
     return EngineInfo(
         backend="llamacpp",
         version=_llama_lib.version(),
