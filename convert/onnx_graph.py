@@ -1,0 +1,143 @@
+"""An ONNX graph under construction, and the map of its external data file. Knows no model and reads no weights.
+
+Every tensor of the data file gets its place before a byte is written, so rows can be encoded and written in
+any order by several threads, and the proto beside it stays small whatever the model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgellm.convert import onnx_proto as proto
+from edgellm.convert.onnx_proto import Attribute, DataType, Dim
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+MICROSOFT = "com.microsoft"
+
+#: Large tensors begin on a page, so that the engine can map them; small ones (norms, biases) need not.
+PAGE_BYTES = 4096
+SMALL_ALIGNMENT = 64
+
+_ITEM_BYTES = {
+    DataType.FLOAT: 4,
+    DataType.FLOAT16: 2,
+    DataType.UINT8: 1,
+    DataType.INT8: 1,
+    DataType.INT32: 4,
+    DataType.INT64: 8,
+}
+
+
+@dataclass(frozen=True)
+class Region:
+    """A tensor's place in the data file."""
+
+    name: str
+    type: DataType
+    shape: tuple[int, ...]
+    offset: int
+    file: str  # beside the model
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor."""
+        return math.prod(self.shape) * _ITEM_BYTES[self.type]
+
+    def seen_as(self, name: str, shape: tuple[int, ...]) -> Region:
+        """The same bytes under another name and shape."""
+        return Region(name, self.type, shape, self.offset, self.file)
+
+
+class DataFile:
+    """Gives out places in one external data file, in the order asked for."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.nbytes = 0
+
+    def place(self, name: str, type_: DataType, shape: Sequence[int]) -> Region:
+        """Room for one tensor."""
+        size = math.prod(shape) * _ITEM_BYTES[type_]
+        alignment = PAGE_BYTES if size >= PAGE_BYTES else SMALL_ALIGNMENT
+        offset = -(-self.nbytes // alignment) * alignment
+        self.nbytes = offset + size
+        return Region(name, type_, tuple(shape), offset, self.name)
+
+
+class Graph:
+    """Nodes and initializers in the order they were added, which is a topological one."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._nodes: list[bytes] = []
+        self._values: set[str] = set()  # names that nodes produce
+        self._initializers: dict[str, bytes] = {}
+        self._inputs: list[bytes] = []
+        self._outputs: list[bytes] = []
+
+    def input(self, name: str, type_: DataType, shape: Sequence[Dim]) -> str:
+        """Declare an input."""
+        self._inputs.append(proto.value_info(name, type_, shape))
+        return name
+
+    def output(self, name: str, type_: DataType, shape: Sequence[Dim]) -> None:
+        """Declare an output; a node must produce it."""
+        self._outputs.append(proto.value_info(name, type_, shape))
+
+    def constant(self, name: str, value: npt.NDArray[Any]) -> str:
+        """A small tensor kept in the proto itself. The same name again is the same tensor."""
+        import numpy as np
+
+        types = {
+            np.dtype(np.float32): DataType.FLOAT,
+            np.dtype(np.int64): DataType.INT64,
+            np.dtype(np.int32): DataType.INT32,
+            np.dtype(np.uint8): DataType.UINT8,
+            np.dtype(np.int8): DataType.INT8,
+        }
+        data = proto.tensor(name, types[value.dtype], value.shape, value.tobytes())
+        self._initializers.setdefault(name, data)
+        return name
+
+    def external(self, region: Region) -> str:
+        """A tensor whose bytes are in the data file."""
+        data = proto.external_tensor(
+            region.name, region.type, region.shape, region.file, region.offset, region.nbytes
+        )
+        self._initializers.setdefault(region.name, data)
+        return region.name
+
+    def op(
+        self, op: str, inputs: Sequence[str], name: str, *, domain: str = "", **attributes: Attribute
+    ) -> str:
+        """Add a node with one output, named as the node; return that name."""
+        self.multi(op, inputs, [name], name, domain=domain, **attributes)
+        return name
+
+    def multi(
+        self,
+        op: str,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        name: str,
+        *,
+        domain: str = "",
+        **attributes: Attribute,
+    ) -> None:
+        """Add a node with any outputs; an empty name is an output left out."""
+        self._values.update(filter(None, outputs))
+        self._nodes.append(proto.node(op, inputs, outputs, name, domain, attributes))
+
+    def has(self, value: str) -> bool:
+        """Whether a node already produces `value`."""
+        return value in self._values
+
+    def serialize(self, metadata: Mapping[str, str], producer: tuple[str, str]) -> bytes:
+        """The ModelProto."""
+        parts = (self._nodes, self._initializers.values(), self._inputs, self._outputs)
+        return proto.model(self.name, *parts, metadata, producer)

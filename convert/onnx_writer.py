@@ -1,0 +1,162 @@
+"""Conversion to an ONNX folder, the whole of it: checkpoint, graph, weights, manifest, verification, name.
+
+Streams: the data file is laid out first and filled block by block, so memory does not grow with the model and
+nothing needs torch. Knows the order of things; each step is in a module of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgellm import __version__, files
+from edgellm.convert import onnx_manifest, onnx_stream
+from edgellm.convert.checkpoint import Checkpoint, find_file
+from edgellm.convert.metadata import build_metadata, default_stem
+from edgellm.convert.onnx_decoder import Decoder
+from edgellm.convert.onnx_graph import DataFile, Graph
+from edgellm.convert.onnx_layers import Layers
+from edgellm.convert.onnx_linear import Writer
+from edgellm.convert.onnx_options import MAX_CTX, OnnxOptions, recipe
+from edgellm.convert.tokenizer import Vocabulary, read_tokenizer
+from edgellm.models.base import ModelSpec, find
+
+if TYPE_CHECKING:
+    from edgellm.artifact import Artifact
+
+MODEL, DATA = "model.onnx", "model.onnx.data"
+
+#: Checks the finished folder, still under a temporary name, and gives the verdict to record; raises to refuse.
+Verifier = Callable[[Path], str]
+
+
+@dataclass(frozen=True)
+class OnnxRequest:
+    """What to convert, into what, and how."""
+
+    source: Path  # a checkpoint folder
+    quant: str = "onnx-int4"
+    output: Path | None = None  # the folder to write; None: `<name>-<type>` in the current one
+    options: OnnxOptions = field(default_factory=OnnxOptions)
+    n_threads: int | None = None  # None: one per core
+    hash_sources: bool = True
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class OnnxPlan:
+    """Everything decided before a weight is read."""
+
+    spec: ModelSpec
+    vocabulary: Vocabulary = field(repr=False)
+    name: str
+    stem: str
+    n_ctx: int
+    decoder: Decoder = field(repr=False)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the data file."""
+        return self.decoder.writer.data.nbytes
+
+
+def convert_onnx(
+    request: OnnxRequest, *, verify: Verifier | None = None, report: onnx_stream.Report | None = None
+) -> Artifact:
+    """Convert and return the artifact, a folder. `report` gets (weights done, of all, seconds).
+
+    Raises CheckpointError, UsageError, OutputExistsError, StorageError, and what `verify` raises; whatever it
+    raises, no output has appeared and one that was there is unchanged.
+    """
+    from edgellm.artifact import Artifact
+
+    with Checkpoint.open(request.source) as checkpoint:
+        plan = make_plan(checkpoint, request)
+        output = request.output or Path(plan.stem)
+        files.check_output(output, force=request.force)
+        files.check_space(output.parent, plan.nbytes)
+
+        def finish(folder: Path) -> None:
+            if verify:
+                _record(folder, verification=verify(folder))
+
+        with files.atomic_path(output, force=request.force, validate=finish) as folder:
+            folder.mkdir()
+            _write(checkpoint, plan, request, folder, report)
+    return Artifact.open(output)
+
+
+def make_plan(checkpoint: Checkpoint, request: OnnxRequest) -> OnnxPlan:
+    """Read headers and tokenizer, build the graph, and lay out the data file. Raises CheckpointError, UsageError."""
+    config, generation = checkpoint.config, checkpoint.generation_config
+    chosen = recipe(request.quant, request.options)
+    spec = find(config).spec(config, checkpoint.shapes)
+    vocabulary = read_tokenizer(checkpoint.dir, config, generation, spec.n_vocab)
+    keys = build_metadata(checkpoint.dir, config, generation, spec, vocabulary, 0)
+    n_ctx = min(request.options.context or MAX_CTX, spec.n_ctx_train)
+    layers = Layers(spec, chosen, Writer(Graph(spec.architecture.name), DataFile(DATA)))
+    decoder = Decoder(layers, n_ctx)
+    decoder.build()
+    name = onnx_manifest.model_name(keys, checkpoint.dir)
+    return OnnxPlan(spec, vocabulary, name, f"{default_stem(keys, '')}-{chosen.name}", n_ctx, decoder)
+
+
+def _write(
+    checkpoint: Checkpoint,
+    plan: OnnxPlan,
+    request: OnnxRequest,
+    folder: Path,
+    report: onnx_stream.Report | None,
+) -> None:
+    from edgellm.hardware import default_threads
+
+    writer = plan.decoder.writer
+    threads = request.n_threads or default_threads()
+    with files.storage_errors(folder):
+        data = folder / DATA
+        onnx_stream.write(data, plan.nbytes, writer.jobs, checkpoint.tensors, threads, report)
+        for region, value in plan.decoder.computed:
+            onnx_stream.write_array(data, region, value)
+        proto = writer.graph.serialize({"edgellm.version": __version__}, ("edgellm", __version__))
+        (folder / MODEL).write_bytes(proto)
+        _copy_tokenizer(checkpoint.dir, folder)
+        config = onnx_manifest.genai_config(plan.spec, plan.vocabulary, plan.n_ctx, MODEL)
+        _write_json(folder / onnx_manifest.GENAI_CONFIG, config)
+        _write_manifest(checkpoint, plan, request, folder)
+
+
+def _write_manifest(checkpoint: Checkpoint, plan: OnnxPlan, request: OnnxRequest, folder: Path) -> None:
+    chosen = recipe(request.quant, request.options)
+    asked = {
+        key: value for key, value in asdict(request.options).items() if value not in (None, "auto", False)
+    }
+    made = {"type": chosen.name, "matrix": chosen.matrix.label, "head": chosen.head.label, **asked}
+    found = onnx_manifest.manifest(plan.spec, plan.vocabulary, plan.name, chosen.name, plan.n_ctx, made)
+    found["kv"] = request.options.kv
+    found["source"] = checkpoint.sha256() if request.hash_sources else {}
+    found["files"] = {
+        path.name: {"bytes": path.stat().st_size, "sha256": files.sha256(path)}
+        for path in sorted(folder.iterdir())
+        if path.name != onnx_manifest.MANIFEST
+    }
+    found["verification"] = "not verified"
+    _write_json(folder / onnx_manifest.MANIFEST, found)
+
+
+def _record(folder: Path, **changes: Any) -> None:
+    path = folder / onnx_manifest.MANIFEST
+    _write_json(path, json.loads(path.read_text(encoding="utf-8")) | changes)
+
+
+def _copy_tokenizer(source: Path, folder: Path) -> None:
+    for name in onnx_manifest.TOKENIZER_FILES:
+        if path := find_file(source, name):
+            shutil.copyfile(path, folder / name)
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
