@@ -51,15 +51,16 @@ class Block:
     log_probs: Float64s  # [n, n_vocab], natural logarithm
 
 
-def text_chunks(session: Session, text: str, n_tokens: int) -> list[Chunk]:
+def text_chunks(session: Session, text: str, n_tokens: int, *, special: bool = False) -> list[Chunk]:
     """Cut a text into chunks of `n_tokens`, the second half of each scored; a shorter rest is left out.
 
     This is what llama-perplexity does (llama.cpp, tools/perplexity): every scored token has at least half a
     chunk of context, and where the model wants a BOS token, it takes the place of each chunk's first token.
+    With `special`, control tokens written out in the text become their ids.
     Raises UsageError when the text does not fill one chunk.
     """
     add_bos = session.info.add_bos
-    ids = session.tokenize(text, special=False, add_bos=add_bos)
+    ids = session.tokenize(text, special=special, add_bos=add_bos)
     first_id = ids[:1] if add_bos else []
     if len(ids) < n_tokens:
         raise UsageError(

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from edgellm.calibration import Calibration
+from edgellm import files
+from edgellm.artifact import Artifact
+from edgellm.calibration import Calibration, calibrate
 from edgellm.convert import imatrix
 from edgellm.convert.gguf_writer import encode
 from edgellm.errors import ArtifactError
 from edgellm.scoring import Chunk
+from edgellm.session import EngineOptions
 
 _KEY = "edgellm.calibration."
 
@@ -44,6 +47,67 @@ class Identity:
 def partial_path(output: Path) -> Path:
     """Where an unfinished run is kept."""
     return output.with_name(f"{output.name}.partial")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run from a model and a text to a file."""
+
+    artifact: Artifact
+    chunks: Sequence[Chunk]
+    dataset: str  # names the text in the file
+    output: Path
+    engine: EngineOptions
+    process_output: bool = False
+    resume: bool = False  # go on from the partial file, if there is one
+    save_every: int = 10  # chunks
+    force: bool = False  # replace an output that is there
+
+
+def run(job: Job, report: Callable[[Calibration], None] | None = None) -> Calibration:
+    """Calibrate and write the file. `report` gets the state at the start and after each chunk.
+
+    Whatever ends the run early leaves the partial file, up to the last whole chunk. Raises EngineError,
+    OutputExistsError, StorageError, and ArtifactError when there is a partial file of another run.
+    """
+    files.check_output(job.output, force=job.force)
+    identity = Identity.of(job.artifact.sha256, job.chunks, job.process_output)
+    partial = partial_path(job.output)
+    state = load(partial, identity) if job.resume and partial.exists() else Calibration()
+    saved = state.n_chunks
+
+    def keep() -> None:
+        nonlocal saved
+        save(partial, state, identity, job.dataset)
+        saved = state.n_chunks
+
+    def after_chunk(new: Calibration) -> None:
+        nonlocal state
+        state = new
+        if state.n_chunks - saved >= job.save_every:
+            keep()
+        if report:
+            report(state)
+
+    if report:
+        report(state)
+    try:
+        calibrate(
+            job.artifact,
+            job.chunks,
+            engine=job.engine,
+            process_output=job.process_output,
+            start=state,
+            after_chunk=after_chunk,
+        )
+    except BaseException:
+        if state.n_chunks > saved:
+            keep()
+        raise
+    files.check_output(job.output, force=job.force)
+    save(job.output, state, identity, job.dataset)
+    partial.unlink(missing_ok=True)
+    return state
 
 
 def save(path: Path, state: Calibration, identity: Identity, dataset: str) -> None:

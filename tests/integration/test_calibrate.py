@@ -157,3 +157,34 @@ def test_convert_takes_the_matrix(make, tmp_path):
     weighted = convert(ConvertRequest(source, "Q4_0", tmp_path / "weighted.gguf", imatrix=path))
     assert weighted.metadata["quantize.imatrix.entries_count"] == len(state.sums)
     assert plain.sha256 != weighted.sha256
+
+
+def test_the_command_writes_resumes_and_reports(make, tmp_path, monkeypatch):
+    from click.testing import CliRunner
+
+    from edgellm.cli import cli
+
+    _, artifact = make("llama")
+    output = tmp_path / "imatrix.gguf"
+    arguments = ["calibrate", str(artifact.path), "-o", str(output), "-c", "64", "--chunks", "4", "-t", "1"]
+    stopped = store.calibrate
+
+    def stop_after_two(*args, after_chunk, **options):
+        def after(state: Calibration) -> None:
+            after_chunk(state)
+            if state.n_chunks == 2:
+                raise KeyboardInterrupt
+
+        return stopped(*args, after_chunk=after, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "calibrate", stop_after_two)
+        interrupted = CliRunner().invoke(cli, arguments)
+    assert interrupted.exit_code == 1 and "--resume goes on" in interrupted.output
+    assert not output.exists() and store.partial_path(output).exists()
+    resumed = CliRunner().invoke(cli, [*arguments, "--resume"], catch_exceptions=False)
+    assert "14 matrices, 4 chunks, 256 tokens" in resumed.output and "PPL = " in resumed.output
+    assert not store.partial_path(output).exists()
+    again = tmp_path / "again.gguf"
+    CliRunner().invoke(cli, [*arguments[:3], str(again), *arguments[4:]], catch_exceptions=False)
+    assert again.read_bytes() == output.read_bytes()
