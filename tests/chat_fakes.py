@@ -1,5 +1,6 @@
 """A scripted model that can hold a conversation, and a person at the keyboard: for chat without an engine."""
 
+import dataclasses
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ class ChatSession(ScriptedSession):
 
     def __init__(self, *answers: Answer, n_ctx: int = 4096, chat_template: str | None = None):
         super().__init__(n_ctx=n_ctx, chat_template=chat_template)
+        self.artifact = dataclasses.replace(self.artifact, n_ctx_train=4096)
         self.info = EngineInfo(
             "fake",
             "0",

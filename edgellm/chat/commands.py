@@ -126,10 +126,10 @@ def _show_model(repl: Repl) -> None:
     artifact, info = session.artifact, session.info
     repl.screen.table(
         (
-            ("model", repl.model),
+            ("model", artifact.name),
             ("file", f"{artifact.path} ({artifact.size_bytes / 1e6:,.1f} MB)"),
             ("architecture", f"{artifact.architecture}, {artifact.quantization}"),
-            ("context", f"{info.n_ctx:,} tokens; trained on {artifact.n_ctx_train:,}"),
+            ("context", f"{info.n_ctx:,} tokens; the model was trained on {artifact.n_ctx_train:,}"),
             ("engine", f"{info.backend} {info.version}"),
             ("threads", f"{info.options.n_threads}"),
             (
@@ -187,7 +187,7 @@ def _load(repl: Repl, arg: str) -> None:
     if not found:
         repl.screen.note(f"(no saved conversations in {store.folder})")
     else:
-        repl.screen.table((s.name, f"{(len(s.messages) + 1) // 2} turns", s.title) for s in found)
+        repl.screen.table(((s.name, f"{(len(s.messages) + 1) // 2} turns", s.title) for s in found), cut=True)
 
 
 def _clear(repl: Repl, arg: str) -> None:
@@ -241,7 +241,7 @@ def _read(repl: Repl, arg: str) -> None:
     if n_tokens > repl.conversation.n_ctx:
         raise UsageError(
             f"{path} is {n_tokens:,} tokens; the window holds {repl.conversation.n_ctx:,}: "
-            f"read a part of it, or start with a larger -c"
+            f"read a part of it{repl.conversation.larger_window}"
         )
     repl.attach(path.name, text)
     repl.screen.note(f"({path.name}: {n_tokens:,} tokens, sent with your next message)")

@@ -164,6 +164,12 @@ class Conversation:
         return len(self.session.tokens)
 
     @property
+    def larger_window(self) -> str:
+        """The end of a message about too little room; empty where the model has seen no longer text."""
+        most = self.session.artifact.n_ctx_train
+        return f", or take a larger -c (this model: up to {most:,})" if most > self.n_ctx else ""
+
+    @property
     def unanswered(self) -> bool:
         """Whether the last word is the user's (an answer was lost or taken back)."""
         return bool(self.messages) and self.messages[-1].role == "user"
@@ -275,7 +281,7 @@ class Conversation:
         if self.on_full == "stop" and starts:
             raise ContextFullError(
                 f"the window is full: {_count(prompt):,} tokens of history and message, {self.n_ctx:,} in the "
-                f"window, {room:,} kept for the answer; drop old turns, start anew or take a larger -c"
+                f"window, {room:,} kept for the answer; drop old turns, start anew{self.larger_window}"
             )
         target = limit - self.n_ctx // 8
         found = bisect.bisect_left(starts, True, key=lambda i: _count(self._render(messages, i)) <= target)
@@ -284,7 +290,7 @@ class Conversation:
         if _count(prompt) > limit:
             raise ContextFullError(
                 f"the message with the system prompt is {_count(prompt):,} tokens; the window of {self.n_ctx:,} "
-                f"takes at most {limit:,} and an answer: shorten it or take a larger -c"
+                f"takes at most {limit:,} and an answer: shorten it{self.larger_window}"
             )
         return prompt, n_hidden
 

@@ -68,6 +68,17 @@ def fit(text: str, columns: int) -> str:
     return f"{line}…"
 
 
+def wrap(text: str, columns: int) -> list[str]:
+    """Lines of at most `columns`, broken at spaces; a longer word is left whole for the terminal to break."""
+    lines = [""]
+    for word in text.split(" "):
+        if lines[-1] and width(lines[-1]) + 1 + width(word) > columns:
+            lines.append(word)
+        else:
+            lines[-1] = f"{lines[-1]} {word}" if lines[-1] else word
+    return lines
+
+
 def columns() -> int:
     """Width of the terminal now: it may have been resized."""
     return shutil.get_terminal_size().columns
@@ -98,8 +109,11 @@ class Screen:
                 shown, waiting = cleaner.feed(piece) if self.terminal else piece, ""
                 self._write(shown)
                 last = shown or last
-        finally:
-            self._write(_ERASE if waiting else "" if last.endswith("\n") else "\n")
+        except BaseException:
+            self._write(_ERASE if waiting else "\n" if last else "")
+            raise
+        self._write(_ERASE if waiting else "")
+        self._write("" if last.endswith("\n") else "\n")
 
     def note(self, text: str) -> None:
         """A dim line about what happened."""
@@ -113,17 +127,16 @@ class Screen:
         """Plain lines that were asked for."""
         self._line(text, "")
 
-    def table(self, rows: Iterable[Sequence[str]]) -> None:
-        """Rows in columns; the last column is cut at the terminal's edge."""
+    def table(self, rows: Iterable[Sequence[str]], *, cut: bool = False) -> None:
+        """Rows in columns. The last column wraps at the terminal's edge, or with `cut` ends there."""
         rows = [[clean(cell) for cell in row] for row in rows]
         widths = [max(map(width, column)) for column in zip(*rows, strict=True)][:-1]
+        indent = 2 + sum(w + 2 for w in widths)
+        room = max(columns() - 1 - indent, 12) if self.terminal else sys.maxsize
         for row in rows:
             head = "".join(f"{cell}{' ' * (w - width(cell))}  " for cell, w in zip(row, widths, strict=False))
-            self.print(
-                "  "
-                + head
-                + (fit(row[-1], max(columns() - 3 - width(head), 12)) if self.terminal else row[-1])
-            )
+            tail = [fit(row[-1], room)] if cut else wrap(row[-1], room)
+            self.print("  " + head + f"\n{' ' * indent}".join(tail))
 
     def _write(self, text: str) -> None:
         self.out.write(text)

@@ -135,6 +135,8 @@ class Repl:
                 raise
             interrupted = reply.completion.finish_reason == "cancelled"
         self._epilogue(reply)
+        if self.reader.interactive:
+            self.screen.print("")
         self.keep()
         if interrupted and not self.reader.interactive:
             raise KeyboardInterrupt

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,8 +11,6 @@ from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
     from edgellm.artifact import Artifact
-    from edgellm.chat.conversation import Conversation, OnFull
-    from edgellm.generate import GenerateOptions
     from edgellm.session import EngineOptions, Session
     from edgellm.template import ChatTemplate
 
@@ -27,19 +25,11 @@ def session(artifact: Artifact, engine: EngineOptions) -> Session:
     return opened
 
 
-def conversation(
-    opened: Session, system: str | None, options: GenerateOptions, on_full: str = "drop"
-) -> Conversation:
-    """A new conversation under the model's own template."""
-    from edgellm.chat.conversation import Conversation
-
-    return Conversation(
-        opened, template(opened.artifact), system=system, options=options, on_full=cast("OnFull", on_full)
-    )
-
-
 def template(artifact: Artifact) -> ChatTemplate:
-    """The model's chat template. Raises UsageError for a model that was not made to chat."""
+    """The model's chat template; made before the session, its process starts while the model loads.
+
+    Raises UsageError for a model that was not made to chat.
+    """
     from edgellm.template import ChatTemplate
 
     if not artifact.chat_template:
@@ -49,14 +39,14 @@ def template(artifact: Artifact) -> ChatTemplate:
     return ChatTemplate(artifact.chat_template, *special_tokens(artifact))
 
 
-def special_tokens(artifact: Artifact) -> tuple[str, str]:
-    """The model's BOS and EOS as text; empty where it has none."""
+def special_tokens(artifact: Artifact) -> tuple[str | None, str | None]:
+    """The model's BOS and EOS as text; None where it has none."""
     from edgellm.gguf_reader import GgufFile
 
     header = GgufFile.open(artifact.path)
     tokens = header.get("tokenizer.ggml.tokens", ())
     ids = (header.get(f"tokenizer.ggml.{kind}_token_id", -1) for kind in ("bos", "eos"))
-    bos, eos = (tokens[i] if 0 <= i < len(tokens) else "" for i in ids)
+    bos, eos = (tokens[i] if 0 <= i < len(tokens) else None for i in ids)
     return bos, eos
 
 

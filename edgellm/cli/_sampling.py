@@ -16,29 +16,41 @@ from edgellm.errors import UsageError
 from edgellm.generate import GenerateOptions
 from edgellm.session import EngineOptions
 
-_KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+_KV = click.Choice(
+    ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"), case_sensitive=False
+)
+_KV_NAMES = ", ".join(_KV.choices)
+_SWITCH = click.Choice(("auto", "on", "off"))
 _COUNT = click.IntRange(min=1)
 _ENGINE = EngineOptions()
+
+
+def _engine(*names: str, type: Any, text: str, metavar: str | None = "N") -> Any:
+    """An engine option; the last name is its field, whose default is shown."""
+    default = getattr(_ENGINE, names[-1])
+    shown = "" if default is None else f"  [default: {default}]"
+    return click.option(*names, type=type, default=default, metavar=metavar, help=text + shown)
+
+
+_IGNORE_EOS = click.option(
+    "--ignore-eos", is_flag=True, help="Go on where the model would end, up to -n or the window."
+)
 _ENGINE_OPTIONS = (
-    click.option("-c", "--ctx-size", "n_ctx", type=_COUNT, help="Tokens of context.  [default: fits memory]"),
-    click.option("-t", "--threads", "n_threads", type=_COUNT, help="Threads.  [default: physical cores]"),
-    click.option("-tb", "--threads-batch", "n_threads_batch", type=_COUNT, help="Threads for the prompt."),
-    click.option("-b", "--batch-size", "n_batch", type=_COUNT, default=_ENGINE.n_batch, show_default=True),
-    click.option(
-        "-ub", "--ubatch-size", "n_ubatch", type=_COUNT, default=_ENGINE.n_ubatch, show_default=True
+    _engine("-c", "--ctx-size", "n_ctx", type=_COUNT, text="Tokens of context.  [default: what fits]"),
+    _engine("-t", "--threads", "n_threads", type=_COUNT, text="Threads.  [default: physical cores]"),
+    _engine(
+        "-tb", "--threads-batch", "n_threads_batch", type=_COUNT, text="Threads for prompts.  [default: -t]"
     ),
-    click.option(
-        "-ngl", "--n-gpu-layers", "n_gpu_layers", type=click.IntRange(min=0), default=_ENGINE.n_gpu_layers
+    _engine("-b", "--batch-size", "n_batch", type=_COUNT, text="Tokens of a prompt's batch."),
+    _engine("-ub", "--ubatch-size", "n_ubatch", type=_COUNT, text="Tokens evaluated at once."),
+    _engine("-ngl", "--n-gpu-layers", "n_gpu_layers", type=click.IntRange(min=0), text="Layers on the GPU."),
+    _engine(
+        "-ctk", "--cache-type-k", "type_k", type=_KV, metavar="TYPE", text=f"KV cache keys: {_KV_NAMES}."
     ),
-    click.option("-ctk", "--cache-type-k", "type_k", type=click.Choice(_KV_TYPES), default=_ENGINE.type_k),
-    click.option("-ctv", "--cache-type-v", "type_v", type=click.Choice(_KV_TYPES), default=_ENGINE.type_v),
-    click.option(
-        "-fa",
-        "--flash-attn",
-        "flash_attn",
-        type=click.Choice(("auto", "on", "off")),
-        default=_ENGINE.flash_attn,
+    _engine(
+        "-ctv", "--cache-type-v", "type_v", type=_KV, metavar="TYPE", text="KV cache values: the same types."
     ),
+    _engine("-fa", "--flash-attn", "flash_attn", type=_SWITCH, metavar=None, text="Flash attention."),
     click.option("--offline", is_flag=True, help="Download nothing."),
     click.option("--no-mmap", is_flag=True, help="Read the model into memory instead of mapping it."),
     click.option("--no-repack", is_flag=True, help="Leave the weights as the file has them."),
@@ -53,7 +65,19 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
         engine = _engine_options(values)
         return function(options=_generate_options(values), engine=engine, **values)
 
-    for option in reversed((*map(_option, settings.PARAMETERS), *_ENGINE_OPTIONS)):
+    for option in reversed((*map(_option, settings.PARAMETERS), _IGNORE_EOS, *_ENGINE_OPTIONS)):
+        collected = option(collected)
+    return collected
+
+
+def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the engine's options alone; the command gets them as `engine` (EngineOptions)."""
+
+    @functools.wraps(function)
+    def collected(**values: Any) -> Any:
+        return function(engine=_engine_options(values), **values)
+
+    for option in reversed(_ENGINE_OPTIONS):
         collected = option(collected)
     return collected
 
@@ -86,7 +110,7 @@ def _default(parameter: settings.Parameter) -> str:
 
 def _generate_options(values: dict[str, Any]) -> GenerateOptions:
     """Take the sampling options out of click's values."""
-    options = GenerateOptions()
+    options = GenerateOptions(ignore_eos=values.pop("ignore_eos"))
     for parameter in settings.PARAMETERS:
         if (value := values.pop(parameter.field)) is not None:
             options = settings.put(options, parameter, value)

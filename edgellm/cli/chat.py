@@ -10,6 +10,7 @@ from edgellm.cli._sampling import model_options
 from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
+    from edgellm.chat.conversation import OnFull
     from edgellm.generate import GenerateOptions
     from edgellm.session import EngineOptions
 
@@ -35,7 +36,7 @@ def command(
     newest: bool,
     resume: str | None,
     no_save: bool,
-    on_full: str,
+    on_full: OnFull,
     no_stats: bool,
     offline: bool,
     options: GenerateOptions,
@@ -46,6 +47,7 @@ def command(
     Without a terminal every input line is one turn and every answer goes to standard output.
     """
     from edgellm import catalog
+    from edgellm.chat.conversation import Conversation
     from edgellm.chat.reader import open_reader
     from edgellm.chat.render import Screen
     from edgellm.chat.repl import Repl
@@ -57,9 +59,11 @@ def command(
     store = Store()
     saved = store.newest() if newest else store.load(resume) if resume else None
     model = model or (saved.model if saved else catalog.DEFAULT_MODEL)
-    with _open.session(_models.resolve(model, offline=offline), engine) as session:
+    artifact = _models.resolve(model, offline=offline)
+    template = _open.template(artifact)
+    with _open.session(artifact, engine) as session:
         repl = Repl(
-            _open.conversation(session, system, options, on_full),
+            Conversation(session, template, system=system, options=options, on_full=on_full),
             reader=open_reader(lambda text: repl.complete(text), None if no_save else data_dir() / "history"),
             screen=Screen(),
             model=_open.spelled(model),

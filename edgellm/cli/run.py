@@ -45,7 +45,7 @@ def command(
       edgellm run tiny-qwen3 "What is the capital of France?"
       cat notes.txt | edgellm run -p "Summarize this."
     """
-    from edgellm.chat.conversation import Reply, seeded
+    from edgellm.chat.conversation import Conversation, Reply, seeded
     from edgellm.cli import _models, _open
 
     text = _prompt(prompt if prompt_option is None else prompt_option)
@@ -53,12 +53,14 @@ def command(
         raise UsageError("the prompt is given twice: as PROMPT and as -p")
     if raw and system:
         raise UsageError("--raw has no place for a system prompt: write it into the prompt")
-    with _open.session(_models.resolve(model, offline=offline), engine) as session:
-        if raw:
+    artifact = _models.resolve(model, offline=offline)
+    template = None if raw else _open.template(artifact)
+    with _open.session(artifact, engine) as session:
+        if template is None:
             tokens = session.tokenize(text, add_bos=session.info.add_bos)
             reply = Reply(session, tokens, seeded(options))
         else:
-            reply = _open.conversation(session, system, options).ask(text)
+            reply = Conversation(session, template, system=system, options=options).ask(text)
         return _show(session, reply, as_json=as_json, stats=not no_stats)
 
 

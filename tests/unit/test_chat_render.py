@@ -74,10 +74,17 @@ def test_fit_never_passes_the_edge(columns):
 def test_tables_line_up_with_wide_characters(monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     terminal = Terminal()
-    Screen(terminal).table([("中文", "one"), ("abcdef", "two " * 20)])
+    rows = [("中文", "one"), ("abcdef", "two " * 20)]
+    Screen(terminal).table(rows)
     lines = terminal.getvalue().splitlines()
-    assert render.width(lines[0].split("one")[0]) == render.width(lines[1].split("two")[0])
-    assert all(render.width(line) < 40 for line in lines)
+    assert len(lines) > 3
+    assert render.width(lines[0].split("one")[0]) == render.width(lines[1].split("two")[0]) == 10
+    assert all(line.startswith(" " * 10) for line in lines[2:])
+    Screen(terminal).table(rows, cut=True)
+    cut = terminal.getvalue().splitlines()[len(lines) :]
+    assert len(cut) == 2
+    assert cut[1].endswith("…")
+    assert all(render.width(line) < 40 for line in [*lines, *cut])
 
 
 def test_answers_are_cleaned_for_a_terminal_only():

@@ -309,7 +309,10 @@ def test_a_message_too_long_is_one_line_with_numbers_and_remedy_and_keeps_its_fi
     path = tmp_path / "f.txt"
     path.write_text("x" * 200)
     repl = chat(f"/read {path}", "y" * 100, "short", session=ChatSession(b"ok", n_ctx=256))
-    assert "takes at most 224 and an answer: shorten it or take a larger -c" in repl.shown
+    assert (
+        "takes at most 224 and an answer: shorten it, or take a larger -c (this model: up to 4,096)"
+        in repl.shown
+    )
     assert repl.attachments
     assert said(repl) == []
 
@@ -363,7 +366,8 @@ def test_a_filter_gives_one_answer_for_each_line_and_its_last_error_as_exit_code
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("/s", {"/set", "/show", "/system", "/save", "/stats"}), ("/set te", {"temp"}), ("/set on-full ", {"drop", "stop"}),
+    [("/s", {"/set", "/show", "/system", "/save", "/stats"}), ("/set te", {"temp"}),
+     ("/set on-full ", {"drop", "stop"}),
      ("/show s", {"settings", "system"}), ("/load pl", {"plan"}), ("hello /s", set()), ("/xyzzy ", set())],
 )  # fmt: skip
 def test_completion(chat, text, expected):
