@@ -46,7 +46,7 @@ def main() -> None:
         for prompt in PROMPTS:
             edgellm("run", file, prompt, "--temp", "0")
     report = ["--out", str(OUT / "report.html"), "--out", str(OUT / "report.json")]
-    edgellm("profile", *files.values(), "-p", "128", "-n", "64", "-r", "5", *report)
+    edgellm("profile", *files.values(), "-p", "128", "-n", "64", "-r", "5", *report, "--force")
     print(f"\nDone in {time.monotonic() - start:.0f} s. Open {OUT / 'report.html'} in a browser.")
 
 

@@ -121,3 +121,5 @@ def _energy() -> Iterator[Finding]:
     for meter in energy.meters():
         why = meter.why_not()
         yield Finding("energy", meter.name, f"not measured: {why}" if why else f"works ({meter.scope})")
+        if why and "udev" in why:
+            yield Finding("energy", "udev rule", meter.recipe)

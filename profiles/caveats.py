@@ -13,19 +13,20 @@ Value = float | int | str
 #: code -> (fact, advice). Both are format strings over the caveat's values.
 TEXT: dict[str, tuple[str, str]] = {
     "foreign-load": (
-        "other programs used {share:.1%} of the processor during launch {launch}",
-        "close them, or wait, and run again",
+        "other programs used up to {share:.0%} of the processor, and more than 2% in {count} of {n} launches",
+        "close them, or wait, and run again: what is too slow here may be theirs",
     ),
     "steal": (
-        "the hypervisor gave {share:.1%} of the processor to other guests during launch {launch}",
+        "the hypervisor gave up to {share:.0%} of the processor to other guests, and more than 2% in {count} of "
+        "{n} launches",
         "repeat at a quieter time, or on a machine of your own",
     ),
     "throttled": (
-        "the processor throttled {count} times during launch {launch}",
-        "improve cooling or lower the thread count; the figures are of a hot machine",
+        "the processor throttled {count} times",
+        "improve cooling or lower the thread count: the figures are of a hot machine",
     ),
     "cpu-quota": (
-        "the container's CPU quota held the run back {count} times during launch {launch}",
+        "the container's CPU quota held the run back {count} times",
         "raise the quota, or use fewer threads than it allows",
     ),
     "outliers": (
@@ -33,15 +34,15 @@ TEXT: dict[str, tuple[str, str]] = {
         "look at the repetitions in order; more of them (-r) lessen the weight of each",
     ),
     "drift": (
-        "{metric} drifts by {percent:+.1f}% from the first repetition to the last",
+        "{metric}: drifts by {percent:+.0f}% from the first repetition to the last",
         "let the machine cool or warm to a steady state, then run again",
     ),
     "launches-differ": (
-        "{metric}: the launches differ by {percent:.1f}%, more than the repetitions inside one do",
+        "{metric}: the launches differ by {percent:.0f}%, more than the repetitions inside one do",
         "raise --launches: the spread shown is too small",
     ),
     "wide": (
-        "{metric}: the 95% interval is ±{percent:.1f}% wide",
+        "{metric}: the 95% interval is ±{percent:.0f}% wide",
         "raise -r or --launches until it is narrow enough for what you want to decide",
     ),
     "too-many-threads": (
@@ -61,12 +62,12 @@ TEXT: dict[str, tuple[str, str]] = {
         "free some memory, or choose a smaller quantization: speed and peak are of a machine that is short of it",
     ),
     "idle-differs": (
-        "idle power changed by {percent:.0f}% between the start and the end of launch {launch}",
+        "idle power changed by up to {percent:.0f}% between the start and the end of a launch",
         "net-of-idle energy is only as good as its baseline: run on a quieter machine",
     ),
     "small-model": (
-        "the model ({model_bytes} bytes) fits several times into the processor's last-level cache",
-        "its speed says nothing about a model that has to be read from memory",
+        "the model ({megabytes:.1f} MB) is smaller than four times the processor's last-level cache",
+        "its weights may be served from the cache: do not infer the speed of larger models from it",
     ),
     "launch-failed": (
         "launch {launch} failed: {error}",

@@ -11,6 +11,8 @@ from edgellm.profiles.stats import half_width95, launch_means, summarize
 
 #: Share of all processors that others may use before a launch is called disturbed.
 MAX_FOREIGN_SHARE = 0.02
+#: The kernel counts in ticks of 10 ms: two of them may be in the wrong place.
+TICKS_SECONDS = 0.02
 #: A 95% interval wider than this on either side is called wide.
 MAX_HALF_WIDTH = 0.05
 #: With two samples every interval is wide: more launches are a matter of patience, not of noise.
@@ -24,103 +26,123 @@ MAX_IDLE_DIFFERENCE = 0.05
 CACHE_MULTIPLE = 4
 
 #: The figures a reader decides by.
-WATCHED = ("decode_tokens_per_second", "prefill_tokens_per_second", "load_seconds")
+WATCHED = ("decode_tokens_per_second", "prefill_tokens_per_second")
 
 #: Governors that hold the clock up.
 _STEADY_GOVERNORS = (None, "performance")
 
 
 def check_machine(machine: Machine, runs: Sequence[Run]) -> Iterator[Caveat]:
-    """Settings of the machine that bear on every model."""
+    """What bears on every model: settings of the machine, and what it did besides."""
+    launches = [launch for run in runs for launch in run.launches]
+    yield from _check_noise(launches)
     if machine.governor not in _STEADY_GOVERNORS:
         yield Caveat("governor", "", {"governor": str(machine.governor)})
     if machine.power_source == "battery":
         yield Caveat("on-battery", "")
-    threads = {int(launch.engine.options.get("n_threads") or 0) for run in runs for launch in run.launches}
-    cores = machine.usable_cores
-    if threads and cores and max(threads) > cores:
-        yield Caveat("too-many-threads", "", {"threads": max(threads), "cores": cores})
+    threads = max((int(launch.engine.options.get("n_threads") or 0) for launch in launches), default=0)
+    if machine.usable_cores and threads > machine.usable_cores:
+        yield Caveat("too-many-threads", "", {"threads": threads, "cores": machine.usable_cores})
+
+
+def _check_noise(launches: Sequence[Launch]) -> Iterator[Caveat]:
+    for code, shares in (
+        ("foreign-load", [launch.noise.foreign_share or 0.0 for launch in launches]),
+        ("steal", [launch.noise.steal_share or 0.0 for launch in launches]),
+    ):
+        limits = [MAX_FOREIGN_SHARE + TICKS_SECONDS / launch.noise.seconds for launch in launches]
+        disturbed = sum(share > limit for share, limit in zip(shares, limits, strict=True))
+        if disturbed:
+            yield Caveat(code, "", {"share": max(shares), "count": disturbed, "n": len(launches)})
+    for code, counts in (
+        ("throttled", [launch.noise.throttle_events or 0 for launch in launches]),
+        ("cpu-quota", [launch.noise.quota_throttled or 0 for launch in launches]),
+    ):
+        if any(counts):
+            yield Caveat(code, "", {"count": sum(counts)})
 
 
 def check_run(run: Run, machine: Machine) -> Iterator[Caveat]:
-    """Everything suspicious in one model's run."""
+    """Everything suspicious in one model's run; the same remark about several figures is made once."""
     name = run.model.name
-    cache = machine.last_level_cache_bytes
-    size = run.model.tensor_bytes
-    if cache and size and size * CACHE_MULTIPLE < cache:
-        yield Caveat("small-model", name, {"model_bytes": size})
-    for launch in run.launches:
-        yield from _check_launch(name, launch)
+    cache, size = machine.last_level_cache_bytes, run.model.tensor_bytes
+    if cache and size and size < CACHE_MULTIPLE * cache:
+        yield Caveat("small-model", name, {"megabytes": size / 1e6})
     for note in dict.fromkeys(note for launch in run.launches for note in launch.engine.notes):
         yield Caveat("engine-note", name, {"note": note})
-    for metric in WATCHED:
-        yield from _check_samples(name, run.measurement(metric))
+    swapped = [
+        p.swap or 0 for launch in run.launches for p in launch.memory.phases if p.phase == "repetitions"
+    ]
+    if any(swapped):
+        yield Caveat("swapping", name, {"bytes": max(swapped), "phase": "repetitions"})
+    yield from _check_idle(run)
+    yield from _check_samples(run)
 
 
-def _check_launch(name: str, launch: Launch) -> Iterator[Caveat]:
-    noise, number = launch.noise, launch.index + 1
-    if noise.foreign_share is not None and noise.foreign_share > MAX_FOREIGN_SHARE:
-        yield Caveat("foreign-load", name, {"share": noise.foreign_share, "launch": number})
-    if noise.steal_share is not None and noise.steal_share > MAX_FOREIGN_SHARE:
-        yield Caveat("steal", name, {"share": noise.steal_share, "launch": number})
-    if noise.throttle_events:
-        yield Caveat("throttled", name, {"count": noise.throttle_events, "launch": number})
-    if noise.quota_throttled:
-        yield Caveat("cpu-quota", name, {"count": noise.quota_throttled, "launch": number})
-    for phase in launch.memory.phases:
-        if phase.swap and phase.phase == "repetitions":
-            yield Caveat("swapping", name, {"bytes": phase.swap, "phase": phase.phase})
-    idle = [watts(window) for window in launch.energy.windows if window.phase == "idle"]
-    if len(idle) == 2 and abs(idle[1] - idle[0]) > MAX_IDLE_DIFFERENCE * idle[0]:
-        percent = 100 * (idle[1] - idle[0]) / idle[0]
-        yield Caveat("idle-differs", name, {"percent": abs(percent), "launch": number})
+def _check_idle(run: Run) -> Iterator[Caveat]:
+    changes = []
+    for launch in run.launches:
+        idle = [watts(window) for window in launch.energy.windows if window.phase == "idle"]
+        if len(idle) == 2 and idle[0] > 0:
+            changes.append(abs(idle[1] - idle[0]) / idle[0])
+    if changes and max(changes) > MAX_IDLE_DIFFERENCE:
+        yield Caveat("idle-differs", run.model.name, {"percent": 100 * max(changes)})
 
 
-def _check_samples(name: str, measurement: Measurement) -> Iterator[Caveat]:
-    if not measurement.samples:
-        return
+def _check_samples(run: Run) -> Iterator[Caveat]:
+    measured = [m for m in map(run.measurement, WATCHED) if m.samples]
+    outlying = {m.name: len(summarize(m.samples).outliers) for m in measured}
+    if any(outlying.values()):
+        values: dict[str, Value] = {
+            "metric": _names(outlying),
+            "count": max(outlying.values()),
+            "n": len(measured[0].samples),
+        }
+        yield Caveat("outliers", run.model.name, values)
+    for code, of in (("wide", _width), ("drift", _drift), ("launches-differ", _launch_difference)):
+        percents = {m.name: 100 * of(m) for m in measured}
+        if any(percents.values()):
+            worst = max(percents.values(), key=abs)
+            yield Caveat(code, run.model.name, {"metric": _names(percents), "percent": worst})
+
+
+def _names(figures: dict[str, int] | dict[str, float]) -> str:
+    """Names of the measurements concerned, joined by commas; renderers put their own words for them."""
+    return ",".join(name for name, figure in figures.items() if figure)
+
+
+def _width(measurement: Measurement) -> float:
+    """Half-width of the interval as a fraction of the mean, where it is too wide; else 0."""
     summary = summarize(measurement.samples, measurement.launches)
-    metric = measurement.name
-    if summary.outliers:
-        values: dict[str, Value] = {"metric": metric, "count": len(summary.outliers), "n": summary.n}
-        yield Caveat("outliers", name, values)
-    enough = summary.n >= MIN_SAMPLES_FOR_WIDTH
-    if (
-        enough
-        and summary.ci95_high is not None
-        and summary.ci95_high - summary.mean > MAX_HALF_WIDTH * summary.mean
-    ):
-        percent = 100 * (summary.ci95_high - summary.mean) / summary.mean
-        yield Caveat("wide", name, {"metric": metric, "percent": percent})
-    yield from _check_drift(name, measurement)
-    yield from _check_launches(name, measurement)
+    if summary.n < MIN_SAMPLES_FOR_WIDTH or summary.ci95_high is None or summary.ci95_low is None:
+        return 0.0
+    share = (summary.ci95_high - summary.ci95_low) / 2 / summary.mean
+    return share if share > MAX_HALF_WIDTH else 0.0
 
 
-def _check_drift(name: str, measurement: Measurement) -> Iterator[Caveat]:
-    """Drift inside a launch: over the launches together it would be mixed up with their differences."""
-    for index in sorted(set(measurement.launches)):
-        own = [
-            s for s, launch in zip(measurement.samples, measurement.launches, strict=True) if launch == index
-        ]
-        summary = summarize(own)
-        if summary.drift_per_sample is None or not summary.drift_is_clear:
-            continue
-        total = summary.drift_per_sample * (len(own) - 1)
-        if abs(total) > MIN_DRIFT:
-            yield Caveat("drift", name, {"metric": measurement.name, "percent": 100 * total})
-            return
+def _drift(measurement: Measurement) -> float:
+    """Drift over a launch's repetitions as a fraction of the mean, where it is clear and worth a word; else 0."""
+    summary = summarize(measurement.samples, measurement.launches)
+    if summary.drift_per_sample is None or not summary.drift_is_clear:
+        return 0.0
+    repetitions = measurement.launches.count(measurement.launches[0])
+    total = summary.drift_per_sample * (repetitions - 1)
+    return total if abs(total) > MIN_DRIFT else 0.0
 
 
-def _check_launches(name: str, measurement: Measurement) -> Iterator[Caveat]:
+def _launch_difference(measurement: Measurement) -> float:
+    """Difference between launch means as a fraction, where it is more than the spread inside them; else 0."""
     means = launch_means(measurement.samples, measurement.launches)
     if len(means) < 2 or len(measurement.samples) < 2 * len(means):
-        return
+        return 0.0
     difference = (max(means) - min(means)) / min(means)
-    first = [
-        s
-        for s, i in zip(measurement.samples, measurement.launches, strict=True)
-        if i == measurement.launches[0]
-    ]
-    within = (half_width95(first) or 0.0) / means[0]
-    if difference > max(MIN_LAUNCH_DIFFERENCE, 2 * within):
-        yield Caveat("launches-differ", name, {"metric": measurement.name, "percent": 100 * difference})
+    within = max(
+        (
+            half_width95(
+                [s for s, i in zip(measurement.samples, measurement.launches, strict=True) if i == launch]
+            )
+            or 0
+        )
+        for launch in set(measurement.launches)
+    )
+    return difference if difference > max(MIN_LAUNCH_DIFFERENCE, 2 * within / min(means)) else 0.0

@@ -86,6 +86,8 @@ def _decode_dataclass(kind: type, value: Any, place: str) -> Any:
 def _decode_union(options: tuple[Any, ...], value: Any, place: str) -> Any:
     if value is None and type(None) in options:
         return None
+    if type(value) in options:
+        return value  # an int stays an int where floats are welcome too
     failures = []
     for option in options:
         if option is type(None):

@@ -98,9 +98,9 @@ class _Measurement:
     def run(self) -> tuple[tuple[Repetition, ...], NoiseRecord]:
         """Warm up, watch idle, measure, fill energy windows, watch idle again."""
         self.progress("warm-up")
+        noise = NoiseWatch()  # the warm-up is watched too: without it a short run is too short to judge
         self._warm_up()
         self.log.idle()
-        noise = NoiseWatch()
         repetitions = tuple(self._repeat(number) for number in range(self.workload.repetitions))
         record = noise.record()
         self.memory.end_phase("repetitions")

@@ -69,13 +69,13 @@ def _khz_to_mhz(khz: int | None) -> float | None:
 
 
 def hypervisor(flags: Collection[str], root: Path) -> str | None:
-    """What the machine is a guest of, "yes" when only the CPU flag tells; None on bare metal or unknown."""
+    """Whose guest the machine is, "unknown kind" when only a CPU flag tells; None on bare metal."""
     if kind := read_text(root / "sys/hypervisor/type"):
         return kind
     vendor = read_text(root / "sys/class/dmi/id/sys_vendor") or ""
     product = read_text(root / "sys/class/dmi/id/product_name") or ""
     if "hypervisor" in flags:
-        return f"{vendor} {product}".strip() or "yes"
+        return f"{vendor} {product}".strip() or "unknown kind"
     return None
 
 

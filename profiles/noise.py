@@ -12,8 +12,8 @@ from pathlib import Path
 from edgellm.profiles.energy._sysfs import read_int, read_text
 from edgellm.profiles.result import NoiseRecord
 
-#: Kernel tick of /proc/stat is 10 ms: a shorter window cannot tell 2% of two processors from nothing.
-MIN_SECONDS = 0.5
+#: Kernel tick of /proc/stat is 10 ms: a shorter window cannot tell a few percent from nothing.
+MIN_SECONDS = 0.2
 
 
 @dataclass(frozen=True)

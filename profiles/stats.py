@@ -40,8 +40,8 @@ class Summary:
     ci95_high: float | None
     ci95_unit: str | None  # what was resampled: "launches" | "repetitions"
     outliers: tuple[int, ...]  # indices into the samples
-    drift_per_sample: float | None  # slope over the order taken, as a fraction of the mean
-    drift_is_clear: bool  # the slope's own 95% interval leaves out zero
+    drift_per_sample: float | None  # slope inside launches, in the order taken, as a fraction of the mean
+    drift_is_clear: bool  # the slope is more than chance explains
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def summarize(samples: Sequence[float], launches: Sequence[int] | None = None) -
     half = half_width95(units)
     mean = statistics.fmean(values)
     centre = statistics.fmean(units)
-    slope, clear = drift(values)
+    slope, clear = drift(values, launches)
     return Summary(
         n=len(values),
         mean=mean,
@@ -136,18 +136,28 @@ def outliers(values: Sequence[float]) -> tuple[int, ...]:
     )
 
 
-def drift(values: Sequence[float]) -> tuple[float | None, bool]:
-    """Least-squares slope per sample as a fraction of the mean, and whether it is clear of zero at 95%."""
-    n = len(values)
+def drift(values: Sequence[float], launches: Sequence[int] | None = None) -> tuple[float | None, bool]:
+    """Least-squares slope per sample as a fraction of the mean, and whether it is clear of chance.
+
+    With `launches`, the slope inside them, pooled: differences between launches are no drift. Clear means
+    twice the slope's 95% half-width, because a run is looked at for drift in many places.
+    """
     mean = statistics.fmean(values)
-    if n < 3 or mean == 0:
+    groups: dict[int, list[float]] = {}
+    for index, value in enumerate(values):
+        groups.setdefault(launches[index] if launches else 0, []).append(value)
+    df = len(values) - len(groups) - 1
+    if df < 1 or mean == 0:
         return None, False
-    centre = (n - 1) / 2
-    spread = sum((index - centre) ** 2 for index in range(n))
-    slope = sum((index - centre) * (value - mean) for index, value in enumerate(values)) / spread
-    residual = sum((value - mean - slope * (index - centre)) ** 2 for index, value in enumerate(values))
-    error = math.sqrt(residual / (n - 2) / spread)
-    return slope / mean, abs(slope) > t95(n - 2) * error
+    points = [
+        (place - (len(own) - 1) / 2, value - statistics.fmean(own))
+        for own in groups.values()
+        for place, value in enumerate(own)
+    ]
+    spread = sum(x * x for x, _ in points)
+    slope = sum(x * y for x, y in points) / spread
+    residual = sum((y - slope * x) ** 2 for x, y in points)
+    return slope / mean, abs(slope) > 2 * t95(df) * math.sqrt(residual / df / spread)
 
 
 def quantile(values: Sequence[float], q: float) -> float:

@@ -39,6 +39,7 @@ class EnergyMeter(Protocol):
     kind: str  # "counter" | "power" | "imported"
     scope: str  # what the figure covers, and what it leaves out
     update_period_seconds: float  # how often the hardware brings a new value
+    recipe: str  # what to paste where, should `why_not` speak of permission; may be empty
 
     def why_not(self) -> str | None:
         """None when it works here; otherwise the fact and the remedy in one line. May take 0.2 s."""

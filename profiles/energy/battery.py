@@ -23,6 +23,7 @@ class Battery:
     kind = "power"
     scope = "the whole machine, screen included, as the battery's gauge sees it"
     update_period_seconds = 3.0
+    recipe = ""
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._tree = root / "sys/class/power_supply"

@@ -24,7 +24,7 @@ from pathlib import Path
 from edgellm.profiles.energy import EnergyLostError, Reading
 from edgellm.profiles.energy._sysfs import read_int, read_text
 
-#: Lets the group `power` read the counters; for /etc/udev/rules.d/70-rapl.rules.
+#: Lets the group `power` read the counters.
 UDEV_RULE = (
     'ACTION=="add", SUBSYSTEM=="powercap", KERNEL=="intel-rapl:*", '
     'RUN+="/bin/chgrp power /sys%p/energy_uj", RUN+="/bin/chmod g+r /sys%p/energy_uj"'
@@ -50,6 +50,7 @@ class Rapl:
     name = "rapl"
     kind = "counter"
     update_period_seconds = 0.001
+    recipe = f"/etc/udev/rules.d/70-rapl.rules: {UDEV_RULE}"
 
     def __init__(self, root: Path = Path("/"), sleep: Callable[[float], None] = time.sleep) -> None:
         self._tree = root / "sys/class/powercap"

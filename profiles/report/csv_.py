@@ -1,0 +1,26 @@
+"""One line per test for a spreadsheet, with llama-bench's column names; lists are joined by spaces."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from edgellm.profiles.report._rows import rows
+from edgellm.profiles.result import Report
+
+SUFFIX = ".csv"
+
+
+def render(report: Report, lang: str = "en") -> str:
+    """CSV with a header line; the language changes nothing. An empty cell was not measured."""
+    found = rows(report)
+    out = io.StringIO()
+    if found:
+        writer = csv.DictWriter(out, fieldnames=list(found[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: _cell(value) for key, value in row.items()} for row in found)
+    return out.getvalue()
+
+
+def _cell(value: object) -> object:
+    return " ".join(map(str, value)) if isinstance(value, list) else value

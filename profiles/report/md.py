@@ -1,0 +1,58 @@
+"""Markdown for an issue or a README: llama-bench's table with our columns, then energy and caveats."""
+
+from __future__ import annotations
+
+from edgellm.profiles.report._format import scale_for
+from edgellm.profiles.report._numbers import energy_reason
+from edgellm.profiles.report._rows import Row, model_type, params, rows
+from edgellm.profiles.report._words import caveat_words, say
+from edgellm.profiles.result import Report
+from edgellm.profiles.stats import plus_minus
+
+SUFFIX = ".md"
+
+_HEAD = ("model", "size", "params", "backend", "threads", "test", "t/s", "text B/s", "ttft", "peak", "J/tok")
+_LEFT = 1  # columns set flush left
+
+
+def render(report: Report, lang: str = "en") -> str:
+    """A table with a row for each test of each model."""
+    types = {run.model.name: model_type(run.model) for run in report.runs}
+    lines = [_line(_HEAD), _line(["---"] * _LEFT + ["---:"] * (len(_HEAD) - _LEFT))]
+    lines += [_line(_cells(row, types[row["model_name"]])) for row in rows(report)]
+    machine = report.machine.cpu_model or say("unknown", lang)
+    text = [f"{machine}, {report.machine.os}, edgellm {report.edgellm_version}", "", *lines, ""]
+    if reason := energy_reason(report):
+        text += [f"{say('energy', lang)}: {say('not_measured', lang)} ({_escape(reason)})", ""]
+    for caveat in report.caveats:
+        fact, advice = caveat_words(caveat, lang)
+        text.append(_escape(f"- {caveat.subject + ': ' if caveat.subject else ''}{fact}; {advice}"))
+    return "\n".join(text).rstrip() + "\n"
+
+
+def _cells(row: Row, kind: str) -> list[str]:
+    return [
+        f"{row['model_name']} ({kind})" if kind else row["model_name"],
+        _scaled("B", row["model_size"]),
+        params(row["model_n_params"]),
+        row["backends"],
+        str(row["n_threads"] or ""),
+        row["test"],
+        plus_minus(row["avg_ts"], row["stddev_ts"]),
+        f"{row['avg_bytes_per_second']:.0f}" if row["avg_bytes_per_second"] else "",
+        _scaled("s", row["ttft_seconds"]),
+        _scaled("B", row["peak_bytes"]),
+        f"{row['joules_per_token']:.4g}" if row["joules_per_token"] is not None else "",
+    ]
+
+
+def _scaled(unit: str, value: float | None) -> str:
+    return scale_for(unit, value).text(value) if value is not None else ""
+
+
+def _line(cells: tuple[str, ...] | list[str]) -> str:
+    return "| " + " | ".join(_escape(cell) for cell in cells) + " |"
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
