@@ -1,0 +1,138 @@
+"""The proof of a conversion: the written file against its source, before it gets its name.
+
+    verification = verify(path, source, "Q4_K_M", opener)      # raises CheckFailedError
+    print(verification.text)
+
+What is compared is never taken from what the conversion computed: numbers with config.json, rows with the
+checkpoint's, token ids with the `tokenizers` library's, logits of the real engine with a forward pass in plain
+numpy. Cheap checks come first, so that a failure names its cause - a key, a tensor, a token - and not just wrong
+logits. The engine is passed in: conversion never imports the runtime.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgellm.artifact import Artifact
+from edgellm.convert import verify_logits, verify_tensors, verify_tokens
+from edgellm.convert.checkpoint import Checkpoint
+from edgellm.convert.tokenizer import read_tokenizer
+from edgellm.convert.verify_logits import Fidelity
+from edgellm.errors import CheckFailedError, EngineError
+from edgellm.gguf_reader import GgufFile, GgufTensor
+from edgellm.models.base import find
+from edgellm.session import EngineOptions, Session, SessionOpener
+
+#: Small and exact: a short context, a float32 cache, no second copy of the weights in memory.
+ENGINE = EngineOptions(
+    n_ctx=256, n_batch=256, n_ubatch=256, flash_attn="off", type_k="f32", type_v="f32", repack=False
+)
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """A passed proof."""
+
+    facts: tuple[str, ...]  # what each check found, in order
+    fidelity: Fidelity
+
+    @property
+    def text(self) -> str:
+        """One line for people and for the file's metadata."""
+        return "; ".join((self.fidelity.text, *self.facts))
+
+
+@dataclass(frozen=True)
+class Target:
+    """A GGUF model of one or more files: the first header, and where every tensor lies."""
+
+    path: Path
+    header: GgufFile = field(repr=False)
+    tensors: dict[str, tuple[Path, GgufTensor]] = field(repr=False)
+
+    @classmethod
+    def open(cls, path: Path) -> Target:
+        """Read the headers. Raises ArtifactError."""
+        header = GgufFile.open(path)
+        header.check_runnable()
+        parts = [GgufFile.open(part) for part in header.shard_paths()]
+        return cls(path, header, {t.name: (p.path, t) for p in parts for t in p.tensors.values()})
+
+
+def verify(
+    path: Path, source: Path, quant: str, opener: SessionOpener, report: Tell = lambda _: None
+) -> Verification:
+    """Prove that the GGUF file `path` (its first part, when split) is `source` in type `quant`.
+
+    `source` is the checkpoint folder or the GGUF file it was made from; `opener` opens the engine, preferably in
+    a process of its own. `report` is told what is being checked. Raises CheckFailedError naming the check, and
+    what opening the two files raises.
+    """
+    target = Target.open(path)
+    if source.is_dir():
+        return _verify_checkpoint(target, source, quant, opener, report)
+    return _verify_gguf(target, Target.open(source), quant, opener, report)
+
+
+def _verify_checkpoint(
+    target: Target, folder: Path, quant: str, opener: SessionOpener, report: Tell
+) -> Verification:
+    with Checkpoint.open(folder) as checkpoint:
+        spec = find(checkpoint.config).spec(checkpoint.config, checkpoint.shapes)
+        vocabulary = read_tokenizer(folder, checkpoint.config, checkpoint.generation_config, spec.n_vocab)
+        tokenizer = verify_tokens.load_tokenizer(folder)
+        report("tensors")
+        verify_tensors.check_numbers(target.header, spec)
+        facts = [verify_tensors.check_tensors(target.tensors, spec, checkpoint)]
+        report("tokens")
+        verify_tokens.check_vocabulary(target.header, tokenizer)
+        facts.append(verify_tokens.check_stop_ids(target.header, checkpoint, tokenizer))
+        prompt = verify_tokens.check_template(target.header, vocabulary)
+        with _engine(target.path, opener) as session:
+            facts.append(verify_tokens.check_tokens(session, target.header, tokenizer, prompt))
+            verify_tokens.check_engine_stops(session, target.header)
+            report("logits")
+            tokens = verify_logits.sample_tokens(tokenizer, spec.n_ctx_train)
+            fidelity = verify_logits.against_oracle(session, spec, checkpoint, tokens)
+        verify_logits.check(
+            fidelity, quant, lambda: verify_tensors.worst_tensor(target.tensors, spec, checkpoint)
+        )
+    return Verification(tuple(facts), fidelity)
+
+
+def _verify_gguf(
+    target: Target, origin: Target, quant: str, opener: SessionOpener, report: Tell
+) -> Verification:
+    """A requantized file against its source: keys, rows, and the logits of the same engine."""
+    report("tensors")
+    facts = [
+        verify_tensors.check_keys(target.header, origin.header),
+        verify_tensors.check_same_tensors(target.tensors, origin.tensors),
+    ]
+    report("logits")
+    with _engine(origin.path, opener) as session:
+        tokens = session.tokenize(verify_logits.TEXT, add_bos=session.info.add_bos)[: verify_logits.N_TOKENS]
+        expected = session.eval_all(tokens)
+    with _engine(target.path, opener) as session:
+        fidelity = verify_logits.compare(expected, session.eval_all(tokens))
+    verify_logits.check(
+        fidelity, quant, lambda: verify_tensors.worst_same_tensor(target.tensors, origin.tensors)
+    )
+    return Verification(tuple(facts), fidelity)
+
+
+@contextlib.contextmanager
+def _engine(path: Path, opener: SessionOpener) -> Iterator[Session]:
+    """A session on `path`; an engine that refuses or dies fails the proof."""
+    try:
+        with opener(Artifact.open(path), ENGINE) as session:
+            yield session
+    except EngineError as error:
+        raise CheckFailedError(
+            f"the check of the engine failed: {error}; see edgellm doctor, or skip checks with --no-verify"
+        ) from error

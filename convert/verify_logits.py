@@ -1,0 +1,101 @@
+"""How far a converted model's logits are from the original's on a short text, and how far they may be.
+
+The original is the oracle in models/reference.py. Knows arrays and types, no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgellm.errors import CheckFailedError
+
+if TYPE_CHECKING:
+    from edgellm.convert.checkpoint import Checkpoint
+    from edgellm.models.base import ModelSpec
+    from edgellm.session import Logits, Session
+
+#: A little of everything a model sees, so that many rows of the embedding take part.
+TEXT = "The quick brown fox said: 'It's 12:45, 5°C.' 你好，世界！def f(x): return x**2 # Здравствуй 🙂"
+N_TOKENS = 28
+
+#: Largest normalised mean square error of the logits, for each type of file. Measured on random and on trained
+#: models (docs/gguf.md), with a margin; None: so coarse that the figure only informs.
+MAX_NMSE: dict[str, float | None] = {
+    "F32": 1e-6,
+    "F16": 1e-5,
+    "BF16": 1e-3,
+    "Q8_0": 1e-2,
+}
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Distance of one model's next-token distributions from another's, over the tokens of a text."""
+
+    nmse: float  # sum (a - b)^2 / sum b^2, b the original's logits
+    mean_kld: float  # Kullback-Leibler divergence of the original's distribution to ours, in nats
+    same_top: float  # share of positions where both find the same token likeliest
+    n_tokens: int
+
+    @property
+    def text(self) -> str:
+        """One line."""
+        return (
+            f"NMSE {self.nmse:.2g}, mean KLD {self.mean_kld:.2g}, same top {100 * self.same_top:.0f}% "
+            f"over {self.n_tokens} tokens"
+        )
+
+
+def compare(expected: Logits, found: Logits) -> Fidelity:
+    """Logits [n_tokens, n_vocab] of the original and of the converted model. NaN counts as infinitely far."""
+    import numpy as np
+
+    n_tokens = len(expected)
+    error = power = divergence = 0.0
+    same = 0
+    for a, b in zip(found, expected, strict=True):
+        ours, original = a.astype(np.float64), b.astype(np.float64)
+        error += float(np.sum((ours - original) ** 2))
+        power += float(np.sum(original**2))
+        log_p, log_q = _log_softmax(original), _log_softmax(ours)
+        divergence += float(np.sum(np.exp(log_p) * (log_p - log_q)))
+        same += int(np.argmax(ours) == np.argmax(original))
+    nmse = error / power if power else float(error > 0)
+    return Fidelity(
+        nmse if np.isfinite(nmse) else float("inf"), divergence / n_tokens, same / n_tokens, n_tokens
+    )
+
+
+def _log_softmax(logits: Any) -> Any:
+    import numpy as np
+
+    shifted = logits - logits.max()
+    return shifted - np.log(np.sum(np.exp(shifted)))
+
+
+def sample_tokens(tokenizer: Any, n_ctx: int) -> list[int]:
+    """The ids of the text logits are compared on, with what the tokenizer adds in front."""
+    ids: list[int] = tokenizer.encode(TEXT, add_special_tokens=True).ids
+    return ids[: min(N_TOKENS, n_ctx)]
+
+
+def against_oracle(
+    session: Session, spec: ModelSpec, checkpoint: Checkpoint, tokens: Sequence[int]
+) -> Fidelity:
+    """Logits of the engine against the checkpoint's, computed in numpy with its weights streamed."""
+    from edgellm.models import reference
+
+    expected = reference.logits(spec, checkpoint.tensors, tokens)
+    return compare(expected, session.eval_all(tokens))
+
+
+def check(fidelity: Fidelity, quant: str, culprit: Callable[[], str]) -> None:
+    """Raise CheckFailedError when the logits are farther off than the type explains; `culprit` says why."""
+    bound = MAX_NMSE.get(quant)
+    if bound is not None and not fidelity.nmse <= bound:
+        raise CheckFailedError(
+            f"the check of the logits failed: NMSE {fidelity.nmse:.3g} against the original, at most {bound:g} "
+            f"is explained by {quant}; {culprit()}"
+        )
