@@ -83,7 +83,7 @@ def ask(chat: pexpect.spawn, text: str) -> tuple[str, tuple[int, ...]]:
     counts = tuple(map(int, chat.match.groups()))
     answer = render.clean(chat.before.rpartition(SENT)[2])
     chat.expect(PROMPT)
-    return answer.partition("(cut short")[0].strip(), counts
+    return "\n".join(line for line in answer.split("\n") if not line.startswith("(")).strip(), counts
 
 
 def tell(chat: pexpect.spawn, command: str, expected: str) -> None:
