@@ -1,0 +1,202 @@
+"""Checkpoints with the exact shapes of public models and random weights, for measuring speed and memory.
+
+    python bench/shapes.py qwen2.5-0.5b OUT_DIR [--layers N] [--tokenizer FOLDER]
+
+Neither depends on the values of the weights or the words of a vocabulary, so nothing is downloaded: the
+numbers are those of the models' config.json files, the vocabulary is made up in the real size (or copied from
+FOLDER). Quality cannot be measured on these. Needs numpy alone and writes tensor by tensor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Iterator
+from itertools import islice, product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_LLAMA: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "vocab_size": 128256,
+    "max_position_embeddings": 131072,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 500000.0,
+    "bos_token_id": 128000,
+    "eos_token_id": [128001, 128008, 128009],
+    "attention_bias": False,
+    "mlp_bias": False,
+}
+_QWEN2: dict[str, Any] = {
+    "architectures": ["Qwen2ForCausalLM"],
+    "model_type": "qwen2",
+    "max_position_embeddings": 32768,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 1000000.0,
+    "bos_token_id": 151643,
+    "eos_token_id": 151645,
+    "use_sliding_window": False,
+}
+
+
+def _rope(factor: float) -> dict[str, Any]:
+    return {
+        "rope_type": "llama3",
+        "factor": factor,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
+
+
+def _numbers(n_embd: int, n_ff: int, n_layer: int, n_head: int, n_head_kv: int, tied: bool) -> dict[str, Any]:
+    return {
+        "hidden_size": n_embd,
+        "intermediate_size": n_ff,
+        "num_hidden_layers": n_layer,
+        "num_attention_heads": n_head,
+        "num_key_value_heads": n_head_kv,
+        "tie_word_embeddings": tied,
+    }
+
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "qwen2.5-0.5b": _QWEN2 | _numbers(896, 4864, 24, 14, 2, True) | {"vocab_size": 151936},
+    "qwen2.5-1.5b": _QWEN2 | _numbers(1536, 8960, 28, 12, 2, True) | {"vocab_size": 151936},
+    "qwen2.5-7b": _QWEN2 | _numbers(3584, 18944, 28, 28, 4, False) | {"vocab_size": 152064},
+    "llama-3.2-1b": _LLAMA
+    | _numbers(2048, 8192, 16, 32, 8, True)
+    | {"head_dim": 64, "rope_scaling": _rope(32.0)},
+    "llama-3.2-3b": _LLAMA
+    | _numbers(3072, 8192, 28, 24, 8, True)
+    | {"head_dim": 128, "rope_scaling": _rope(32.0)},
+    "llama-3.1-8b": _LLAMA | _numbers(4096, 14336, 32, 32, 8, False) | {"rope_scaling": _rope(8.0)},
+}
+
+#: The split regex of each family's tokenizer, and the special tokens that follow its vocabulary.
+_TOKENIZERS: dict[str, tuple[str, int, tuple[str, ...]]] = {
+    "llama": (
+        r"\p{N}{1,3}",
+        128000,
+        ("<|begin_of_text|>", "<|end_of_text|>", *(f"<|reserved_special_token_{i}|>" for i in range(254))),
+    ),
+    "qwen2": (r"\p{N}", 151643, ("<|endoftext|>", "<|im_start|>", "<|im_end|>")),
+}
+
+
+def write_checkpoint(
+    name: str, folder: Path, n_layer: int | None = None, tokenizer: Path | None = None
+) -> Path:
+    """Write the checkpoint `name`, cut to `n_layer` layers if given, into `folder`, and return it."""
+    config = SHAPES[name] | ({"num_hidden_layers": n_layer} if n_layer else {})
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config | {"torch_dtype": "bfloat16"}, indent=2))
+    if tokenizer:
+        for file in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+            shutil.copyfile(tokenizer / file, folder / file)
+    else:
+        _write_tokenizer(config["model_type"], folder)
+    _write_weights(dict(_tensors(config)), folder / "model.safetensors")
+    return folder
+
+
+def _tensors(config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    n_embd, n_ff, n_head = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
+    head_dim = config.get("head_dim", n_embd // n_head)
+    n_q, n_kv = n_head * head_dim, config["num_key_value_heads"] * head_dim
+    yield "model.embed_tokens.weight", (config["vocab_size"], n_embd)
+    for i in range(config["num_hidden_layers"]):
+        prefix = f"model.layers.{i}."
+        yield prefix + "input_layernorm.weight", (n_embd,)
+        for letter, n_out in (("q", n_q), ("k", n_kv), ("v", n_kv)):
+            yield f"{prefix}self_attn.{letter}_proj.weight", (n_out, n_embd)
+            if config["model_type"] == "qwen2":
+                yield f"{prefix}self_attn.{letter}_proj.bias", (n_out,)
+        yield prefix + "self_attn.o_proj.weight", (n_embd, n_q)
+        yield prefix + "post_attention_layernorm.weight", (n_embd,)
+        yield prefix + "mlp.gate_proj.weight", (n_ff, n_embd)
+        yield prefix + "mlp.up_proj.weight", (n_ff, n_embd)
+        yield prefix + "mlp.down_proj.weight", (n_embd, n_ff)
+    yield "model.norm.weight", (n_embd,)
+    if not config["tie_word_embeddings"]:
+        yield "lm_head.weight", (config["vocab_size"], n_embd)
+
+
+def _write_weights(shapes: dict[str, tuple[int, ...]], path: Path) -> None:
+    """Normal values of deviation 0.02 in bf16, cut from one block at places that differ by tensor."""
+    rng = np.random.default_rng(0)
+    values = (rng.standard_normal(1 << 24) * 0.02).astype(np.float32)
+    block = (values.view(np.uint32) >> 16).astype("<u2")
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name, shape in shapes.items():
+        end = offset + 2 * int(np.prod(shape))
+        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for shape in shapes.values():
+            left = int(np.prod(shape))
+            start = int(rng.integers(len(block)))
+            while left:
+                part = block[start : start + left]
+                file.write(part.tobytes())
+                left, start = left - len(part), 0
+
+
+def _write_tokenizer(model_type: str, folder: Path) -> None:
+    """A byte-level BPE tokenizer of the real size whose words are made up."""
+    digits, n_tokens, specials = _TOKENIZERS[model_type]
+    regex = (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|" + digits + r"| ?[^\s\p{L}\p{N}]+[\r\n]*"
+        r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+    )
+    letters = [chr(i) for i in (*range(33, 127), *range(161, 173), *range(174, 256), *range(256, 324))]
+    pairs = [left + right for left, right in product(letters, letters)]
+    merges = islice(
+        ((a, b) for words in (letters, pairs) for a, b in product(words, letters)), n_tokens - 256
+    )
+    merged = [list(pair) for pair in merges]
+    words = letters + [left + right for left, right in merged]
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    split = {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False}
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    found = {
+        "version": "1.0",
+        "added_tokens": [{"id": n_tokens + i, "content": text} | flags for i, text in enumerate(specials)],
+        "normalizer": {"type": "NFC"} if model_type == "qwen2" else None,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, level]},
+        "post_processor": None,
+        "decoder": level,
+        "model": {
+            "type": "BPE",
+            "ignore_merges": model_type == "llama",
+            "vocab": {word: i for i, word in enumerate(words)},
+            "merges": merged,
+        },
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
+    settings = {"bos_token": specials[0] if model_type == "llama" else None, "eos_token": specials[1]}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", choices=sorted(SHAPES))
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--layers", type=int, help="layers to keep (default: all)")
+    parser.add_argument("--tokenizer", type=Path, help="folder to copy a real tokenizer from")
+    arguments = parser.parse_args()
+    print(write_checkpoint(arguments.name, arguments.out, arguments.layers, arguments.tokenizer))
+
+
+if __name__ == "__main__":
+    main()
