@@ -59,7 +59,8 @@ class LlamaCppSession:
             raise
         self._vocab = lib.llama_model_get_vocab(self._model)
         self._memory = lib.llama_get_memory(self._context)
-        self._n_batch = min(options.n_batch, options.n_ubatch)
+        # The library's word: it cuts batches to the context asked for, and aborts on a longer one.
+        self._n_batch = min(lib.llama_n_batch(self._context), lib.llama_n_ubatch(self._context))
         self._buffer = (lib.llama_token * max(self._n_batch, 1))()
         self._info = _describe(lib, self._context, self._vocab, artifact, options, notes)
 

@@ -48,6 +48,13 @@ def test_logits_do_not_depend_on_how_tokens_are_batched(session):
     assert list(session.tokens) == tokens
 
 
+def test_a_prompt_longer_than_an_odd_context_size_does_not_abort(artifact):
+    """llama.cpp rounds the context up but cuts its batches to what was asked for."""
+    with backends.open_session(artifact, EngineOptions(n_ctx=100, n_threads=1)) as session:
+        session.eval([1] * min(session.info.n_ctx, 120))
+        assert len(session.tokens) == min(session.info.n_ctx, 120)
+
+
 def test_rewind_is_as_if_the_rest_never_was(session):
     before = session.eval([1, 2, 3, 4]).copy()
     session.eval([5, 6, 7])
