@@ -19,7 +19,7 @@ from typing import IO
 from edgellm import __version__
 from edgellm.artifact import Artifact
 from edgellm.errors import EngineCrashError, EngineError, UsageError
-from edgellm.profiles import checks, derive, machine
+from edgellm.profiles import checks, derive, energy, machine
 from edgellm.profiles.caveats import Caveat, Value
 from edgellm.profiles.codec import from_plain, to_plain
 from edgellm.profiles.launch import LaunchRequest
@@ -144,6 +144,8 @@ def _check(request: ProfileRequest) -> None:
     ):
         if value < least:
             raise UsageError(f"{name} must be at least {least}, got {value}")
+    if workload.energy not in (energy.AUTO, energy.NONE):
+        energy.find(workload.energy)
     if not request.artifacts:
         raise UsageError("there is no model to profile; name one")
 
