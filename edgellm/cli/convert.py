@@ -1,0 +1,145 @@
+"""`edgellm convert`: a checkpoint becomes one verified file that runs here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgellm.errors import UsageError
+from edgellm.units import format_seconds, format_size, parse_size
+
+if TYPE_CHECKING:
+    from edgellm.cli._convert import Converted
+    from edgellm.convert.convert import ConvertRequest, Preview
+
+#: Names that mean an ONNX folder and not a GGUF file.
+ONNX_TYPES = ("onnx-int4", "onnx-int8", "onnx-fp32")
+
+
+class _Size(click.ParamType[int]):
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        return value if isinstance(value, int) else parse_size(str(value))
+
+
+@click.command(short_help="Convert a checkpoint to one verified file that runs here.")
+@click.argument("source", metavar="SRC")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write, or a folder for it.")
+@click.option("-q", "--quant", metavar="TYPE", help="Q4_K_M (default), Q8_0, Q4_0, Q6_K, F16, BF16, ...")
+@click.option("--imatrix", type=click.Path(path_type=Path), help="Importance matrix, from edgellm calibrate.")
+@click.option(
+    "--tensor-type", multiple=True, metavar="PATTERN=TYPE", help="Type of the tensors a pattern is found in."
+)
+@click.option("--output-tensor-type", metavar="TYPE", help="Type of the output projection.")
+@click.option("--token-embedding-type", metavar="TYPE", help="Type of the token embedding.")
+@click.option("--pure", is_flag=True, help="Every matrix in TYPE, without the recipe's exceptions.")
+@click.option("--max-ram", type=_Size(), help="Memory the conversion may take, e.g. 300M.")
+@click.option("--split-max-size", type=_Size(), help="Write several files of at most this size.")
+@click.option("-t", "--threads", type=click.IntRange(min=1), help="Threads that quantize.")
+@click.option("--no-verify", is_flag=True, help="Do not check the result against the source.")
+@click.option("--keep-unverified", is_flag=True, help="Keep a file that failed its checks; still exits 3.")
+@click.option("--allow-requantize", is_flag=True, help="Accept a source that is quantized already.")
+@click.option("--dry-run", is_flag=True, help="Show tensors and sizes; write nothing.")
+@click.option("-f", "--force", is_flag=True, help="Replace a file that is there.")
+@click.option("--offline", is_flag=True, help="Use what is on this machine; download nothing.")
+def command(source: str, dry_run: bool, no_verify: bool, keep_unverified: bool, **options: Any) -> int:
+    """Convert SRC: a checkpoint folder, a bundled name, a hub id, or a GGUF file in F32, F16 or BF16.
+
+    The result is checked against SRC - tensors, tokens, chat template, logits - before it gets its name.
+
+    \b
+      edgellm convert tiny-qwen3
+      edgellm convert ./Qwen2.5-0.5B-Instruct --quant q8_0 -o qwen.gguf
+    """
+    from edgellm.cli import _convert
+
+    request = _request(source, options)
+    if dry_run:
+        from edgellm.convert.convert import preview
+
+        _print_preview(preview(request))
+        return 0
+    done = _convert.run(request, verify=not no_verify, keep_unverified=keep_unverified)
+    _print_result(done)
+    if done.failure:
+        raise done.failure
+    return 0
+
+
+def _request(source: str, options: dict[str, Any]) -> ConvertRequest:
+    """The options as one checked value. Raises UsageError and what locating the source raises."""
+    quant = options["quant"]
+    if quant and quant.lower() in ONNX_TYPES:
+        raise UsageError(f"{quant.lower()} is not written yet; choose a GGUF type such as Q4_K_M or Q8_0")
+    from edgellm import catalog
+    from edgellm.convert.convert import ConvertRequest
+
+    found = catalog.locate(source, offline=options["offline"])
+    return ConvertRequest(
+        source=found.path,
+        quant=quant or found.quant or catalog.DEFAULT_TYPE,
+        output=options["output"],
+        pure=options["pure"],
+        output_type=options["output_tensor_type"],
+        token_embd_type=options["token_embedding_type"],
+        tensor_types=tuple(_tensor_type(text) for text in options["tensor_type"]),
+        imatrix=options["imatrix"],
+        max_ram=options["max_ram"],
+        n_threads=options["threads"],
+        split_max_bytes=options["split_max_size"],
+        allow_requantize=options["allow_requantize"],
+        force=options["force"],
+    )
+
+
+def _tensor_type(text: str) -> tuple[str, str]:
+    pattern, equals, type_ = text.rpartition("=")
+    if not equals or not pattern or not type_:
+        raise UsageError(f"--tensor-type {text!r} is not PATTERN=TYPE, e.g. ffn_down=Q6_K")
+    return pattern, type_
+
+
+def _print_preview(found: Preview) -> None:
+    plan = found.plan
+    width = max(len(tensor.name) for tensor in plan.tensors)
+    for tensor in plan.tensors:
+        note = f"  (rows do not fit {tensor.wanted.name})" if tensor.wanted else ""
+        shape = "x".join(map(str, tensor.shape))
+        click.echo(
+            f"{tensor.name:{width}}  {shape:>14}  {tensor.type.name:8} {format_size(tensor.nbytes):>8}{note}"
+        )
+    for path, size in found.files:
+        click.echo(f"{path}: {size:,} bytes")
+    click.echo(
+        f"{len(plan.tensors)} tensors, {plan.n_weights / 1e6:.1f}M weights, "
+        f"{format_size(found.total_bytes)}, {plan.bits_per_weight:.2f} bits per weight"
+    )
+
+
+def _print_result(done: Converted) -> None:
+    from edgellm.gguf_reader import GgufFile
+
+    header = GgufFile.open(done.artifact.path)
+    paths = header.shard_paths()
+    size = sum(path.stat().st_size for path in paths)
+    n_weights = sum(_n_weights(path) for path in paths)
+    files = f"{done.artifact.path}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
+    click.echo(
+        f"{files}: {done.artifact.quantization}, {format_size(size)}, {8 * size / n_weights:.2f} bits per weight, "
+        f"in {format_seconds(done.seconds)}"
+    )
+    if done.verdict:
+        click.echo(f"verified: {done.verdict}")
+    elif done.failure is None:
+        click.echo("not verified (--no-verify)")
+
+
+def _n_weights(path: Path) -> int:
+    from math import prod
+
+    from edgellm.gguf_reader import GgufFile
+
+    return sum(prod(tensor.shape) for tensor in GgufFile.open(path).tensors.values())
