@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     Float32s = npt.NDArray[np.float32]
 
-#: The library allows 100 MB; 16 MiB is some 100,000 tensors, and bounds what parsing can cost in memory.
-MAX_HEADER_BYTES = 16 << 20
+#: The library allows 100 MB; 12 MiB is some 90,000 tensors, and keeps what parsing can cost under 500 MB.
+MAX_HEADER_BYTES = 12 << 20
 
 #: Bits per value of every dtype the library knows.
 DTYPE_BITS: dict[str, int] = {
@@ -44,6 +44,8 @@ DTYPE_BITS: dict[str, int] = {
 NUMPY_DTYPES: dict[str, str] = {"BF16": "<u2", "F16": "<f2", "F32": "<f4"}
 
 _U64_MAX = (1 << 64) - 1
+_ENTRY = {"dtype", "shape", "data_offsets"}
+_NESTED = (dict, str, type(None))  # what the header and its metadata may hold, entries aside
 _CHUNK_BYTES = 1 << 20  # read and widened at a time: stays in the cache
 
 
@@ -123,6 +125,7 @@ class LazyTensor:
         """
         import numpy as np
 
+        self._check_range(start, stop)
         shape = (stop - start, self.row_size)
         out = np.empty(shape, dtype=np.float32) if out is None else out
         if out.shape != shape or not out.flags.c_contiguous:
@@ -139,6 +142,7 @@ class LazyTensor:
         """Rows [start, stop) as stored: float32, float16, or uint16 holding the bits of bf16."""
         import numpy as np
 
+        self._check_range(start, stop)
         out = np.empty((stop - start, self.row_size), dtype=NUMPY_DTYPES[self.dtype])
         flat, filled = out.reshape(-1), 0
         for values in self._values(start, stop):
@@ -146,12 +150,14 @@ class LazyTensor:
             filled += values.size
         return out
 
+    def _check_range(self, start: int, stop: int) -> None:
+        if not 0 <= start <= stop <= self.n_rows:
+            raise IndexError(f"rows {start} to {stop} of {self.name}, which has {self.n_rows}")
+
     def _values(self, start: int, stop: int) -> Iterator[npt.NDArray[Any]]:
         """The values of rows [start, stop) as stored, piece by piece."""
         import numpy as np
 
-        if not 0 <= start <= stop <= self.n_rows:
-            raise IndexError(f"rows {start} to {stop} of {self.name}, which has {self.n_rows}")
         row_bytes = self.row_size * DTYPE_BITS[self.dtype] // 8
         for chunk in self.shard.chunks(self.offset + start * row_bytes, (stop - start) * row_bytes):
             yield np.frombuffer(chunk, dtype=NUMPY_DTYPES[self.dtype])
@@ -206,6 +212,8 @@ def _parse(shard: Shard, header: bytes) -> dict[str, Any]:
             names = [name for name, _ in pairs]
             twice = next(name for name in names if names.count(name) > 1)
             raise ValueError(f"{twice!r} occurs twice")
+        if found.keys() != _ENTRY and not all(isinstance(value, _NESTED) for value in found.values()):
+            raise ValueError(f"{pairs[0][0]!r} stands where only tensors and metadata may")
         return found
 
     try:
@@ -218,7 +226,8 @@ def _parse(shard: Shard, header: bytes) -> dict[str, Any]:
         )
         if not isinstance(found, dict):
             raise ValueError("it is not an object")
-        metadata = found.pop("__metadata__", None) or {}
+        metadata = found.pop("__metadata__", None)
+        metadata = {} if metadata is None else metadata
         if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
             raise ValueError("__metadata__ does not map text to text")
         "".join([*found, *metadata, *metadata.values()]).encode("utf-8")  # json lets half a surrogate through
@@ -228,7 +237,7 @@ def _parse(shard: Shard, header: bytes) -> dict[str, Any]:
 
 
 def _tensor(shard: Shard, name: str, entry: Any, data_start: int) -> LazyTensor:
-    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+    if not isinstance(entry, dict) or entry.keys() != _ENTRY:
         raise _damaged(shard, f"tensor {name!r} lacks dtype, shape or data_offsets, or has more")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
