@@ -144,6 +144,16 @@ def test_blocks_threads_and_shards_do_not_change_a_byte(made, tmp_path, monkeypa
     assert len(GgufFile.open(artifact.path).shard_paths()) > 3
 
 
+def test_llama_cpp_loads_our_shards(made, tmp_path):
+    source, base, _ = made("eight", EIGHT, "BF16")
+    shards = convert(ConvertRequest(source, "BF16", tmp_path / "cut.gguf", split_max_bytes=300_000)).path
+    assert shards.name.startswith("cut-00001-of-000")
+    whole, cut = tmp_path / "whole.q4.gguf", tmp_path / "cut.q4.gguf"
+    llama_quantize.quantize(base, whole, "Q4_0")
+    llama_quantize.quantize(shards, cut, "Q4_0")
+    assert llama_quantize.differences(whole, cut) == (27, [])
+
+
 def test_f32_and_f16_round_as_ggml_does(tmp_path):
     """Halfway cases, subnormals and the largest values: F32 to BF16 and F16 equals llama.cpp's conversion."""
     tiny = tinymodels.variant("qwen3-f32", n_layer=1)
