@@ -31,8 +31,8 @@ class Source:
 
     @property
     def kept(self) -> Path:
-        """Where this checkpoint's conversion is kept. The name holds a digest of what it was made from."""
-        return models_dir() / f"{self.name}-{self.quant}-{_fingerprint(self.path)}.gguf"
+        """Where this checkpoint's conversion is kept: in a folder named by a digest of what it was made from."""
+        return models_dir() / _fingerprint(self.path) / f"{self.name}-{self.quant}.gguf"
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ def models_dir() -> Path:
 def kept() -> list[Kept]:
     """Conversions kept here, by name."""
     found = []
-    for path in sorted(models_dir().glob("*.gguf")):
-        found.append(Kept(path.stem.rpartition("-")[0], path, path.stat().st_size))
+    for path in sorted(models_dir().glob("*/*.gguf"), key=lambda path: path.name):
+        found.append(Kept(path.stem, path, path.stat().st_size))
     return found
 
 

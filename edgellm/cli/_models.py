@@ -31,4 +31,5 @@ def _convert(source: Source) -> None:
     from edgellm.cli._convert import convert_checkpoint
 
     click.echo(f"edgellm: first use of {source.name}: converting it to {source.quant}, once", err=True)
+    source.kept.parent.mkdir(exist_ok=True)
     convert_checkpoint(source.path, source.kept, source.quant)

@@ -22,4 +22,5 @@ def command(names: tuple[str, ...], everything: bool) -> None:
     for item in kept:
         if everything or item.name in names:
             item.path.unlink()
+            item.path.parent.rmdir()
             click.echo(f"deleted {item.name} ({item.size_bytes / 1e6:.1f} MB)")

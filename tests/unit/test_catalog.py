@@ -15,7 +15,7 @@ def test_a_bundled_name_is_a_checkpoint_to_convert():
     source = catalog.locate("tiny-qwen3")
     assert source.is_checkpoint and (source.path / "model.safetensors").exists()
     assert source.quant == "Q8_0"
-    assert source.kept.name.startswith("tiny-qwen3-Q8_0-")
+    assert source.kept.name == "tiny-qwen3-Q8_0.gguf"
 
 
 def test_a_type_may_be_named_after_a_colon():
@@ -50,5 +50,6 @@ def test_a_model_file_is_no_checkpoint(tmp_path):
 
 def test_kept_conversions_are_listed_by_name():
     path = catalog.locate("tiny-qwen3").kept
+    path.parent.mkdir()
     path.write_bytes(b"12345")
     assert [(k.name, k.size_bytes) for k in catalog.kept()] == [("tiny-qwen3-Q8_0", 5)]
