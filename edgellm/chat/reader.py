@@ -74,7 +74,7 @@ class PromptReader:
             tempfile_suffix=".md",
             enable_suspend=True,
             reserve_space_for_menu=4,
-            prompt_continuation="... ",
+            prompt_continuation=lambda width, line, wrapped: "" if wrapped else "... ",
         )
 
     def read(self, prompt: str, default: str = "") -> str:

@@ -144,6 +144,8 @@ class Screen:
 
     def _line(self, text: str, style: str) -> None:
         text = clean(text)
+        if style and self.terminal:
+            text = "\n".join(wrap(text, columns()))
         self._notes.write(f"{style}{text}{_OFF}\n" if style and self._colour else f"{text}\n")
         self._notes.flush()
 

@@ -117,9 +117,10 @@ class Repl:
         """Show a reply as it comes, what ended it, and what it took."""
         reply = start()
         if reply.n_dropped:
+            oldest = "oldest turn" if reply.n_dropped == 1 else f"{reply.n_dropped} oldest turns"
             self.screen.note(
                 f"(the window of {self.conversation.n_ctx:,} tokens is full: the model no longer sees the "
-                f"{_count(reply.n_dropped, 'oldest turn')}; what is saved keeps all)"
+                f"{oldest}; what is saved keeps all)"
             )
         self.keep()
         n_new = reply.n_prompt - self.conversation.n_used

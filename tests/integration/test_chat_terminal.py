@@ -42,7 +42,7 @@ def environment(tmp_path) -> dict[str, str]:
 
 @pytest.fixture
 def start(model, environment):
-    """Start `edgellm chat` in a terminal of 80 columns."""
+    """Start `edgellm chat` in a terminal."""
     started = []
 
     def chat(*options: str, **variables: str) -> pexpect.spawn:
@@ -53,7 +53,7 @@ def start(model, environment):
             env=environment | variables,
             encoding="utf-8",
             timeout=60,
-            dimensions=(30, 80),
+            dimensions=(30, 160),
         )
         child.delaybeforesend = None
         started.append(child)
@@ -238,8 +238,11 @@ def test_killed_and_continued(start, environment):
 def test_a_dumb_terminal_and_its_resizing(start):
     chat = start("-n", "20", TERM="dumb")
     chat.setwinsize(10, 20)
-    assert ask(chat, "Hello!")[0]
-    assert "\x1b" not in chat.before + chat.after
+    chat.send("Hello!\r")
+    chat.expect(r"\d+\s+MB")
+    assert "\x1b" not in chat.before
+    assert max(map(len, chat.before.splitlines()[-4:])) <= 20  # notices fit the new width
+    chat.expect(PROMPT)
     chat.sendeof()
     chat.expect(pexpect.EOF)
 

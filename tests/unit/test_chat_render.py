@@ -118,6 +118,16 @@ def test_colours_only_where_wanted(monkeypatch, variables, coloured):
     assert "\x1b[31m" not in terminal.getvalue()
 
 
+def test_notices_break_between_words_at_the_edge(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    terminal = Terminal()
+    Screen(terminal).note("一二三四五六 七八九十 and some words more")
+    Screen(terminal).print("the text of an answer is left for the terminal to break")
+    lines = terminal.getvalue().splitlines()
+    assert all(render.width(line) <= 20 for line in lines[:-1])
+    assert len(lines[-1]) > 20
+
+
 def test_the_stats_line_says_only_what_is_known():
     line = render.stats_line(Usage(30, 20, 5, 0.5, 0.8), 123_400_000)
     assert line == "5 tokens · first after 0.50 s · 5.0 tok/s · prompt 10 new + 20 cached · 123 MB"

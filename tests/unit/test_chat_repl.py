@@ -25,6 +25,7 @@ def store(tmp_path, monkeypatch) -> Store:
     for name in ("cache", "data"):
         monkeypatch.setenv(f"EDGELLM_{name.upper()}", str(tmp_path / name))
     monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "300")
     return Store()
 
 
