@@ -200,6 +200,8 @@ _CHOOSERS: dict[str, Callable[[Float32s, BlockFormat], tuple[Float32s, Any]]] = 
 
 def _pack(q: Bytes, bits: int) -> Bytes:
     """Two 4-bit values to a byte, the first in the lower half."""
+    import numpy as np
+
     if bits == 8:
         return q
     packed: Bytes = q[..., 1::2] << np.uint8(4)

@@ -30,7 +30,11 @@ class Artifact:
 
     @cached_property
     def sha256(self) -> str:
-        """Hex SHA-256 of the file. Reads it all."""
+        """Hex SHA-256 of the file, or of an ONNX folder's graph and weights. Reads it all."""
+        if self.format == "onnx":
+            from edgellm import onnx_folder
+
+            return onnx_folder.digest(self.path)
         return files.sha256(self.path)
 
     @property
@@ -40,13 +44,17 @@ class Artifact:
 
     @staticmethod
     def open(path: Path | str) -> Artifact:
-        """Read the header of a GGUF file. Raises ArtifactError when it is missing, damaged or not a model."""
+        """Read the header of a GGUF file or an ONNX folder. Raises ArtifactError when it is missing, damaged or not a model."""
         path = Path(path)
         if not path.exists():
             raise ArtifactError(
                 f"{path} does not exist; give a .gguf file, a bundled name or a checkpoint folder"
             )
         if path.is_dir():
+            from edgellm import onnx_folder
+
+            if onnx_folder.is_model(path):
+                return onnx_folder.open_artifact(path)
             raise ArtifactError(
                 f"{path} is a folder, not a converted model; make one with: edgellm convert {path}"
             )

@@ -1,0 +1,104 @@
+"""A model's tokenizer through the `tokenizers` library, with the meaning llama.cpp gives special tokens.
+
+Tokens are bytes, for a character may span several; control tokens stand for none. Knows no engine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from edgellm.errors import ArtifactError
+
+_BYTE_FALLBACK = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+
+
+class Tokenizer:
+    """Text to ids and an id to its bytes."""
+
+    def __init__(self, folder: Path, control_ids: Collection[int], bos_id: int | None) -> None:
+        self._with_special = _load(folder / "tokenizer.json")
+        self._without_special: Any = None
+        self._path = folder / "tokenizer.json"
+        self._control = frozenset(control_ids)
+        self._bos_id = bos_id
+        self._added = {
+            index: token.content for index, token in self._with_special.get_added_tokens_decoder().items()
+        }
+        self._byte_level = "ByteLevel" in str(type(self._with_special.decoder)) or _is_byte_level(self._path)
+
+    def encode(self, text: str, *, special: bool, add_bos: bool) -> list[int]:
+        """Ids of `text`; with `special`, control tokens written out in it become their ids."""
+        tokenizer = self._with_special if special else self._plain()
+        ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+        return [self._bos_id, *ids] if add_bos and self._bos_id is not None else ids
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of a token: none for control tokens and for ids beyond the vocabulary."""
+        if token in self._control:
+            return b""
+        if token in self._added:
+            return str(self._added[token]).encode()
+        text = self._with_special.id_to_token(token)
+        if text is None:
+            return b""
+        if self._byte_level:
+            return _from_byte_level(text)
+        if match := _BYTE_FALLBACK.fullmatch(text):
+            return bytes([int(match[1], 16)])
+        return str(text).replace("\u2581", " ").encode()
+
+    def _plain(self) -> Any:
+        """A second tokenizer that takes control tokens in a text for plain text."""
+        if self._without_special is None:
+            from tokenizers import AddedToken
+
+            plain = _load(self._path)
+            # Tokens that only look special (`<|fim_prefix|>` of Qwen2.5) are control tokens to llama.cpp.
+            lacking = [
+                AddedToken(self._added[i], special=True, normalized=False)
+                for i in self._control & self._added.keys()
+            ]
+            plain.add_special_tokens(lacking)
+            plain.encode_special_tokens = True
+            self._without_special = plain
+        return self._without_special
+
+
+def _load(path: Path) -> Any:
+    from tokenizers import Tokenizer as Library
+
+    try:
+        return Library.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise ArtifactError(f"{path} cannot be read ({error}); convert the model again") from error
+
+
+def _is_byte_level(path: Path) -> bool:
+    import json
+
+    decoder = json.loads(path.read_text(encoding="utf-8")).get("decoder") or {}
+    kinds = {decoder.get("type"), *(part.get("type") for part in decoder.get("decoders", ()))}
+    return "ByteLevel" in kinds
+
+
+@cache
+def _byte_of() -> dict[str, int]:
+    """Byte-level BPE's alphabet: printable bytes are themselves, the others are moved past U+0100 in order.
+
+    Source: `bytes_to_unicode` of GPT-2 (https://github.com/openai/gpt-2/blob/master/src/encoder.py).
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    found = {chr(byte): byte for byte in printable}
+    others = (byte for byte in range(256) if byte not in printable)
+    return found | {chr(0x100 + place): byte for place, byte in enumerate(others)}
+
+
+def _from_byte_level(text: str) -> bytes:
+    alphabet = _byte_of()
+    if all(char in alphabet for char in text):
+        return bytes(alphabet[char] for char in text)
+    return text.encode()  # not of the alphabet: stored as plain text

@@ -1,0 +1,298 @@
+"""ONNX Runtime: bound inputs and outputs, a KV cache updated in place, logits of the positions asked for.
+
+Knows tokens and logits. Does not know chat, stop strings or clocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgellm import hardware, onnx_folder
+from edgellm.artifact import Artifact
+from edgellm.backends import _ort_graph
+from edgellm.backends._ort_cache import Cache, ConcatCache, InPlaceCache
+from edgellm.backends._ort_sampler import Sampler
+from edgellm.backends._ort_tokenizer import Tokenizer
+from edgellm.errors import EngineError
+from edgellm.session import EngineInfo, EngineOptions, Sampling, Session
+
+if TYPE_CHECKING:
+    from edgellm.session import Logits
+
+FORMAT = "onnx"
+
+_DEFAULT_CTX = 4096  # what a chat needs
+_KV_SHARE = 0.5  # of available memory, at most, for the KV cache of the context chosen by default
+_KV_TYPES = ("f16", "f32")  # what EngineOptions says when nobody asked; the folder decides
+
+
+def open_session(artifact: Artifact, options: EngineOptions) -> Session:
+    """Load `artifact`. Raises EngineError when ONNX Runtime refuses it."""
+    return OrtSession(artifact, options)
+
+
+class OrtSession:
+    """One sequence in ONNX Runtime. Not thread-safe."""
+
+    def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
+        self._artifact = artifact
+        self._folder = folder = onnx_folder.read(artifact.path)
+        self._tokens: list[int] = []
+        notes: list[str] = []
+        threads = options.n_threads or hardware.default_threads()
+        graph = _ort_graph.load(
+            folder.model, _ort_graph.session_options(threads, folder.model), ["CPUExecutionProvider"]
+        )
+        options = _resolve(folder, graph, options, threads, notes)
+        assert options.n_ctx is not None
+        self._cache: Cache = (
+            InPlaceCache(graph.slots, options.n_ctx) if folder.in_place else ConcatCache(graph.slots)
+        )
+        self._runner = Runner(graph, self._cache, folder.n_vocab, options.n_ctx)
+        self._tokenizer = Tokenizer(folder.path, folder.control_ids, folder.bos_id)
+        self._pieces: dict[int, bytes] = {}
+        self._info = _describe(folder, graph, options, notes)
+        self._n_batch = max(1, min(options.n_batch, options.n_ubatch))
+
+    @property
+    def artifact(self) -> Artifact:
+        """The model this session runs."""
+        return self._artifact
+
+    @property
+    def info(self) -> EngineInfo:
+        """Facts fixed at opening."""
+        return self._info
+
+    @property
+    def tokens(self) -> Sequence[int]:
+        """The ids in the KV cache."""
+        return self._tokens
+
+    def tokenize(self, text: str, *, special: bool = True, add_bos: bool = False) -> list[int]:
+        """Token ids of `text`; with `special`, control tokens written out become their ids."""
+        return self._tokenizer.encode(text, special=special, add_bos=add_bos)
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of a token, empty for control tokens."""
+        known = self._pieces.get(token)
+        if known is None:
+            self._check_ids((token,))
+            known = self._pieces[token] = self._tokenizer.piece(token)
+        return known
+
+    def eval(self, tokens: Sequence[int]) -> Logits:
+        """Append tokens; logits [n_vocab] after the last, a view valid until the next call."""
+        self._check(tokens)
+        return self._append(tokens)
+
+    def eval_all(self, tokens: Sequence[int]) -> Logits:
+        """Append tokens; logits [len(tokens), n_vocab], a copy."""
+        self._check(tokens)
+        out = np.empty((len(tokens), self._info.n_vocab), np.float32)
+        for start in range(0, len(tokens), self._n_batch):
+            chunk = tokens[start : start + self._n_batch]
+            out[start : start + len(chunk)] = self._runner.run(len(self._tokens), chunk, every=True)
+            self._tokens.extend(chunk)
+        return out
+
+    def stream(self, tokens: Sequence[int], sampling: Sampling) -> Iterator[int]:
+        """Append tokens, then yield sampled ids until the caller stops or the context is full."""
+        sampler = Sampler(sampling)
+        self._check(tokens)
+        logits = self._append(tokens)
+        for _ in range(self._info.n_ctx - len(self._tokens)):
+            token = sampler.draw(logits)
+            yield token
+            logits = self._append((token,))
+        yield sampler.draw(logits)
+
+    def rewind(self, n: int) -> None:
+        """Keep the first `n` tokens."""
+        if not 0 <= n <= len(self._tokens):
+            raise EngineError(f"cannot rewind to {n}: the sequence has {len(self._tokens)} tokens")
+        if n < len(self._tokens):
+            self._cache.rewind(n)
+            del self._tokens[n:]
+
+    def save_state(self) -> bytes:
+        """The KV cache of the sequence."""
+        return self._cache.save(len(self._tokens))
+
+    def restore_state(self, state: bytes, tokens: Sequence[int]) -> None:
+        """Put back what `save_state` gave."""
+        n = self._cache.restore(state)
+        self._runner.rebind()
+        if n != len(tokens):
+            self._tokens = []
+            raise EngineError(f"the saved state holds {n} tokens, not {len(tokens)}")
+        self._tokens = list(tokens)
+
+    def close(self) -> None:
+        """Free the engine. Idempotent."""
+        for name in ("_runner", "_cache"):
+            if hasattr(self, name):
+                delattr(self, name)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _append(self, tokens: Sequence[int]) -> Logits:
+        for start in range(0, len(tokens), self._n_batch):
+            chunk = tokens[start : start + self._n_batch]
+            logits = self._runner.run(len(self._tokens), chunk)
+            self._tokens.extend(chunk)
+        last: Logits = logits[0]
+        return last
+
+    def _check(self, tokens: Sequence[int]) -> None:
+        if not tokens:
+            raise EngineError("there are no tokens to evaluate; the prompt is empty")
+        if len(self._tokens) + len(tokens) > self._info.n_ctx:
+            raise EngineError(
+                f"{len(self._tokens)} + {len(tokens)} tokens do not fit the context of {self._info.n_ctx}; "
+                f"shorten the prompt or raise -c"
+            )
+        self._check_ids(tokens)
+
+    def _check_ids(self, tokens: Sequence[int]) -> None:
+        if min(tokens) < 0 or max(tokens) >= self._info.n_vocab:
+            bad = min(tokens) if min(tokens) < 0 else max(tokens)
+            raise EngineError(f"token id {bad} is outside the vocabulary of {self._info.n_vocab}")
+
+
+class Runner:
+    """Runs a graph on bound buffers. What does not change between two calls is not bound again."""
+
+    def __init__(self, graph: _ort_graph.Graph, cache: Cache, n_vocab: int, n_ctx: int) -> None:
+        self._graph, self._cache, self._n_vocab = graph, cache, n_vocab
+        self._binding = graph.session.io_binding()
+        self._mask = np.ones((1, n_ctx), np.int64)
+        self._positions = np.arange(n_ctx, dtype=np.int64)[None]
+        self._one = np.zeros((1, 1), np.int64)
+        self._last = np.array([-1], np.int64)
+        self._one_logits = np.empty((1, 1, n_vocab), np.float32)
+        self._bound: tuple[int, int] | None = None  # (new tokens, positions asked for) of the last run
+        self._ids = self._one
+        self._index = self._last
+        self._logits = self._one_logits
+
+    def rebind(self) -> None:
+        """Bind everything at the next run: buffers were exchanged."""
+        self._bound = None
+
+    def run(self, past: int, tokens: Sequence[int], *, every: bool = False) -> Logits:
+        """Evaluate `tokens` after `past` cached ones; logits [1, n_vocab] after the last, or after every one.
+
+        The array is valid until the next call. Raises EngineError.
+        """
+        n, total = len(tokens), past + len(tokens)
+        if self._cache.reserve(total, past):
+            self._bound = None
+        asked = n if every else 1
+        logits = self._bind(n, asked)
+        self._ids[0, :] = tokens
+        bind = self._binding.bind_input
+        if "attention_mask" in self._graph.inputs:
+            bind("attention_mask", "cpu", 0, np.int64, (1, total), self._mask.ctypes.data)
+        if "position_ids" in self._graph.inputs:
+            address = self._positions.ctypes.data + past * self._positions.itemsize
+            bind("position_ids", "cpu", 0, np.int64, (1, n), address)
+        try:
+            self._graph.session.run_with_iobinding(self._binding)
+        except Exception as error:  # the library's own exceptions share no base
+            self._bound = None
+            raise EngineError(
+                f"ONNX Runtime failed at position {past} of {total}: {_ort_graph.first_line(error)}"
+            ) from error
+        self._cache.keep(self._binding)
+        found: Logits = logits[0] if self._graph.picks_logits else logits[0, -asked:]
+        return found
+
+    def _bind(self, n: int, asked: int) -> Any:
+        """Bind ids, wanted positions, cache and logits for a run of this shape; return the logits' buffer."""
+        if self._bound == (n, asked):
+            return self._logits
+        binding = self._binding
+        self._ids = self._one if n == 1 else np.empty((1, n), np.int64)
+        binding.bind_input("input_ids", "cpu", 0, np.int64, (1, n), self._ids.ctypes.data)
+        rows = asked if self._graph.picks_logits else n
+        if self._graph.picks_logits:
+            self._index = self._last if asked == 1 else np.arange(n, dtype=np.int64)
+            binding.bind_input("logits_index", "cpu", 0, np.int64, (asked,), self._index.ctypes.data)
+        self._cache.bind(binding)
+        self._logits = self._one_logits if rows == 1 else np.empty((1, rows, self._n_vocab), np.float32)
+        binding.bind_output("logits", "cpu", 0, np.float32, self._logits.shape, self._logits.ctypes.data)
+        self._bound = (n, asked)
+        return self._logits
+
+
+def _resolve(
+    folder: onnx_folder.OnnxFolder,
+    graph: _ort_graph.Graph,
+    options: EngineOptions,
+    threads: int,
+    notes: list[str],
+) -> EngineOptions:
+    """Fill in what the caller left to us, noting each fallback."""
+    if options.type_k not in _KV_TYPES or options.type_v not in _KV_TYPES:
+        raise EngineError(
+            f"an ONNX model's KV cache is fixed when it is converted, {options.type_k} cannot be chosen now; "
+            "convert with --onnx kv=int8 for a smaller one"
+        )
+    n_ctx = options.n_ctx or _fitting_ctx(folder, graph, notes)
+    if n_ctx > folder.n_ctx:
+        notes.append(
+            f"context reduced from {n_ctx} to {folder.n_ctx} tokens, what this model was converted for"
+        )
+        n_ctx = folder.n_ctx
+    kind = np.dtype(graph.slots[0].dtype).name.replace("float", "f")
+    return replace(
+        options,
+        n_ctx=n_ctx,
+        n_threads=threads,
+        n_threads_batch=threads,
+        type_k=kind,
+        type_v=kind,
+        repack=False,
+    )
+
+
+def kv_bytes_per_token(graph: _ort_graph.Graph) -> int:
+    """Bytes of KV cache one token takes."""
+    return sum(slot.n_head_kv * slot.head_dim * np.dtype(slot.dtype).itemsize for slot in graph.slots)
+
+
+def _fitting_ctx(folder: onnx_folder.OnnxFolder, graph: _ort_graph.Graph, notes: list[str]) -> int:
+    """The model's window, at most the default, halved until its KV cache fits in available memory."""
+    n_ctx = wanted = min(folder.n_ctx, _DEFAULT_CTX)
+    budget = _KV_SHARE * hardware.available_bytes()
+    while n_ctx > 512 and n_ctx * kv_bytes_per_token(graph) > budget:
+        n_ctx //= 2
+    if n_ctx < wanted:
+        notes.append(f"context reduced from {wanted} to {n_ctx} tokens to fit in memory; set it with -c")
+    return n_ctx
+
+
+def _describe(
+    folder: onnx_folder.OnnxFolder, graph: _ort_graph.Graph, options: EngineOptions, notes: list[str]
+) -> EngineInfo:
+    ort = _ort_graph.library()
+    return EngineInfo(
+        backend="onnxruntime",
+        version=ort.__version__,
+        system=" ".join(graph.session.get_providers()),
+        options=options,
+        n_ctx=options.n_ctx or 0,
+        n_vocab=folder.n_vocab,
+        eos_ids=folder.eos_ids,
+        add_bos=folder.add_bos,
+        notes=tuple(notes),
+    )

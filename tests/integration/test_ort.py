@@ -1,0 +1,266 @@
+"""The ONNX Runtime session on small random models: parity with the oracle, and what a session promises."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tinymodels
+from tokenizers import Tokenizer
+
+from edgellm import backends, worker
+from edgellm.artifact import Artifact
+from edgellm.convert.checkpoint import Checkpoint
+from edgellm.convert.onnx_options import OnnxOptions
+from edgellm.convert.onnx_writer import OnnxRequest, convert_onnx
+from edgellm.errors import EngineError, OutputExistsError, UsageError
+from edgellm.models import reference
+from edgellm.models.base import find
+from edgellm.session import GREEDY, EngineOptions, Sampling
+
+OPTIONS = EngineOptions(n_ctx=128, n_threads=1)
+TOKENS = [5, 17, 260, 40, 41, 42, 7, 9, 11, 100, 200, 150]
+#: Cases whose head size the engine's fused attention does not take.
+ODD_HEADS = {name for name, tiny in tinymodels.CASES.items() if tiny.head_size % 16}
+CASES = sorted(set(tinymodels.CASES) - ODD_HEADS)
+
+#: Largest relative squared error of logits against the oracle. The bounds on int4 are for weights without any
+#: structure, uniform noise, which rounding hurts more than trained ones.
+BOUNDS = {"onnx-fp32": 1e-8, "onnx-int8": 1e-3, "onnx-w8a8": 2e-3, "onnx-int4": 7e-2}
+
+
+def nmse(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.sum((found - expected) ** 2) / np.sum(expected**2))
+
+
+def typical_nmse(found: np.ndarray, expected: np.ndarray) -> float:
+    """The median over positions: a router near a tie may send a single token to another expert."""
+    return float(np.median(np.sum((found - expected) ** 2, axis=1) / np.sum(expected**2, axis=1)))
+
+
+def oracle(folder: Path, tokens: list[int]) -> np.ndarray:
+    with Checkpoint.open(folder) as checkpoint:
+        spec = find(checkpoint.config).spec(checkpoint.config, checkpoint.shapes)
+        return reference.logits(spec, checkpoint.tensors, tokens)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_logits_are_the_oracles(name, tmp_path):
+    source = tinymodels.write(tinymodels.CASES[name], tmp_path / "source")
+    expected = oracle(source, TOKENS)
+    for quant, bound in BOUNDS.items():
+        artifact = convert_onnx(OnnxRequest(source, quant, tmp_path / quant, hash_sources=False))
+        with backends.open_session(artifact, OPTIONS) as session:
+            error = typical_nmse if "moe" in name and quant != "onnx-fp32" else nmse
+            assert error(session.eval_all(TOKENS), expected) < bound, quant
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["block=128"],
+        ["block=16", "symmetric=false"],
+        ["algorithm=search"],
+        ["algorithm=kquant", "symmetric=false"],
+        ["mixed=true", "head=int4"],
+        ["head=fp32"],
+    ],
+)
+@pytest.mark.parametrize("name", ["llama-256", "qwen3moe-256"])
+def test_every_option_gives_a_model_that_agrees(name, settings, tmp_path):
+    source = tinymodels.write(tinymodels.CASES[name], tmp_path / "source")
+    request = OnnxRequest(source, "onnx-int4", tmp_path / "out", OnnxOptions.parse(settings))
+    with backends.open_session(convert_onnx(request), OPTIONS) as session:
+        assert typical_nmse(session.eval_all(TOKENS), oracle(source, TOKENS)) < 0.1
+
+
+def test_heads_the_operators_lack_are_refused(tmp_path):
+    source = tinymodels.write(tinymodels.CASES["llama-odd"], tmp_path / "source")
+    with pytest.raises(UsageError, match=r"head_dim is 24, .* multiple of 16; convert this model to GGUF"):
+        convert_onnx(OnnxRequest(source, "onnx-int4", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_exists_is_kept(tmp_path):
+    source = tinymodels.write(tinymodels.CASES["qwen2"], tmp_path / "source")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(OutputExistsError, match="--force"):
+        convert_onnx(OnnxRequest(source, "onnx-int4", tmp_path / "out"))
+    convert_onnx(OnnxRequest(source, "onnx-int4", tmp_path / "out", force=True))
+    assert (tmp_path / "out" / "model.onnx").is_file()
+
+
+def test_onnx_itself_accepts_the_graph(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    # ONNX Runtime has this operator in ONNX's own domain, where ONNX does not know it.
+    parameter, attribute = onnx.defs.OpSchema.FormalParameter, onnx.defs.OpSchema.Attribute
+    kinds = onnx.defs.OpSchema.AttrType
+    schema = onnx.defs.OpSchema(
+        "SimplifiedLayerNormalization",
+        "",
+        1,
+        inputs=[parameter("X", "tensor(float)"), parameter("scale", "tensor(float)")],
+        outputs=[parameter("Y", "tensor(float)")],
+        attributes=[
+            attribute("axis", kinds.INT),
+            attribute("epsilon", kinds.FLOAT),
+            attribute("stash_type", kinds.INT),
+        ],
+    )
+    onnx.defs.register_schema(schema)
+    try:
+        for name, quants in (
+            ("llama-bias", BOUNDS),
+            ("qwen3moe", ["onnx-int4"]),
+            ("qwen2moe", ["onnx-fp32"]),
+        ):
+            source = tinymodels.write(tinymodels.CASES[name], tmp_path / name)
+            for quant in quants:
+                folder = tmp_path / f"{name}-{quant}"
+                convert_onnx(OnnxRequest(source, quant, folder, hash_sources=False))
+                onnx.checker.check_model(str(folder / "model.onnx"))
+    finally:
+        onnx.defs.deregister_schema(schema.name, schema.since_version, schema.domain)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    return tinymodels.write(tinymodels.CASES["llama"], tmp_path_factory.mktemp("source"))
+
+
+@pytest.fixture(scope="module")
+def artifact(source, tmp_path_factory) -> Artifact:
+    return convert_onnx(OnnxRequest(source, "onnx-int4", tmp_path_factory.mktemp("model") / "tiny"))
+
+
+@pytest.fixture
+def session(artifact):
+    with backends.open_session(artifact, OPTIONS) as session:
+        yield session
+
+
+def first(session, tokens, n, sampling=GREEDY) -> list[int]:
+    ids = session.stream(tokens, sampling)
+    return [next(ids) for _ in range(n)]
+
+
+def test_tokens_and_pieces_are_the_tokenizers(session, source):
+    library = Tokenizer.from_file(str(source / "tokenizer.json"))
+    text = "The quick brown fox's 1234 你好，世界 🎉\r\n\t <|eot_id|> é 👩‍👩‍👧"
+    ids = session.tokenize(text)
+    assert ids == library.encode(text, add_special_tokens=False).ids
+    assert b"".join(map(session.piece, ids)).decode() == text.replace("<|eot_id|>", "")
+    assert session.tokenize(text, add_bos=True) == library.encode(text).ids
+    plain = session.tokenize("<|eot_id|>", special=False)
+    assert len(plain) > 1 and b"".join(map(session.piece, plain)) == b"<|eot_id|>"
+    assert session.info.eos_ids == set(session.tokenize("<|eot_id|><|end_of_text|>")) | {300}
+
+
+def test_logits_do_not_depend_on_how_tokens_are_batched(session):
+    tokens = list(range(1, 40))
+    whole = session.eval_all(tokens)
+    session.rewind(0)
+    session.eval(tokens[:7])
+    parts = session.eval(tokens[7:])
+    assert whole.shape == (39, session.info.n_vocab)
+    assert nmse(parts, whole[-1]) < 1e-8
+    assert list(session.tokens) == tokens
+
+
+def test_a_cache_that_grows_changes_nothing(source, tmp_path):
+    artifact = convert_onnx(OnnxRequest(source, "onnx-fp32", tmp_path / "fp32"))
+    tokens = [(7 * i) % 256 for i in range(510)]
+    with backends.open_session(artifact, EngineOptions(n_ctx=512, n_threads=1, n_ubatch=100)) as session:
+        session._cache.capacity = 0
+        session._cache.reserve(16, 0)
+        grown = session.eval(tokens).copy()
+        assert session._cache.capacity == 512
+    assert nmse(grown, oracle(source, tokens)[-1]) < 1e-8
+
+
+def test_rewind_is_as_if_the_rest_never_was(session):
+    before = session.eval([1, 2, 3, 4]).copy()
+    session.eval([5, 6, 7])
+    session.rewind(3)
+    np.testing.assert_array_equal(before, session.eval([4]))
+    with pytest.raises(EngineError, match="cannot rewind to 9"):
+        session.rewind(9)
+
+
+def test_greedy_takes_the_largest_logit(session):
+    best = int(np.argmax(session.eval([1, 2, 3])))
+    session.rewind(0)
+    assert first(session, [1, 2, 3], 1) == [best]
+
+
+def test_a_seed_repeats_and_another_differs(session):
+    def draw(seed: int) -> list[int]:
+        session.rewind(0)
+        hot = Sampling(temperature=2.0, top_k=0, top_p=1.0, min_p=0.0, seed=seed)
+        return first(session, [1, 2, 3], 20, hot)
+
+    assert draw(1) == draw(1)
+    assert draw(1) != draw(2)
+
+
+def test_the_stream_ends_when_the_context_is_full(artifact):
+    with backends.open_session(artifact, EngineOptions(n_ctx=32, n_threads=1)) as session:
+        assert len(list(session.stream([1, 2, 3], GREEDY))) == 32 - 3 + 1
+        with pytest.raises(EngineError, match="do not fit the context"):
+            session.eval([1])
+
+
+def test_state_round_trip(session, artifact):
+    session.eval([1, 2, 3, 4, 5])
+    state = session.save_state()
+    expected = first(session, [6], 5)
+    session.rewind(0)
+    session.restore_state(state, [1, 2, 3, 4, 5])
+    assert first(session, [6], 5) == expected
+    with backends.open_session(artifact, OPTIONS) as other:
+        other.restore_state(state, [1, 2, 3, 4, 5])
+        assert first(other, [6], 5) == expected
+
+
+@pytest.mark.parametrize("damage", [lambda s: s[:-4], lambda s: s[:10], lambda s: b"XXXX" + s[4:]])
+def test_a_state_of_another_shape_is_refused(session, damage):
+    session.eval([1, 2, 3])
+    with pytest.raises(EngineError, match="does not fit"):
+        session.restore_state(damage(session.save_state()), [1, 2, 3])
+
+
+@pytest.mark.parametrize("token", [-1, 320])
+def test_an_id_outside_the_vocabulary_is_refused(session, token):
+    with pytest.raises(EngineError, match=f"token id {token} is outside"):
+        session.eval([1, token])
+
+
+def test_an_empty_prompt_is_refused(session):
+    with pytest.raises(EngineError, match="prompt is empty"):
+        session.eval([])
+
+
+def test_a_context_beyond_the_models_is_cut_and_said(artifact):
+    with backends.open_session(artifact, EngineOptions(n_ctx=9999, n_threads=1)) as session:
+        assert session.info.n_ctx == 512
+        assert "reduced from 9999 to 512" in session.info.notes[0]
+
+
+def test_a_cache_type_is_not_for_the_caller_to_choose(artifact):
+    with pytest.raises(EngineError, match="fixed when it is converted"):
+        backends.open_session(artifact, EngineOptions(type_k="q8_0"))
+
+
+def test_the_worker_is_the_same_session(artifact, session):
+    with worker.open_isolated(artifact, OPTIONS) as isolated:
+        np.testing.assert_array_equal(isolated.eval_all([1, 2, 3]), session.eval_all([1, 2, 3]))
+        assert first(isolated, [4], 10) == first(session, [4], 10)
+        assert isolated.info == session.info
+
+
+def test_a_damaged_graph_is_an_error(artifact, tmp_path):
+    folder = shutil.copytree(artifact.path, tmp_path / "copy")
+    graph = folder / "model.onnx"
+    graph.write_bytes(graph.read_bytes().replace(b"SkipSimplified", b"SkipComplicat."))
+    with pytest.raises(EngineError, match="ONNX Runtime cannot load"):
+        backends.open_session(Artifact.open(folder), OPTIONS)
