@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,10 +17,12 @@ def resolve(model: str | None = None, *, offline: bool = False) -> Artifact:
     """
     from edgellm import catalog
     from edgellm.artifact import Artifact
+    from edgellm.convert.recipes import canonical
 
     source = catalog.locate(model or catalog.DEFAULT_MODEL, offline=offline)
     if not source.is_checkpoint:
         return Artifact.open(source.path)
+    source = replace(source, quant=canonical(source.quant))
     if not source.kept.exists():
         _convert(source)
     return Artifact.open(source.kept)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import click
 
 
@@ -22,5 +24,6 @@ def command(names: tuple[str, ...], everything: bool) -> None:
     for item in kept:
         if everything or item.name in names:
             item.path.unlink()
-            item.path.parent.rmdir()
+            with contextlib.suppress(OSError):  # another type of the same model is still there
+                item.path.parent.rmdir()
             click.echo(f"deleted {item.name} ({item.size_bytes / 1e6:.1f} MB)")
