@@ -127,7 +127,7 @@ def command(
     with _Progress(quiet=quiet) as progress:
         result = profile(request, progress, save)
     click.echo(reports.render(result, on_screen, lang), nl=False)
-    for path in outputs:
+    for path in () if quiet else outputs:
         click.echo(f"edgellm: wrote {path}", err=True)
 
 

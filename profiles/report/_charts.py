@@ -8,7 +8,7 @@ from html import escape
 
 from edgellm.profiles import derive
 from edgellm.profiles.report import _svg
-from edgellm.profiles.report._format import scale_for
+from edgellm.profiles.report._format import capital, scale_for
 from edgellm.profiles.report._numbers import energy_reason
 from edgellm.profiles.report._words import metric_name, say
 from edgellm.profiles.result import Report, Run
@@ -51,7 +51,7 @@ def _bar_card(name: str, ran: Sequence[Run], lang: str) -> str:
         few = summary.n < 3
         low, high = (None, None) if few else (summary.ci95_low, summary.ci95_high)
         rows.append(_svg.Bar(run.model.name, summary.mean, text, css, low, high, samples))
-    title = metric_name(name, lang)
+    title = capital(metric_name(name, lang))
     return f'<div class="card"><h3>{title}</h3>{_svg.bars(title, rows)}</div>'
 
 
@@ -147,7 +147,7 @@ def _phase_table(ran: Sequence[Run], lang: str) -> str:
     for phase in ("load", "prefill", "decode"):
         summaries = [run.summary(f"peak_{phase}_bytes") for run in ran]
         cells = "".join(f"<td>{scale_for('B', s.mean).text(s.mean) if s else '–'}</td>" for s in summaries)
-        rows.append(f"<tr><th>{say(f'p_{phase}', lang)}</th>{cells}</tr>")
+        rows.append(f"<tr><th>{capital(say(f'p_{phase}', lang))}</th>{cells}</tr>")
     heads = "".join(f'<th><span class="swatch m{i % 6}"></span></th>' for i, _ in enumerate(ran))
     return (
         f'<table class="numbers phases"><thead><tr><th>{say("by_phase", lang)}</th>{heads}</tr></thead>'
@@ -165,11 +165,11 @@ def _memory_table(ran: Sequence[Run], lang: str) -> str:
         for run in ran:
             parts = memory_parts(run)
             cells.append(f"<td>{scale_for('B', parts[number]).text(parts[number]) if parts else '–'}</td>")
-        body.append(f"<tr><th>{say(key, lang)}</th>{''.join(cells)}</tr>")
+        body.append(f"<tr><th>{capital(say(key, lang))}</th>{''.join(cells)}</tr>")
     for name in ("peak_bytes", "needed_bytes", "pss_bytes"):
         summaries = [run.summary(name) for run in ran]
         cells = [f"<td>{scale_for('B', s.mean).text(s.mean) if s else '–'}</td>" for s in summaries]
-        body.append(f"<tr><th>{metric_name(name, lang)}</th>{''.join(cells)}</tr>")
+        body.append(f"<tr><th>{capital(metric_name(name, lang))}</th>{''.join(cells)}</tr>")
     return (
         f'<div class="card scroll"><table class="numbers"><thead><tr><th></th>{heads}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>"
@@ -194,7 +194,7 @@ def energy(report: Report, ran: Sequence[Run], lang: str) -> str:
         chart = _svg.bars(say("energy", lang), rows)
         body = (
             f'<div class="grid wide"><div class="card">{chart}</div>'
-            f'<div class="card absent"><p><strong>{say("not_measured", lang)}.</strong> {escape(reason)}</p>'
+            f'<div class="card absent"><p><strong>{capital(say("not_measured", lang))}</strong>: {escape(reason)}.</p>'
             f"<p>{say('no_estimate', lang)}</p></div></div>"
         )
         return _section("energy", "", body, lang)

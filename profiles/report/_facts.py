@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 
-from edgellm.profiles.report._format import scale_for
+from edgellm.profiles.report._format import capital, scale_for
 from edgellm.profiles.report._rows import params
 from edgellm.profiles.report._words import say
 from edgellm.profiles.result import Machine, Report, Run
@@ -29,7 +29,7 @@ def where(report: Report, lang: str) -> str:
 
 def _card(title: str, facts: Mapping[str, str | None], colour: str | None = None) -> str:
     swatch = f'<span class="swatch {colour}"></span>' if colour else ""
-    rows = "".join(f"<tr><th>{k}</th><td>{escape(v)}</td></tr>" for k, v in facts.items() if v)
+    rows = "".join(f"<tr><th>{capital(k)}</th><td>{escape(v)}</td></tr>" for k, v in facts.items() if v)
     return f'<div class="card"><h3>{swatch}{escape(title)}</h3><table class="facts"><tbody>{rows}</tbody></table></div>'
 
 

@@ -44,6 +44,10 @@ class Row:
     cells: tuple[Summary | None, ...]
     test: str = ""  # llama-bench's label where there is one
 
+    def floor(self, low: float) -> float:
+        """The interval's lower end as shown: what cannot be negative is not shown so, however wide the interval."""
+        return low if self.name.endswith("_net") else max(low, 0.0)
+
 
 def number_rows(report: Report, runs: Sequence[Run]) -> list[Row]:
     """A row for each shown measurement that at least one of `runs` has."""

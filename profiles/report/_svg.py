@@ -164,7 +164,7 @@ def strip_range(values: Sequence[float]) -> tuple[float, float]:
     """Bottom and top of a strip's axis: at least ±5% about the middle, so that calm looks calm."""
     middle = (min(values) + max(values)) / 2
     half = max((max(values) - min(values)) * 0.6, 0.05 * abs(middle), 1e-12)
-    return middle - half, middle + half
+    return (max(0.0, middle - half) if min(values) >= 0 else middle - half), middle + half
 
 
 def axis_top(largest: float) -> float:

@@ -10,9 +10,10 @@ from edgellm.profiles.report import LANGUAGES
 WORDS: dict[str, tuple[str, str]] = {
     "on": ("on {machine}", "运行于 {machine}"),
     "versus": ("{a} and {b}", "{a} 与 {b}"),
+    "several": ("{n} models", "{n} 个模型"),
     "workload": (
-        "reads {n_prompt} tokens, writes {n_gen}; {repetitions} repetitions in each of {launches} fresh processes",
-        "读入 {n_prompt} 个词元，写出 {n_gen} 个；{launches} 个全新进程，每个重复 {repetitions} 次",
+        "reads {n_prompt} tokens, writes {n_gen} · {launches} × {repetitions} repetitions, each launch a fresh process",
+        "读入 {n_prompt} 个词元，写出 {n_gen} 个 · {launches} × {repetitions} 次重复，每次启动均为全新进程",
     ),
     "threads": ("{n} threads", "{n} 个线程"),
     "incomplete": ("unfinished run", "运行未完成"),
@@ -121,8 +122,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "{a} 比 {b} <b>少用 {percent} 内存</b>：最多 {va}，对比 {vb}。",
     ),
     "f_same_memory": (
-        "Both need <b>the same memory</b> within 1%: at most {va} and {vb}.",
-        "两者所需<b>内存相同</b>（相差不到 1%）：最多 {va} 和 {vb}。",
+        "{a} and {b} need <b>the same memory</b> within 1%: at most {va} and {vb}.",
+        "{a} 与 {b} 所需<b>内存相同</b>（相差不到 1%）：最多 {va} 和 {vb}。",
     ),
     "f_energy": (
         "{a} writes on <b>{percent} less energy</b> than {b}: {va} against {vb} of text ({scope}).",

@@ -9,7 +9,7 @@ from html import escape
 
 from edgellm.profiles.report import _charts, _facts
 from edgellm.profiles.report._findings import findings
-from edgellm.profiles.report._format import scale_for
+from edgellm.profiles.report._format import capital, scale_for
 from edgellm.profiles.report._numbers import number_rows
 from edgellm.profiles.report._rows import params
 from edgellm.profiles.report._style import CSS
@@ -19,6 +19,8 @@ from edgellm.profiles.result import Report, Run
 SUFFIX = ".html"
 
 _COLOURS = 6
+#: More models than this are counted in the title, not named.
+_NAMED = 3
 
 
 def render(report: Report, lang: str = "en") -> str:
@@ -54,6 +56,8 @@ def _title(report: Report, lang: str) -> str:
     names = [run.model.name for run in report.runs]
     if len(names) == 1:
         return names[0]
+    if len(names) > _NAMED:
+        return say("several", lang, n=len(names))
     return say("versus", lang, a=", ".join(names[:-1]), b=names[-1])
 
 
@@ -142,11 +146,11 @@ def _numbers(report: Report, ran: list[Run], lang: str) -> str:
                 continue
             interval = ""
             if summary.ci95_low is not None and summary.ci95_high is not None and summary.n > 2:
-                low, high = row.scale.number(summary.ci95_low), row.scale.number(summary.ci95_high)
+                low, high = row.scale.number(row.floor(summary.ci95_low)), row.scale.number(summary.ci95_high)
                 interval = f"<small>{low} – {high}</small>"
             cells.append(f"<td>{row.scale.spread(summary)} {row.scale.unit}{interval}</td>")
         test = f"<small>{escape(row.test)}</small>" if row.test else ""
-        body.append(f"<tr><th>{metric_name(row.name, lang)}{test}</th>{''.join(cells)}</tr>")
+        body.append(f"<tr><th>{capital(metric_name(row.name, lang))}{test}</th>{''.join(cells)}</tr>")
     return (
         f'<h2>{say("numbers", lang)}</h2><p class="note">{say("numbers_note", lang)}</p>'
         f'<div class="card scroll"><table class="numbers"><thead><tr><th>{say("quantity", lang)}</th>{heads}</tr>'
@@ -159,7 +163,8 @@ def _caveats(report: Report, lang: str) -> str:
     for caveat in report.caveats:
         fact, advice = caveat_words(caveat, lang)
         subject = f"<b>{escape(caveat.subject)}:</b> " if caveat.subject else ""
-        items.append(f"<li>{subject}{escape(fact)}<small>{escape(advice)}</small></li>")
+        fact = fact if subject else capital(fact)
+        items.append(f"<li>{subject}{escape(fact)}<small>{escape(capital(advice))}</small></li>")
     inside = f'<ul class="caveats">{"".join(items)}</ul>' if items else f"<p>{say('trust_none', lang)}</p>"
     return f'<h2 id="trust">{say("trust", lang)}</h2>{inside}'
 
@@ -167,7 +172,7 @@ def _caveats(report: Report, lang: str) -> str:
 def _definitions(report: Report, ran: list[Run], lang: str) -> str:
     shown = {row.name for row in number_rows(report, ran)} if ran else set()
     items = "".join(
-        f"<dt>{metric_name(name, lang)}</dt><dd>{metric_meaning(name, lang)}</dd>"
+        f"<dt>{capital(metric_name(name, lang))}</dt><dd>{metric_meaning(name, lang)}</dd>"
         for name in METRICS
         if name in shown
     )
