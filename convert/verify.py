@@ -23,12 +23,13 @@ from edgellm.convert.tokenizer import read_tokenizer
 from edgellm.convert.verify_logits import Fidelity
 from edgellm.errors import CheckFailedError, EngineError
 from edgellm.gguf_reader import GgufFile, GgufTensor
+from edgellm.models import reference
 from edgellm.models.base import find
 from edgellm.session import EngineOptions, Session, SessionOpener
 
 #: Small and exact: a short context, a float32 cache, no second copy of the weights in memory.
 ENGINE = EngineOptions(
-    n_ctx=256, n_batch=256, n_ubatch=256, flash_attn="off", type_k="f32", type_v="f32", repack=False
+    n_ctx=64, n_batch=32, n_ubatch=32, flash_attn="off", type_k="f32", type_v="f32", repack=False
 )
 
 Tell = Callable[[str], None]
@@ -84,25 +85,36 @@ def _verify_checkpoint(
 ) -> Verification:
     with Checkpoint.open(folder) as checkpoint:
         spec = find(checkpoint.config).spec(checkpoint.config, checkpoint.shapes)
-        vocabulary = read_tokenizer(folder, checkpoint.config, checkpoint.generation_config, spec.n_vocab)
-        tokenizer = verify_tokens.load_tokenizer(folder)
         report("tensors")
         verify_tensors.check_numbers(target.header, spec)
-        facts = [verify_tensors.check_tensors(target.tensors, spec, checkpoint)]
+        tensors = verify_tensors.check_tensors(target.tensors, spec, checkpoint)
         report("tokens")
-        verify_tokens.check_vocabulary(target.header, tokenizer)
-        facts.append(verify_tokens.check_stop_ids(target.header, checkpoint, tokenizer))
-        prompt = verify_tokens.check_template(target.header, vocabulary)
+        stops, expected = _check_tokenizer(target, checkpoint, spec.n_vocab)
+        tokens = expected.sample[: min(verify_logits.N_TOKENS, spec.n_ctx_train)]
         with _engine(target.path, opener) as session:
-            facts.append(verify_tokens.check_tokens(session, target.header, tokenizer, prompt))
+            texts = verify_tokens.check_tokens(session, target.header, expected)
             verify_tokens.check_engine_stops(session, target.header)
             report("logits")
-            tokens = verify_logits.sample_tokens(tokenizer, spec.n_ctx_train)
-            fidelity = verify_logits.against_oracle(session, spec, checkpoint, tokens)
+            found = session.eval_all(tokens)
+        fidelity = verify_logits.compare(reference.logits(spec, checkpoint.tensors, tokens), found)
         verify_logits.check(
             fidelity, quant, lambda: verify_tensors.worst_tensor(target.tensors, spec, checkpoint)
         )
-    return Verification(tuple(facts), fidelity)
+    return Verification((tensors, stops, texts), fidelity)
+
+
+def _check_tokenizer(
+    target: Target, checkpoint: Checkpoint, n_vocab: int
+) -> tuple[str, verify_tokens.Expected]:
+    """What needs the `tokenizers` library: a fact about stop ids, and what the engine must say."""
+    header, folder = target.header, checkpoint.dir
+    vocabulary = read_tokenizer(folder, checkpoint.config, checkpoint.generation_config, n_vocab)
+    prompt = verify_tokens.check_template(header, vocabulary)
+    del vocabulary
+    tokenizer = verify_tokens.load_tokenizer(folder)
+    verify_tokens.check_vocabulary(header, tokenizer)
+    stops = verify_tokens.check_stop_ids(header, checkpoint, tokenizer)
+    return stops, verify_tokens.expect(tokenizer, header, prompt, verify_logits.TEXT)
 
 
 def _verify_gguf(

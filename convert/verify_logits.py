@@ -5,16 +5,14 @@ The original is the oracle in models/reference.py. Knows arrays and types, no fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgellm.errors import CheckFailedError
 
 if TYPE_CHECKING:
-    from edgellm.convert.checkpoint import Checkpoint
-    from edgellm.models.base import ModelSpec
-    from edgellm.session import Logits, Session
+    from edgellm.session import Logits
 
 #: A little of everything a model sees, so that many rows of the embedding take part.
 TEXT = "The quick brown fox said: 'It's 12:45, 5°C.' 你好，世界！def f(x): return x**2 # Здравствуй 🙂"
@@ -73,22 +71,6 @@ def _log_softmax(logits: Any) -> Any:
 
     shifted = logits - logits.max()
     return shifted - np.log(np.sum(np.exp(shifted)))
-
-
-def sample_tokens(tokenizer: Any, n_ctx: int) -> list[int]:
-    """The ids of the text logits are compared on, with what the tokenizer adds in front."""
-    ids: list[int] = tokenizer.encode(TEXT, add_special_tokens=True).ids
-    return ids[: min(N_TOKENS, n_ctx)]
-
-
-def against_oracle(
-    session: Session, spec: ModelSpec, checkpoint: Checkpoint, tokens: Sequence[int]
-) -> Fidelity:
-    """Logits of the engine against the checkpoint's, computed in numpy with its weights streamed."""
-    from edgellm.models import reference
-
-    expected = reference.logits(spec, checkpoint.tensors, tokens)
-    return compare(expected, session.eval_all(tokens))
 
 
 def check(fidelity: Fidelity, quant: str, culprit: Callable[[], str]) -> None:

@@ -1,8 +1,13 @@
-"""A converted file's tokenizer against the `tokenizers` library: vocabulary, stop ids, template, hard strings."""
+"""A converted file's tokenizer against the `tokenizers` library: vocabulary, stop ids, template, hard strings.
+
+The library takes over 100 MB for a large vocabulary, so everything it is asked is asked at once (`Expected`),
+and it is gone before the engine starts.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -115,20 +120,27 @@ def _render(template: ChatTemplate) -> str | None:
     return None
 
 
-def check_tokens(session: Session, header: GgufFile, tokenizer: Any, prompt: str | None) -> str:
-    """Ids of hard strings, of every special token within text, and of a rendered prompt, from the engine."""
+@dataclass(frozen=True)
+class Expected:
+    """What the tokenizer says, to hold an engine against."""
+
+    texts: tuple[tuple[str, list[int]], ...]
+    n_special: int
+    adds_bos: bool
+    sample: list[int]  # ids of the text that logits are compared on, with what is added in front
+
+
+def expect(tokenizer: Any, header: GgufFile, prompt: str | None, sample: str) -> Expected:
+    """Ids of hard strings, of every special token within text, and of a rendered prompt."""
     special = [t.content for t in tokenizer.get_added_tokens_decoder().values()]
     texts = [*HARD_STRINGS, *_with_specials(special), *([prompt] if prompt else [])]
-    for text in texts:
-        _check_text(session, tokenizer, text)
     bos = tokenizer.encode("a", add_special_tokens=True).ids[:1]
-    adds = bos == [header.get("tokenizer.ggml.bos_token_id")]
-    if session.info.add_bos != adds:
-        _fail(
-            "tokens",
-            f"the engine {'adds' if session.info.add_bos else 'leaves out'} the bos token, the tokenizer not",
-        )
-    return f"{len(texts)} texts and {len(special)} special tokens give the same ids"
+    return Expected(
+        texts=tuple((text, tokenizer.encode(text, add_special_tokens=False).ids) for text in texts),
+        n_special=len(special),
+        adds_bos=bos == [header.get("tokenizer.ggml.bos_token_id")],
+        sample=tokenizer.encode(sample, add_special_tokens=True).ids,
+    )
 
 
 def _with_specials(special: list[str], batch: int = 16) -> Iterator[str]:
@@ -136,16 +148,21 @@ def _with_specials(special: list[str], batch: int = 16) -> Iterator[str]:
         yield "".join(f"{token} a{token}1" for token in special[start : start + batch])
 
 
-def _check_text(session: Session, tokenizer: Any, text: str) -> None:
-    expected = tokenizer.encode(text, add_special_tokens=False).ids
-    found = session.tokenize(text)
-    if found == expected:
-        return
-    place = next((i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), 0)
-    ours, theirs = (
-        tokenizer.id_to_token(ids[place]) if place < len(ids) else None for ids in (found, expected)
-    )
-    _fail("tokens", f"{text[:60]!r} has token {place} {ours!r} in the engine, {theirs!r} in the tokenizer")
+def check_tokens(session: Session, header: GgufFile, expected: Expected) -> str:
+    """The engine's ids of every text, and whether it adds bos. Raises CheckFailedError naming text and token."""
+    tokens = header.get("tokenizer.ggml.tokens")
+    for text, ids in expected.texts:
+        found = session.tokenize(text)
+        if found != ids:
+            place = next((i for i, (a, b) in enumerate(zip(found, ids, strict=False)) if a != b), 0)
+            ours, theirs = (tokens[x[place]] if place < len(x) else None for x in (found, ids))
+            _fail(
+                "tokens",
+                f"{text[:60]!r} has token {place} {ours!r} in the engine, {theirs!r} in the tokenizer",
+            )
+    if session.info.add_bos != expected.adds_bos:
+        _fail("tokens", f"the engine adds bos: {session.info.add_bos}, the tokenizer: {expected.adds_bos}")
+    return f"{len(expected.texts)} texts and {expected.n_special} special tokens give the same ids"
 
 
 def check_engine_stops(session: Session, header: GgufFile) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -46,6 +47,9 @@ def run(request: ConvertRequest, *, verify: bool = True, keep_unverified: bool =
 
     With `keep_unverified` a failed check is returned as `failure` instead of raised, and the file stays.
     """
+    os.environ.setdefault(
+        "OPENBLAS_NUM_THREADS", "1"
+    )  # numpy's products are thin here: more threads only spin
     from edgellm.convert.convert import convert
 
     start, display = time.monotonic(), _Display()
