@@ -1,4 +1,4 @@
-"""From an artifact to something to talk with: what `chat` and `run` share beyond their options."""
+"""Opening a model to talk with, for the commands that do."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-
-from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
     from edgellm.artifact import Artifact
@@ -26,28 +24,10 @@ def session(artifact: Artifact, engine: EngineOptions) -> Session:
 
 
 def template(artifact: Artifact) -> ChatTemplate:
-    """The model's chat template; made before the session, its process starts while the model loads.
+    """The model's chat template. Raises UsageError for a model that has none."""
+    from edgellm.chat import template_of
 
-    Raises UsageError for a model that was not made to chat.
-    """
-    from edgellm.template import ChatTemplate
-
-    if not artifact.chat_template:
-        raise UsageError(
-            f"{artifact.name} has no chat template: it only continues text; use edgellm run --raw MODEL PROMPT"
-        )
-    return ChatTemplate(artifact.chat_template, *special_tokens(artifact))
-
-
-def special_tokens(artifact: Artifact) -> tuple[str | None, str | None]:
-    """The model's BOS and EOS as text; None where it has none."""
-    from edgellm.gguf_reader import GgufFile
-
-    header = GgufFile.open(artifact.path)
-    tokens = header.get("tokenizer.ggml.tokens", ())
-    ids = (header.get(f"tokenizer.ggml.{kind}_token_id", -1) for kind in ("bos", "eos"))
-    bos, eos = (tokens[i] if 0 <= i < len(tokens) else None for i in ids)
-    return bos, eos
+    return template_of(artifact)
 
 
 def spelled(model: str) -> str:

@@ -298,3 +298,12 @@ def test_bad_requests_are_one_line_and_exit_2(model, environment):
         assert fact in done.stderr.decode()
         assert done.stdout == b""
         assert "Traceback" not in done.stderr.decode()
+
+
+def test_the_python_of_the_docs_runs(model, environment):
+    docs = (Path(__file__).parents[2] / "docs" / "chat.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", docs, re.DOTALL)
+    code = code.replace("model.gguf", str(model))
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"Usage(n_prompt=" in done.stdout
