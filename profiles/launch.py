@@ -26,6 +26,7 @@ from edgellm.profiles.energy import Reading
 from edgellm.profiles.energy._log import EnergyLog
 from edgellm.profiles.machine import frequency_mhz
 from edgellm.profiles.memory import MemoryWatch
+from edgellm.profiles.model_files import weight_files
 from edgellm.profiles.noise import NoiseWatch
 from edgellm.profiles.prompt import Prompt, make_prompt
 from edgellm.profiles.result import EngineRecord, Launch, NoiseRecord, Repetition, Workload
@@ -56,7 +57,7 @@ def run_launch(request: LaunchRequest, progress: Progress) -> Launch:
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     prepare_ns = _timed_ns(lambda: backends.prepare(artifact.format))
     meter, reason = energy.choose(workload.energy)
-    memory = MemoryWatch([artifact.path])
+    memory = MemoryWatch(weight_files(artifact))
     memory.end_phase("start")
     with EnergyLog(meter, reason, workload.energy_seconds) as log:
         at_start = log.mark()

@@ -23,6 +23,7 @@ from edgellm.profiles import checks, derive, energy, machine
 from edgellm.profiles.caveats import Caveat, Value
 from edgellm.profiles.codec import from_plain, to_plain
 from edgellm.profiles.launch import LaunchRequest
+from edgellm.profiles.model_files import display_name, model_record
 from edgellm.profiles.result import SCHEMA, Launch, Machine, ModelRecord, Report, Run, Workload
 from edgellm.session import EngineOptions
 
@@ -162,7 +163,7 @@ def _with_context(options: EngineOptions, workload: Workload) -> EngineOptions:
 
 def _model_records(artifacts: Sequence[Artifact], progress: Progress) -> list[ModelRecord]:
     """Hash and describe each model. Reading all of it also brings it into the page cache, for all alike."""
-    names = unique_names([artifact.path.stem for artifact in artifacts])
+    names = unique_names([display_name(artifact) for artifact in artifacts])
     records = []
     for artifact, name in zip(artifacts, names, strict=True):
         progress(f"{name}: reading {artifact.size_bytes / 1e6:,.0f} MB for its hash")
@@ -178,37 +179,6 @@ def unique_names(names: Sequence[str]) -> list[str]:
         seen[name] = seen.get(name, 0) + 1
         unique.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
     return unique
-
-
-def model_record(artifact: Artifact, name: str) -> ModelRecord:
-    """What the artifact's header says, with the hash of its bytes."""
-    record = ModelRecord(
-        name=name,
-        path=str(artifact.path),
-        format=artifact.format,
-        sha256=artifact.sha256,
-        size_bytes=artifact.size_bytes,
-        architecture=artifact.architecture,
-        quantization=artifact.quantization,
-        n_ctx_train=artifact.n_ctx_train or None,
-    )
-    return _with_tensors(record, artifact) if artifact.format == "gguf" else record
-
-
-def _with_tensors(record: ModelRecord, artifact: Artifact) -> ModelRecord:
-    import math
-
-    from edgellm.gguf_reader import GgufFile
-
-    tensors = list(GgufFile.open(artifact.path).tensors.values())
-    kinds = [tensor.type.name for tensor in tensors]
-    return replace(
-        record,
-        n_params=sum(math.prod(tensor.shape) for tensor in tensors),
-        tensor_bytes=sum(tensor.nbytes for tensor in tensors),
-        tensor_types={kind: kinds.count(kind) for kind in sorted(set(kinds))},
-        n_layer=artifact.metadata.get(f"{artifact.architecture}.block_count"),
-    )
 
 
 def _report(

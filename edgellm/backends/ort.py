@@ -35,6 +35,11 @@ def open_session(artifact: Artifact, options: EngineOptions) -> Session:
     return OrtSession(artifact, options)
 
 
+def prepare() -> None:
+    """Load the library."""
+    import onnxruntime  # noqa: F401
+
+
 class OrtSession:
     """One sequence in ONNX Runtime. Not thread-safe."""
 

@@ -18,6 +18,7 @@ from edgellm.profiles import derive, energy, run
 from edgellm.profiles import report as reports
 from edgellm.profiles.codec import to_plain
 from edgellm.profiles.launch import run_launch
+from edgellm.profiles.model_files import display_name
 from edgellm.profiles.result import Report, Workload, from_json
 from edgellm.session import EngineOptions
 
@@ -246,3 +247,10 @@ def test_formats_go_to_standard_output_alone(models):
 def test_requests_that_make_no_sense_are_usage_errors(models, arguments, told):
     result = invoke(models[0], *QUICK, *arguments)
     assert isinstance(result.exception, UsageError) and told in str(result.exception)
+
+
+def test_a_folder_keeps_the_dots_of_its_name(tmp_path):
+    folder = tmp_path / "Qwen2.5-0.5B-onnx-int8"
+    folder.mkdir()
+    artifact = Artifact(folder, "onnx", "qwen2", "Qwen2.5", "onnx-int8", 0, 0, None)
+    assert display_name(artifact) == "Qwen2.5-0.5B-onnx-int8"
