@@ -1,0 +1,231 @@
+"""`edgellm eval`: how good a model is, on a text, against a reference, on the task suite."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgellm.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgellm.artifact import Artifact
+    from edgellm.profiles.evaluation import Subject, TextResult
+    from edgellm.profiles.quality import Reference
+    from edgellm.profiles.reference_logits import CompactReference
+    from edgellm.profiles.task_scores import Answer
+    from edgellm.profiles.tasks import TaskItem
+    from edgellm.scoring import Chunk
+    from edgellm.session import EngineOptions, Session
+
+_COUNT = click.IntRange(min=1)
+
+
+@dataclass(frozen=True)
+class _Text:
+    """What to evaluate on, and against what."""
+
+    file: Path | None
+    reference: str | None
+    save_reference: Path | None
+    n_ctx: int
+    n_chunks: int | None
+    force: bool
+
+
+@click.command(short_help="Measure quality: perplexity, divergence from a reference, tasks.")
+@click.argument("model")
+@click.option("--ref", "reference", metavar="REF", help="Model, or file made by --save-ref, to compare with.")
+@click.option(
+    "--save-ref",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Keep MODEL's probabilities for --ref.",
+)
+@click.option(
+    "-f",
+    "--file",
+    "text_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Text to evaluate on.  [default: edgellm's own held-out dialogues]",
+)
+@click.option(
+    "--tasks",
+    "task_names",
+    is_flag=False,
+    flag_value="all",
+    metavar="[NAME,...]",
+    help="Answer the task suite, some of its tasks, or those of a .jsonl file.",
+)
+@click.option("--max-tokens", type=_COUNT, default=64, help="Longest answer to a task.  [64]")
+@click.option(
+    "-c", "--ctx-size", "n_ctx", type=click.IntRange(min=32), default=512, help="Tokens of a chunk.  [512]"
+)
+@click.option(
+    "--chunks", "n_chunks", type=_COUNT, help="Chunks, or dialogues, to run.  [default: all, or 224]"
+)
+@click.option("-t", "--threads", "n_threads", type=_COUNT, help="Threads.  [default: physical cores]")
+@click.option("-ngl", "--n-gpu-layers", "n_gpu_layers", type=click.IntRange(min=0), default=0)
+@click.option("-o", "--output", type=click.Choice(("table", "json")), default="table", show_default=True)
+@click.option("--force", is_flag=True, help="Let --save-ref replace a file that is there.")
+def command(
+    model: str,
+    reference: str | None,
+    save_ref: Path | None,
+    text_file: Path | None,
+    task_names: str | None,
+    max_tokens: int,
+    n_ctx: int,
+    n_chunks: int | None,
+    n_threads: int | None,
+    n_gpu_layers: int,
+    output: str,
+    force: bool,
+) -> None:
+    """Evaluate MODEL: a file, a bundled name, a folder or a hub id. Tasks are decoded greedily.
+
+    \b
+      edgellm eval tiny-qwen3 --tasks
+      edgellm eval model-Q4_K_M.gguf --ref model-F16.gguf
+      edgellm eval model-F16.gguf -f wiki.txt --save-ref wiki.ref
+      edgellm eval model-Q4_K_M.gguf --ref wiki.ref
+    """
+    from edgellm import files
+    from edgellm.cli import _models
+    from edgellm.profiles import evaluation, task_scores
+    from edgellm.session import EngineOptions
+
+    text = _Text(text_file, reference, save_ref, n_ctx, n_chunks, force)
+    if save_ref:
+        files.check_output(save_ref, force=force)
+    items = task_scores.load(task_names) if task_names else []
+    artifact = _models.resolve(model)
+    engine = EngineOptions(n_threads=n_threads, n_gpu_layers=n_gpu_layers)
+    subject: Subject | None = None
+    on_text: TextResult | None = None
+    answers: list[Answer] = []
+    if text_file or reference or save_ref or not items:
+        subject, on_text = _on_text(artifact, engine, text)
+    if items:
+        subject, answers = _on_tasks(artifact, engine, items, max_tokens)
+    if subject:
+        result = evaluation.Evaluation(subject, on_text, tuple(answers))
+        click.echo(evaluation.to_json(result) if output == "json" else evaluation.to_table(result))
+
+
+def _on_text(artifact: Artifact, engine: EngineOptions, text: _Text) -> tuple[Subject, TextResult]:
+    from dataclasses import replace
+
+    from edgellm.cli import _open
+    from edgellm.profiles import quality, reference_logits
+    from edgellm.profiles.evaluation import TextResult
+
+    compact = _compact(text)
+    longest = max(len(chunk.tokens) for chunk in compact.chunks) if compact else text.n_ctx
+    engine = replace(engine, n_ctx=longest)
+    with contextlib.ExitStack() as stack:
+        session = stack.enter_context(_open.session(artifact, engine))
+        chunks, name = _chunks(session, text, compact)
+        against: Reference | None = None
+        label: str | None = None
+        if compact:
+            against = quality.compact_reference(compact, session)
+            label = f"{compact.source.model} {compact.source.quantization} ({compact.path.name})"
+        elif text.reference:
+            other = stack.enter_context(_open_reference(text.reference, engine))
+            against = quality.live_reference(other, session, chunks)
+            label = f"{other.artifact.name} {other.artifact.quantization}"
+        sink = None
+        if text.save_reference:
+            source = quality.source_of(session, chunks, name)
+            made = reference_logits.create(text.save_reference, chunks, source, force=text.force)
+            sink = stack.enter_context(made)
+        with _progress("evaluating", len(chunks)) as report:
+            found = quality.evaluate(session, chunks, reference=against, sink=sink, report=report)
+        return _subject(session), TextResult(name, label, found)
+
+
+def _on_tasks(
+    artifact: Artifact,
+    engine: EngineOptions,
+    items: list[TaskItem],
+    max_tokens: int,
+) -> tuple[Subject, list[Answer]]:
+    from edgellm.cli import _open
+    from edgellm.profiles import task_scores
+
+    template = _open.template(artifact)
+    with _open.session(artifact, engine) as session, _progress("answering", len(items)) as report:
+        answers = task_scores.answer(
+            session,
+            # Templates that know thinking are asked for answers only; others pass the variable over.
+            lambda messages: template.render(messages, enable_thinking=False),
+            items,
+            max_tokens=max_tokens,
+            report=report,
+        )
+        return _subject(session), answers
+
+
+def _compact(text: _Text) -> CompactReference | None:
+    """REF as a reference file; None when it is none."""
+    from edgellm.profiles import reference_logits
+
+    if not text.reference or not reference_logits.is_reference(Path(text.reference)):
+        return None
+    if text.file:
+        raise UsageError(f"{text.reference} holds the text it was made on; leave -f out")
+    return reference_logits.CompactReference(Path(text.reference))
+
+
+def _chunks(session: Session, text: _Text, compact: CompactReference | None) -> tuple[list[Chunk], str]:
+    from edgellm import scoring
+    from edgellm.cli import _open
+    from edgellm.profiles import dialogues
+
+    if compact:
+        return compact.chunks[: text.n_chunks], compact.source.text
+    if text.file:
+        content = text.file.read_text(encoding="utf-8", errors="replace")
+        return scoring.text_chunks(session, content, text.n_ctx)[: text.n_chunks], text.file.name
+    render: dialogues.Render | None = None
+    if session.artifact.chat_template:
+        template = _open.template(session.artifact)
+        render = lambda messages: template.render(messages, add_generation_prompt=False)  # noqa: E731
+    return dialogues.chunks(session, render, text.n_chunks or dialogues.DEFAULT_COUNT), dialogues.NAME
+
+
+def _open_reference(reference: str, engine: EngineOptions) -> Session:
+    from edgellm.cli import _models, _open
+
+    return _open.session(_models.resolve(reference), engine)
+
+
+def _subject(session: Session) -> Subject:
+    from edgellm.profiles.evaluation import Subject
+
+    artifact, info = session.artifact, session.info
+    return Subject(
+        artifact.name,
+        artifact.quantization,
+        artifact.format,
+        artifact.size_bytes,
+        artifact.sha256,
+        info.backend,
+        info.version,
+    )
+
+
+@contextlib.contextmanager
+def _progress(label: str, length: int) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error, with time left; silent where that is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    with click.progressbar(length=length, label=label, show_pos=True, file=sys.stderr) as bar:
+        yield lambda done: bar.update(done - bar.pos)
