@@ -25,7 +25,7 @@ def session(artifact: Artifact, engine: EngineOptions) -> Session:
 
 def template(artifact: Artifact) -> ChatTemplate:
     """The model's chat template. Raises UsageError for a model that has none."""
-    from edgellm.chat import template_of
+    from edgellm.chat.template import template_of
 
     return template_of(artifact)
 
