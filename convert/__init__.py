@@ -1,0 +1,1 @@
+"""Conversion: a checkpoint, or an unquantized file, becomes a model that runs here. Start at convert.py."""
