@@ -160,7 +160,8 @@ class ModelSpec:
     @property
     def n_params(self) -> int:
         """Values in all tensors that come from the checkpoint (what a model's size is called by)."""
-        return sum(prod(tensor.shape) for tensor in self.tensors if tensor.sources)
+        again = self.tensor(Role.OUTPUT) if self.tied else None  # the embedding, already counted
+        return sum(prod(tensor.shape) for tensor in self.tensors if tensor.sources and tensor is not again)
 
 
 @dataclass(frozen=True)

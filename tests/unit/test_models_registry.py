@@ -90,6 +90,11 @@ def test_every_value_of_the_checkpoint_is_used_exactly_once(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_parameters_are_those_of_the_checkpoint(name: str) -> None:
+    assert spec_of(name).n_params == sum(prod(shape) for shape in shapes(CASES[name]).values())
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_sources_fill_the_target(name: str) -> None:
     for tensor in spec_of(name).tensors:
         if tensor.sources:
