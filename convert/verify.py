@@ -1,6 +1,6 @@
 """The proof of a conversion: the written file against its source, before it gets its name.
 
-    verification = verify(path, source, "Q4_K_M", opener)      # raises CheckFailedError
+    verification = verify(path, source, opener)      # raises CheckFailedError
     print(verification.text)
 
 What is compared is never taken from what the conversion computed: numbers with config.json, rows with the
@@ -64,11 +64,14 @@ class Target:
         parts = [GgufFile.open(part) for part in header.shard_paths()]
         return cls(path, header, {t.name: (p.path, t) for p in parts for t in p.tensors.values()})
 
+    @property
+    def types(self) -> set[str]:
+        """The types of its tensors, by name."""
+        return {tensor.type.name for _, tensor in self.tensors.values()}
 
-def verify(
-    path: Path, source: Path, quant: str, opener: SessionOpener, report: Tell = lambda _: None
-) -> Verification:
-    """Prove that the GGUF file `path` (its first part, when split) is `source` in type `quant`.
+
+def verify(path: Path, source: Path, opener: SessionOpener, report: Tell = lambda _: None) -> Verification:
+    """Prove that the GGUF file `path` (its first part, when split) is `source`, as far as its types allow.
 
     `source` is the checkpoint folder or the GGUF file it was made from; `opener` opens the engine, preferably in
     a process of its own. `report` is told what is being checked. Raises CheckFailedError naming the check, and
@@ -76,13 +79,11 @@ def verify(
     """
     target = Target.open(path)
     if source.is_dir():
-        return _verify_checkpoint(target, source, quant, opener, report)
-    return _verify_gguf(target, Target.open(source), quant, opener, report)
+        return _verify_checkpoint(target, source, opener, report)
+    return _verify_gguf(target, Target.open(source), opener, report)
 
 
-def _verify_checkpoint(
-    target: Target, folder: Path, quant: str, opener: SessionOpener, report: Tell
-) -> Verification:
+def _verify_checkpoint(target: Target, folder: Path, opener: SessionOpener, report: Tell) -> Verification:
     with Checkpoint.open(folder) as checkpoint:
         spec = find(checkpoint.config).spec(checkpoint.config, checkpoint.shapes)
         report("tensors")
@@ -98,7 +99,7 @@ def _verify_checkpoint(
             found = session.eval_all(tokens)
         fidelity = verify_logits.compare(reference.logits(spec, checkpoint.tensors, tokens), found)
         verify_logits.check(
-            fidelity, quant, lambda: verify_tensors.worst_tensor(target.tensors, spec, checkpoint)
+            fidelity, target.types, lambda: verify_tensors.worst_tensor(target.tensors, spec, checkpoint)
         )
     return Verification((tensors, stops, texts), fidelity)
 
@@ -117,9 +118,7 @@ def _check_tokenizer(
     return stops, verify_tokens.expect(tokenizer, header, prompt, verify_logits.TEXT)
 
 
-def _verify_gguf(
-    target: Target, origin: Target, quant: str, opener: SessionOpener, report: Tell
-) -> Verification:
+def _verify_gguf(target: Target, origin: Target, opener: SessionOpener, report: Tell) -> Verification:
     """A requantized file against its source: keys, rows, and the logits of the same engine."""
     report("tensors")
     facts = [
@@ -133,7 +132,7 @@ def _verify_gguf(
     with _engine(target.path, opener) as session:
         fidelity = verify_logits.compare(expected, session.eval_all(tokens))
     verify_logits.check(
-        fidelity, quant, lambda: verify_tensors.worst_same_tensor(target.tensors, origin.tensors)
+        fidelity, target.types, lambda: verify_tensors.worst_same_tensor(target.tensors, origin.tensors)
     )
     return Verification(tuple(facts), fidelity)
 

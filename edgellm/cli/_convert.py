@@ -70,12 +70,10 @@ class _Checker:
         self.failure: CheckFailedError | None = None
 
     def __call__(self, path: Path) -> str:
-        from edgellm.convert.recipes import canonical
         from edgellm.convert.verify import verify
 
         try:
-            quant = canonical(self._request.quant)
-            found = verify(path, self._request.source, quant, _open_engine, self._display.note)
+            found = verify(path, self._request.source, _open_engine, self._display.note)
         except CheckFailedError as error:
             if not self._keep:
                 raise CheckFailedError(
