@@ -1,8 +1,8 @@
 """The decoder graph of an architecture, from its description: fused attention, packed QKV, logits where asked.
 
-Inputs and outputs carry the names onnxruntime-genai uses, so the folder loads there as well; `logits_index`
-has a default (the last position), so whoever does not know it need not feed it. Knows no file and no option
-but the encodings that a recipe chose.
+Inputs and outputs carry the names onnxruntime-genai uses. `logits_index` says which positions logits are wanted
+for; the fixed form of the graph, for programs that do not know it, gives those of the last one. Knows no file
+and no option but the encodings that a recipe chose.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ class Decoder:
             delta = self._feed_forward(layer, hidden)
         _, hidden = self._norm(Role.OUTPUT_NORM, None, residual, delta)
         self._head(hidden)
-        graph.output("logits", DataType.FLOAT, (BATCH, ASKED, spec.n_vocab))
+        shapes = (BATCH, ASKED, spec.n_vocab), (BATCH, 1, spec.n_vocab)
+        graph.output("logits", DataType.FLOAT, *shapes)
         self._declare_cache()
 
     def _lengths(self) -> tuple[str, str]:
@@ -120,10 +121,7 @@ class Decoder:
         import numpy as np
 
         graph = self.writer.graph
-        index = graph.input("logits_index", DataType.INT64, (ASKED,))
-        graph.constant(
-            index, np.array([-1], dtype=np.int64)
-        )  # an initializer of an input's name: its default
+        index = graph.choice("logits_index", (ASKED,), np.array([-1], dtype=np.int64))
         return (
             graph.op("Gather", [residual, index], "residual_asked", axis=1),
             graph.op("Gather", [mixed, index], "mixed_asked", axis=1),

@@ -77,31 +77,31 @@ class Graph:
         self._nodes: list[bytes] = []
         self._values: set[str] = set()  # names that nodes produce
         self._initializers: dict[str, bytes] = {}
-        self._inputs: list[bytes] = []
-        self._outputs: list[bytes] = []
+        self._inputs: dict[str, bytes] = {}
+        self._outputs: dict[str, bytes] = {}
+        self._fixed: dict[str, bytes] = {}  # initializers that stand for inputs in a fixed graph
+        self._fixed_outputs: dict[str, bytes] = {}
 
     def input(self, name: str, type_: DataType, shape: Sequence[Dim]) -> str:
         """Declare an input."""
-        self._inputs.append(proto.value_info(name, type_, shape))
+        self._inputs[name] = proto.value_info(name, type_, shape)
         return name
 
-    def output(self, name: str, type_: DataType, shape: Sequence[Dim]) -> None:
+    def choice(self, name: str, shape: Sequence[Dim], fixed: npt.NDArray[Any]) -> str:
+        """An int64 input that a fixed graph has the constant `fixed` for."""
+        self._fixed[name] = _tensor(name, fixed)
+        return self.input(name, DataType.INT64, shape)
+
+    def output(
+        self, name: str, type_: DataType, shape: Sequence[Dim], fixed_shape: Sequence[Dim] | None = None
+    ) -> None:
         """Declare an output; a node must produce it."""
-        self._outputs.append(proto.value_info(name, type_, shape))
+        self._outputs[name] = proto.value_info(name, type_, shape)
+        self._fixed_outputs[name] = proto.value_info(name, type_, fixed_shape or shape)
 
     def constant(self, name: str, value: npt.NDArray[Any]) -> str:
         """A small tensor kept in the proto itself. The same name again is the same tensor."""
-        import numpy as np
-
-        types = {
-            np.dtype(np.float32): DataType.FLOAT,
-            np.dtype(np.int64): DataType.INT64,
-            np.dtype(np.int32): DataType.INT32,
-            np.dtype(np.uint8): DataType.UINT8,
-            np.dtype(np.int8): DataType.INT8,
-        }
-        data = proto.tensor(name, types[value.dtype], value.shape, value.tobytes())
-        self._initializers.setdefault(name, data)
+        self._initializers.setdefault(name, _tensor(name, value))
         return name
 
     def external(self, region: Region) -> str:
@@ -137,7 +137,25 @@ class Graph:
         """Whether a node already produces `value`."""
         return value in self._values
 
-    def serialize(self, metadata: Mapping[str, str], producer: tuple[str, str]) -> bytes:
-        """The ModelProto."""
-        parts = (self._nodes, self._initializers.values(), self._inputs, self._outputs)
+    def serialize(
+        self, metadata: Mapping[str, str], producer: tuple[str, str], *, fixed: bool = False
+    ) -> bytes:
+        """The ModelProto. With `fixed`, choices are constants and no longer inputs."""
+        initializers, inputs, outputs = self._initializers, self._inputs, self._outputs
+        if fixed:
+            initializers = initializers | self._fixed
+            inputs = {name: data for name, data in inputs.items() if name not in self._fixed}
+            outputs = self._fixed_outputs
+        parts = (self._nodes, initializers.values(), inputs.values(), outputs.values())
         return proto.model(self.name, *parts, metadata, producer)
+
+
+def _tensor(name: str, value: npt.NDArray[Any]) -> bytes:
+    types = {
+        "float32": DataType.FLOAT,
+        "int64": DataType.INT64,
+        "int32": DataType.INT32,
+        "uint8": DataType.UINT8,
+        "int8": DataType.INT8,
+    }
+    return proto.tensor(name, types[value.dtype.name], value.shape, value.tobytes())

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from edgellm.artifact import Artifact
 
 MODEL, DATA = "model.onnx", "model.onnx.data"
+GENAI_MODEL = "genai.onnx"  # the same nodes on the same data, logits of the last position only
 
 #: Checks the finished folder, still under a temporary name, and gives the verdict to record; raises to refuse.
 Verifier = Callable[[Path], str]
@@ -121,10 +122,11 @@ def _write(
         onnx_stream.write(data, plan.nbytes, writer.jobs, checkpoint.tensors, threads, report)
         for region, value in plan.decoder.computed:
             onnx_stream.write_array(data, region, value)
-        proto = writer.graph.serialize({"edgellm.version": __version__}, ("edgellm", __version__))
-        (folder / MODEL).write_bytes(proto)
+        for name, fixed in ((MODEL, False), (GENAI_MODEL, True)):
+            proto = writer.graph.serialize({}, ("edgellm", __version__), fixed=fixed)
+            (folder / name).write_bytes(proto)
         _copy_tokenizer(checkpoint.dir, folder)
-        config = onnx_manifest.genai_config(plan.spec, plan.vocabulary, plan.n_ctx, MODEL)
+        config = onnx_manifest.genai_config(plan.spec, plan.vocabulary, plan.n_ctx, GENAI_MODEL)
         _write_json(folder / onnx_manifest.GENAI_CONFIG, config)
         _write_manifest(checkpoint, plan, request, folder)
 

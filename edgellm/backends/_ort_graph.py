@@ -97,14 +97,13 @@ def load(model: Path, options: Any, providers: list[Any]) -> Graph:
         session = ort.InferenceSession(str(model), options, providers=providers)
     except Exception as error:  # the library's own exceptions share no base
         raise EngineError(f"ONNX Runtime cannot load {model}: {first_line(error)}") from error
-    optional = {node.name for node in session.get_overridable_initializers()}
     inputs = {node.name: node for node in session.get_inputs()}
     outputs = {node.name for node in session.get_outputs()}
     slots = tuple(_slots(model, inputs, outputs))
     known = {"input_ids", "attention_mask", "position_ids", "logits_index", *(slot.past for slot in slots)}
     if unknown := sorted(inputs.keys() - known):
         raise EngineError(f"{model} wants the input {unknown[0]}, which is not a plain decoder's")
-    return Graph(session, slots, frozenset(inputs) | optional, frozenset(outputs))
+    return Graph(session, slots, frozenset(inputs), frozenset(outputs))
 
 
 def _slots(model: Path, inputs: dict[str, Any], outputs: set[str]) -> Any:
