@@ -41,6 +41,10 @@ TEXT: dict[str, tuple[str, str]] = {
         "{metric}: the launches differ by {percent:.0f}%, more than the repetitions inside one do",
         "raise --launches: the spread shown is too small",
     ),
+    "one-launch": (
+        "each model ran in one process only, and processes differ in ways that repetitions do not show",
+        "give --launches 2 or more before you call one model faster",
+    ),
     "wide": (
         "{metric}: the 95% interval is ±{percent:.0f}% wide",
         "raise -r or --launches until it is narrow enough for what you want to decide",

@@ -36,6 +36,8 @@ def check_machine(machine: Machine, runs: Sequence[Run]) -> Iterator[Caveat]:
     """What bears on every model: settings of the machine, and what it did besides."""
     launches = [launch for run in runs for launch in run.launches]
     yield from _check_noise(launches)
+    if len(runs) > 1 and runs[0].workload.launches == 1:
+        yield Caveat("one-launch", "")
     if machine.governor not in _STEADY_GOVERNORS:
         yield Caveat("governor", "", {"governor": str(machine.governor)})
     if machine.power_source == "battery":

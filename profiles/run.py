@@ -6,6 +6,7 @@ caller, so that a crash, a kill or an impatient user loses nothing that was meas
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -94,7 +95,10 @@ def launch(request: LaunchRequest, progress: Progress) -> Launch:
         )
         try:
             assert child.stdin and child.stdout
-            with child.stdin:
+            with (
+                contextlib.suppress(BrokenPipeError),
+                child.stdin,
+            ):  # a child that died at once is told of below
                 json.dump(to_plain(request), child.stdin)
             result = _listen(child.stdout, progress)
             code = child.wait()
@@ -110,6 +114,8 @@ def launch(request: LaunchRequest, progress: Progress) -> Launch:
 
 def _listen(lines: IO[str], progress: Progress) -> Launch | None:
     for line in lines:
+        if not line.startswith("{"):
+            continue  # printed by something that was imported before standard output was ours
         (kind, value), *_ = json.loads(line).items()
         if kind == "progress":
             progress(value)

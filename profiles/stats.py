@@ -170,20 +170,18 @@ def quantile(values: Sequence[float], q: float) -> float:
 
 
 def ratio(a: Sequence[float], b: Sequence[float]) -> Ratio:
-    """mean(a) / mean(b) with the 95% interval of the log ratio (Welch's degrees of freedom).
+    """mean(a) / mean(b) with the 95% interval of the log ratio by Student's t, variances pooled.
 
-    The samples are positive (times, rates, sizes), so the logarithm is where their ratio is symmetric.
+    The samples are positive (times, rates, sizes), so the logarithm is where their ratio is symmetric. Pooled,
+    because both come from one machine and there may be as few as two of each.
     """
     value = statistics.fmean(a) / statistics.fmean(b)
     if len(a) < 2 or len(b) < 2:
         return Ratio(value, None, None)
     log_a, log_b = [math.log(x) for x in a], [math.log(x) for x in b]
-    var_a, var_b = statistics.variance(log_a) / len(a), statistics.variance(log_b) / len(b)
-    total = var_a + var_b
-    if total == 0:
-        return Ratio(value, value, value)
-    df = total**2 / (var_a**2 / (len(a) - 1) + var_b**2 / (len(b) - 1))
-    half = t95(max(1, math.floor(df))) * math.sqrt(total)
+    df = len(a) + len(b) - 2
+    pooled = ((len(a) - 1) * statistics.variance(log_a) + (len(b) - 1) * statistics.variance(log_b)) / df
+    half = t95(df) * math.sqrt(pooled * (1 / len(a) + 1 / len(b)))
     centre = statistics.fmean(log_a) - statistics.fmean(log_b)
     return Ratio(value, math.exp(centre - half), math.exp(centre + half))
 

@@ -1,7 +1,7 @@
 """What was found, in sentences: only differences the samples can carry, and the sentence's own numbers.
 
-A difference is claimed when the 95% interval of the ratio leaves out 1, and no launch of the one is as good as
-a launch of the other; otherwise the sentence says that there is none. Each sentence may hold `<b>`; what comes
+A difference is claimed when the 95% interval of the ratio of launch means leaves out 1 and the difference is
+worth a word; otherwise the sentence says that there is none. Each sentence may hold `<b>`; what comes
 from files is escaped.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from edgellm.profiles.report._format import scale_for
 from edgellm.profiles.report._words import say
 from edgellm.profiles.result import Measurement, Report, Run
-from edgellm.profiles.stats import MIN_LAUNCHES_FOR_INTERVAL, Ratio, launch_means, ratio
+from edgellm.profiles.stats import Ratio, launch_means, ratio
 
 #: Less than this is called the same, however sure.
 MIN_DIFFERENCE = 0.01
@@ -135,16 +135,13 @@ def _no_energy(run: Run, lang: str) -> str:
 def differs(larger: Measurement, smaller: Measurement) -> bool:
     """Whether the samples carry the claim that `larger` is larger, by more than MIN_DIFFERENCE."""
     quotient = ratio(_units(larger), _units(smaller))
-    apart = min(launch_means(larger.samples, larger.launches)) > max(
-        launch_means(smaller.samples, smaller.launches)
-    )
-    return quotient.differs and apart and quotient.value > 1 + MIN_DIFFERENCE
+    return quotient.differs and quotient.value > 1 + MIN_DIFFERENCE
 
 
 def _units(measurement: Measurement) -> Sequence[float]:
-    """Launch means where there are enough of them, for samples of one launch share its luck."""
+    """Launch means, for samples of one launch share its luck; the samples where there was only one launch."""
     means = launch_means(measurement.samples, measurement.launches)
-    return means if len(means) >= MIN_LAUNCHES_FOR_INTERVAL else measurement.samples
+    return means if len(means) > 1 else measurement.samples
 
 
 def _ranked(runs: Sequence[Run], metric: str, best: object) -> list[Run]:

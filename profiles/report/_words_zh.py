@@ -29,6 +29,10 @@ CAVEATS: dict[str, tuple[str, str]] = {
         "{metric}：各进程相差 {percent:.0f}%，大于进程内部的差异",
         "增加 --launches：显示的离散程度偏小",
     ),
+    "one-launch": (
+        "每个模型只在一个进程中运行，而进程之间的差异不会体现在重复中",
+        "在断定哪个模型更快之前，请使用 --launches 2 或更多",
+    ),
     "wide": (
         "{metric}：95% 区间宽达 ±{percent:.0f}%",
         "增加 -r 或 --launches，直到足以支持你的判断",

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import random
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,9 +15,9 @@ from edgellm.errors import UsageError
 from edgellm.profiles import report as reports
 from edgellm.profiles.caveats import Caveat
 from edgellm.profiles.report import _svg
-from edgellm.profiles.report._findings import findings
+from edgellm.profiles.report._findings import differs, findings
 from edgellm.profiles.report._words import METRICS, WORDS
-from edgellm.profiles.result import MemoryPhase, MemoryRecord, Report, from_json
+from edgellm.profiles.result import Measurement, MemoryPhase, MemoryRecord, Report, from_json
 
 HOSTILE = '<script>alert("x")</script>&"\'|`'
 
@@ -207,6 +208,35 @@ def test_launches_that_overlap_carry_no_claim():
         "b", (samples.launch(0, gap_ms=(12.0, 12.1, 11.9)), samples.launch(1, gap_ms=(14.0, 14.1, 13.9)))
     )
     assert "No measurable difference</b> in writing speed" in text_of(samples.report(a, b))
+
+
+def claims(rng: random.Random, factor: float, launch_noise: float, drift: float, trials: int) -> float:
+    """Share of simulated A B, B A runs of two launches by five repetitions in which a difference is claimed."""
+
+    def measurement(places: tuple[int, int], scale: float) -> Measurement:
+        values = []
+        for place in places:
+            base = scale * 100 * (1 + rng.gauss(0, launch_noise)) * (1 + drift * place)
+            values += [base * (1 + rng.gauss(0, 0.01)) for _ in range(5)]
+        return Measurement("x", "B/s", tuple(values), (0,) * 5 + (1,) * 5)
+
+    found = 0
+    for _ in range(trials):
+        a, b = measurement((0, 3), 1.0), measurement((1, 2), factor)
+        found += differs(*sorted((a, b), key=lambda m: -sum(m.samples)))
+    return found / trials
+
+
+def test_equal_models_are_seldom_told_apart_and_a_slowdown_is_found():
+    rng = random.Random(1)
+    assert (
+        claims(rng, 1.0, launch_noise=0.03, drift=0.0, trials=600) <= 0.065
+    )  # 5% and the chance of 1500 trials
+    assert claims(rng, 1.0, launch_noise=0.0, drift=0.0, trials=600) <= 0.05
+    assert claims(rng, 1.0, launch_noise=0.005, drift=-0.05, trials=300) <= 0.02, (
+        "drift must not make a winner"
+    )
+    assert claims(rng, 0.9, launch_noise=0.005, drift=0.0, trials=300) >= 0.9
 
 
 def test_a_busy_machine_comes_first():
