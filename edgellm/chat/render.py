@@ -6,6 +6,7 @@ Knows terminals and text; knows no model and no conversation.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import shutil
@@ -91,6 +92,9 @@ class Screen:
         self.out = out or sys.stdout
         self.terminal = self.out.isatty()
         self._notes = notes or (self.out if self.terminal else sys.stderr)
+        for stream in (self.out, self._notes):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 gets "?" and no traceback
         escapes = os.environ.get("TERM", "dumb") != "dumb"
         self._erases = self.terminal and escapes
         self._colour = self._notes.isatty() and escapes and not os.environ.get("NO_COLOR")

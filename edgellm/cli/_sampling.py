@@ -57,6 +57,11 @@ _ENGINE_OPTIONS = (
 )
 
 
+def valid_text(context: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Click callback: bytes of the command line that are not UTF-8 become U+FFFD, as in a prompt from a pipe."""
+    return value and value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add all shared options; the command gets them as `options` (GenerateOptions) and `engine` (EngineOptions)."""
 
@@ -88,6 +93,7 @@ def _option(parameter: settings.Parameter) -> Callable[[Callable[..., Any]], Cal
     def read(context: click.Context, param: click.Parameter, text: Any) -> Any:
         try:
             if several:
+                text = [valid_text(context, param, one) for one in text]
                 return tuple(stop for one in text for stop in cast("tuple[str, ...]", parameter.parse(one)))
             return None if text is None else parameter.parse(text)
         except UsageError as error:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgellm.cli._sampling import model_options
+from edgellm.cli._sampling import model_options, valid_text
 from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Talk with a model.")
 @click.argument("model", required=False)
-@click.option("-sys", "--system", metavar="TEXT", help="System prompt.")
+@click.option("-sys", "--system", metavar="TEXT", callback=valid_text, help="System prompt.")
 @click.option("--continue", "newest", is_flag=True, help="Go on with the last conversation.")
 @click.option("--resume", metavar="NAME", help="Go on with a saved conversation.")
 @click.option("--no-save", is_flag=True, help="Keep nothing on disk, no input history either.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgellm.cli._sampling import model_options
+from edgellm.cli._sampling import model_options, valid_text
 from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,9 +20,16 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 @click.command(short_help="Answer one prompt, from the command line or standard input.")
 @click.argument("model", required=False)
-@click.argument("prompt", required=False)
-@click.option("-p", "--prompt", "prompt_option", metavar="TEXT", help="The prompt, where MODEL is left out.")
-@click.option("-sys", "--system", metavar="TEXT", help="System prompt.")
+@click.argument("prompt", required=False, callback=valid_text)
+@click.option(
+    "-p",
+    "--prompt",
+    "prompt_option",
+    metavar="TEXT",
+    callback=valid_text,
+    help="The prompt, where MODEL is left out.",
+)
+@click.option("-sys", "--system", metavar="TEXT", callback=valid_text, help="System prompt.")
 @click.option("--raw", is_flag=True, help="Continue the text as it is, without a chat template.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: text, finish_reason, usage.")
 @click.option("--no-stats", is_flag=True, help="No line with tokens, speed and memory on standard error.")

@@ -278,6 +278,25 @@ def test_run_streams_text_or_gives_json(model, environment):
     assert re.search(STATS, text.stderr.decode())
 
 
+def test_text_that_is_not_utf8_and_terminals_that_are_not(model, environment):
+    latin = environment | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    bad = "caf\udce9"  # how Python hands over the Latin-1 byte
+    done = run(latin, "run", str(model), bad, "-sys", bad, "--stop", bad, "-n", "10", "-t", "1", "--raw")
+    assert b"no place for a system prompt" in done.stderr
+    done = run(latin, "run", str(model), bad, "-sys", bad, "--stop", bad, "-n", "10", "-t", "1")
+    assert done.returncode == 0, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert (done.stdout + done.stderr).isascii()
+
+
+def test_a_reader_that_goes_away_ends_the_program_quietly(model, environment):
+    command = f"{sys.executable} -m edgellm run {model} hello --ignore-eos -t 1 -n 3000 -c 4096 | head -c 1"
+    done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, timeout=60)
+    assert len(done.stdout) == 1
+    assert b"Traceback" not in done.stderr
+    assert b"BrokenPipe" not in done.stderr
+
+
 def test_run_raw_continues_the_text_and_both_inputs_are_one_prompt(model, environment):
     raw = run(environment, "run", str(model), "Once", "--raw", "--json", "-n", "5", "-t", "1", stdin=b"upon")
     usage = json.loads(raw.stdout)["usage"]
