@@ -36,9 +36,9 @@ test: setup lint
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	mkdir -p build/src/edgellm
-	ln -sfn ../../../edgellm/* ../../../convert ../../../models ../../../profiles build/src/edgellm/
-	MYPYPATH=build/src $(BIN)/mypy -p edgellm
+	rm -rf build/src && mkdir -p build/src/edgellm # the package as it is installed, for mypy
+	cd build/src/edgellm && ln -s ../../../edgellm/* ../../../convert ../../../models ../../../profiles .
+	MYPYPATH=build/src $(BIN)/mypy -p edgellm -p edgellm.convert -p edgellm.models -p edgellm.profiles
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache
