@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from edgellm.convert.checkpoint import read_json
 from edgellm.convert.hard_strings import HARD_STRINGS
 from edgellm.convert.tokenizer import CONTROL, Vocabulary
 from edgellm.errors import ArtifactError, CheckFailedError, CheckpointError
-from edgellm.gguf_reader import GgufFile
 from edgellm.template import ChatTemplate
 
 if TYPE_CHECKING:
@@ -28,6 +27,19 @@ _MESSAGES = (
     {"role": "assistant", "content": "4"},
     {"role": "user", "content": "  Thanks.  "},
 )
+
+
+class Header(Protocol):
+    """What is asked of a converted model: GGUF's keys, and the ids that end an answer."""
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Ids that end an answer."""
+        ...
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of one of GGUF's tokenizer keys."""
+        ...
 
 
 def _fail(check: str, fact: str) -> NoReturn:
@@ -44,7 +56,7 @@ def load_tokenizer(folder: Path) -> Any:
         raise CheckpointError(f"{folder}/tokenizer.json cannot be used: {str(error)[:200]}") from error
 
 
-def check_vocabulary(header: GgufFile, tokenizer: Any) -> None:
+def check_vocabulary(header: Header, tokenizer: Any) -> None:
     """Every id's text, and which tokens are control tokens."""
     tokens, types = header.get("tokenizer.ggml.tokens"), header.get("tokenizer.ggml.token_type")
     added = tokenizer.get_added_tokens_decoder()
@@ -61,7 +73,7 @@ def check_vocabulary(header: GgufFile, tokenizer: Any) -> None:
         _fail("vocabulary", f"the tokenizer has {size} tokens and the file {len(tokens)}")
 
 
-def check_stop_ids(header: GgufFile, checkpoint: Checkpoint, tokenizer: Any) -> str:
+def check_stop_ids(header: Header, checkpoint: Checkpoint, tokenizer: Any) -> str:
     """Every id that config.json, generation_config.json or tokenizer_config.json calls an end, and no other."""
     expected = set(_ids(checkpoint.config.get("eos_token_id")))
     expected |= set(_ids(checkpoint.generation_config.get("eos_token_id")))
@@ -91,7 +103,7 @@ def _template_ends(tokenizer: Any) -> set[int]:
     return {with_ends[-1]} if with_ends[-1:] != plain[-1:] else set()
 
 
-def check_template(header: GgufFile, vocabulary: Vocabulary) -> str | None:
+def check_template(header: Header, vocabulary: Vocabulary) -> str | None:
     """The chat template's text, and that it renders the same. Gives the rendered prompt, if there is one."""
     source, special = vocabulary.special.chat_template, vocabulary.special.ids
     found = header.get("tokenizer.chat_template")
@@ -130,7 +142,7 @@ class Expected:
     sample: list[int]  # ids of the text that logits are compared on, with what is added in front
 
 
-def expect(tokenizer: Any, header: GgufFile, prompt: str | None, sample: str) -> Expected:
+def expect(tokenizer: Any, header: Header, prompt: str | None, sample: str) -> Expected:
     """Ids of hard strings, of every special token within text, and of a rendered prompt."""
     special = [t.content for t in tokenizer.get_added_tokens_decoder().values()]
     texts = [*HARD_STRINGS, *_with_specials(special), *([prompt] if prompt else [])]
@@ -148,7 +160,7 @@ def _with_specials(special: list[str], batch: int = 16) -> Iterator[str]:
         yield "".join(f"{token} a{token}1" for token in special[start : start + batch])
 
 
-def check_tokens(session: Session, header: GgufFile, expected: Expected) -> str:
+def check_tokens(session: Session, header: Header, expected: Expected) -> str:
     """The engine's ids of every text, and whether it adds bos. Raises CheckFailedError naming text and token."""
     tokens = header.get("tokenizer.ggml.tokens")
     for text, ids in expected.texts:
@@ -165,7 +177,7 @@ def check_tokens(session: Session, header: GgufFile, expected: Expected) -> str:
     return f"{len(expected.texts)} texts and {expected.n_special} special tokens give the same ids"
 
 
-def check_engine_stops(session: Session, header: GgufFile) -> None:
+def check_engine_stops(session: Session, header: Header) -> None:
     """The engine must end at every stop id."""
     missing = header.stop_ids - session.info.eos_ids
     if missing:
