@@ -110,6 +110,7 @@ def _check_tokenizer(
     """What needs the `tokenizers` library: a fact about stop ids, and what the engine must say."""
     header, folder = target.header, checkpoint.dir
     vocabulary = read_tokenizer(folder, checkpoint.config, checkpoint.generation_config, n_vocab)
+    verify_tokens.check_pre_tokenizer(header, vocabulary)
     prompt = verify_tokens.check_template(header, vocabulary)
     del vocabulary
     tokenizer = verify_tokens.load_tokenizer(folder)

@@ -56,6 +56,15 @@ def load_tokenizer(folder: Path) -> Any:
         raise CheckpointError(f"{folder}/tokenizer.json cannot be used: {str(error)[:200]}") from error
 
 
+def check_pre_tokenizer(header: Header, vocabulary: Vocabulary) -> None:
+    """How text is split before merging. Wrong, it shows in few texts: so by name, not only by hard strings."""
+    found = header.get("tokenizer.ggml.pre")
+    if found != vocabulary.pre:
+        _fail(
+            "tokens", f"tokenizer.ggml.pre is {found!r}, but the tokenizer splits text as {vocabulary.pre!r}"
+        )
+
+
 def check_vocabulary(header: Header, tokenizer: Any) -> None:
     """Every id's text, and which tokens are control tokens."""
     tokens, types = header.get("tokenizer.ggml.tokens"), header.get("tokenizer.ggml.token_type")
