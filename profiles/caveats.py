@@ -70,8 +70,8 @@ TEXT: dict[str, tuple[str, str]] = {
         "net-of-idle energy is only as good as its baseline: run on a quieter machine",
     ),
     "small-model": (
-        "the model ({megabytes:.1f} MB) is smaller than four times the processor's last-level cache",
-        "its weights may be served from the cache: do not infer the speed of larger models from it",
+        "{names}: smaller than four times the processor's last-level cache ({megabytes:.0f} MB)",
+        "weights may come from the cache: do not infer the speed of larger models",
     ),
     "launch-failed": (
         "launch {launch} failed: {error}",

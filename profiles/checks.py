@@ -38,6 +38,10 @@ def check_machine(machine: Machine, runs: Sequence[Run]) -> Iterator[Caveat]:
     yield from _check_noise(launches)
     if len(runs) > 1 and runs[0].workload.launches == 1:
         yield Caveat("one-launch", "")
+    cache = machine.last_level_cache_bytes
+    small = [run.model.name for run in runs if cache and _fits(run, cache)]
+    if cache and small:
+        yield Caveat("small-model", "", {"names": ", ".join(small), "megabytes": cache / 1e6})
     if machine.governor not in _STEADY_GOVERNORS:
         yield Caveat("governor", "", {"governor": str(machine.governor)})
     if machine.power_source == "battery":
@@ -45,6 +49,11 @@ def check_machine(machine: Machine, runs: Sequence[Run]) -> Iterator[Caveat]:
     threads = max((int(launch.engine.options.get("n_threads") or 0) for launch in launches), default=0)
     if machine.usable_cores and threads > machine.usable_cores:
         yield Caveat("too-many-threads", "", {"threads": threads, "cores": machine.usable_cores})
+
+
+def _fits(run: Run, cache: int) -> bool:
+    size = run.model.tensor_bytes or run.model.size_bytes
+    return size < CACHE_MULTIPLE * cache
 
 
 def _check_noise(launches: Sequence[Launch]) -> Iterator[Caveat]:
@@ -64,12 +73,9 @@ def _check_noise(launches: Sequence[Launch]) -> Iterator[Caveat]:
             yield Caveat(code, "", {"count": sum(counts)})
 
 
-def check_run(run: Run, machine: Machine) -> Iterator[Caveat]:
+def check_run(run: Run) -> Iterator[Caveat]:
     """Everything suspicious in one model's run; the same remark about several figures is made once."""
     name = run.model.name
-    cache, size = machine.last_level_cache_bytes, run.model.tensor_bytes
-    if cache and size and size < CACHE_MULTIPLE * cache:
-        yield Caveat("small-model", name, {"megabytes": size / 1e6})
     for note in dict.fromkeys(note for launch in run.launches for note in launch.engine.notes):
         yield Caveat("engine-note", name, {"note": note})
     swapped = [

@@ -203,7 +203,7 @@ def _report(
     )
     caveats = [*checks.check_machine(here, runs), *failures]
     for run in runs:
-        caveats += checks.check_run(run, here)
+        caveats += checks.check_run(run)
     if done < planned:
         caveats.insert(0, Caveat("incomplete", "", {"done": done, "planned": planned}))
     return Report(

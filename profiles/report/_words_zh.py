@@ -46,7 +46,7 @@ CAVEATS: dict[str, tuple[str, str]] = {
         "净能耗取决于基线：请在更安静的机器上运行",
     ),
     "small-model": (
-        "模型（{megabytes:.1f} MB）小于处理器末级缓存的四倍",
+        "{names}：小于处理器末级缓存（{megabytes:.0f} MB）的四倍",
         "权重可能来自缓存：不要由此推断更大模型的速度",
     ),
     "launch-failed": ("第 {launch} 个进程失败：{error}", "缺少它的数值；其他进程的结果有效"),

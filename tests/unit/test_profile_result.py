@@ -115,7 +115,7 @@ def test_the_codec_keeps_types_apart():
 
 def caveats(run, **machine_changes) -> set[str]:
     here = samples.machine(**machine_changes)
-    return {c.code for c in [*checks.check_machine(here, [run]), *checks.check_run(run, here)]}
+    return {c.code for c in [*checks.check_machine(here, [run]), *checks.check_run(run)]}
 
 
 def test_a_clean_run_has_no_caveats():
@@ -152,7 +152,8 @@ def test_every_caveat_has_a_fact_and_an_advice_in_every_language():
     for code, (fact, advice) in TEXT.items():
         fields = {name for _, name, _, _ in string.Formatter().parse(fact + advice) if name}
         values = {
-            name: "x" if name in ("metric", "error", "note", "governor", "phase") else 1 for name in fields
+            name: "x" if name in ("metric", "names", "error", "note", "governor", "phase") else 1
+            for name in fields
         }
         for table in texts:
             for text in table[code]:
@@ -163,7 +164,7 @@ def test_every_caveat_has_a_fact_and_an_advice_in_every_language():
 def test_one_remark_covers_several_figures():
     launches = (samples.launch(gap_ms=(8.0, 10.0, 12.0), prefill_ms=(80.0, 100.0, 120.0)),)
     run = samples.run(launches=launches)
-    wide = [c for c in checks.check_run(run, samples.machine()) if c.code == "wide"]
+    wide = [c for c in checks.check_run(run) if c.code == "wide"]
     assert len(wide) == 1
     assert "writing speed, tokens and reading speed, tokens" in caveat_words(wide[0], "en")[0]
     assert "写出速度（词元）、读取速度（词元）" in caveat_words(wide[0], "zh")[0]
