@@ -46,6 +46,11 @@ class Job:
         """Values to read."""
         return self.source.n_rows * self.source.row_size
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes it will write."""
+        return sum(region.nbytes for region in self.regions)
+
 
 def write(
     path: Path,

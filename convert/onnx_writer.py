@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgellm import __version__, files
+from edgellm import __version__, files, onnx_folder
 from edgellm.convert import onnx_manifest, onnx_stream
 from edgellm.convert.checkpoint import Checkpoint, find_file
 from edgellm.convert.metadata import build_metadata, default_stem
@@ -60,6 +60,11 @@ class OnnxPlan:
     decoder: Decoder = field(repr=False)
 
     @property
+    def jobs(self) -> list[onnx_stream.Job]:
+        """What will be read, encoded and written."""
+        return self.decoder.writer.jobs
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the data file."""
         return self.decoder.writer.data.nbytes
@@ -78,6 +83,8 @@ def convert_onnx(
     with Checkpoint.open(request.source) as checkpoint:
         plan = make_plan(checkpoint, request)
         output = request.output or Path(plan.stem)
+        if output.is_dir() and not onnx_folder.is_model(output):
+            output = output / plan.stem
         files.check_output(output, force=request.force)
         files.check_space(output.parent, plan.nbytes)
 
@@ -119,7 +126,7 @@ def _write(
     threads = request.n_threads or default_threads()
     with files.storage_errors(folder):
         data = folder / DATA
-        onnx_stream.write(data, plan.nbytes, writer.jobs, checkpoint.tensors, threads, report)
+        onnx_stream.write(data, plan.nbytes, plan.jobs, checkpoint.tensors, threads, report)
         for region, value in plan.decoder.computed:
             onnx_stream.write_array(data, region, value)
         for name, fixed in ((MODEL, False), (GENAI_MODEL, True)):

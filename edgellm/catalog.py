@@ -32,7 +32,8 @@ class Source:
     @property
     def kept(self) -> Path:
         """Where this checkpoint's conversion is kept: in a folder named by a digest of what it was made from."""
-        return models_dir() / _fingerprint(self.path) / f"{self.name}-{self.quant}.gguf"
+        name = f"{self.name}-{self.quant}" + ("" if self.quant.startswith("onnx") else ".gguf")
+        return models_dir() / _fingerprint(self.path) / name
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,11 @@ def models_dir() -> Path:
 def kept() -> list[Kept]:
     """Conversions kept here, by name."""
     found = []
-    for path in sorted(models_dir().glob("*/*.gguf"), key=lambda path: path.name):
-        found.append(Kept(path.stem, path, path.stat().st_size))
+    for path in sorted(models_dir().glob("*/*"), key=lambda path: path.name):
+        if path.suffix == ".gguf":
+            found.append(Kept(path.stem, path, path.stat().st_size))
+        elif path.is_dir() and any(path.glob("*.onnx")):
+            found.append(Kept(path.name, path, sum(file.stat().st_size for file in path.iterdir())))
     return found
 
 

@@ -52,7 +52,7 @@ def run(request: ConvertRequest, *, verify: bool = True, keep_unverified: bool =
     )  # numpy's products are thin here: more threads only spin
     from edgellm.convert.convert import convert
 
-    start, display = time.monotonic(), _Display()
+    start, display = time.monotonic(), Display()
     checker = _Checker(request, display, keep_unverified)
     try:
         artifact = convert(request, verify=checker if verify else None, report=display.show)
@@ -64,7 +64,7 @@ def run(request: ConvertRequest, *, verify: bool = True, keep_unverified: bool =
 class _Checker:
     """The verifier `convert` calls; remembers what it said."""
 
-    def __init__(self, request: ConvertRequest, display: _Display, keep: bool) -> None:
+    def __init__(self, request: ConvertRequest, display: Display, keep: bool) -> None:
         self._request, self._display, self._keep = request, display, keep
         self.verdict: str | None = None
         self.failure: CheckFailedError | None = None
@@ -73,7 +73,7 @@ class _Checker:
         from edgellm.convert.verify import verify
 
         try:
-            found = verify(path, self._request.source, _open_engine, self._display.note)
+            found = verify(path, self._request.source, open_engine, self._display.note)
         except CheckFailedError as error:
             if not self._keep:
                 raise CheckFailedError(
@@ -85,14 +85,14 @@ class _Checker:
         return f"passed: {found.text}"
 
 
-def _open_engine(artifact: Artifact, options: EngineOptions) -> Session:
+def open_engine(artifact: Artifact, options: EngineOptions) -> Session:
     """An engine in a process of its own: a file that is wrong may take it down."""
     from edgellm.worker import open_isolated
 
     return open_isolated(artifact, options, timeout_seconds=_CHECK_SECONDS)
 
 
-class _Display:
+class Display:
     """One line on a terminal, drawn over and over; silent elsewhere."""
 
     def __init__(self) -> None:
@@ -108,6 +108,12 @@ class _Display:
         left = progress.seconds_left
         pace = f"{progress.weights_per_second / 1e6:.0f}M weights/s"
         self._draw(f"[{bar}] {share:4.0%}  {pace}{'' if left is None else f'  {format_seconds(left)} left'}")
+
+    def pace(self, done: int, total: int, seconds: float) -> None:
+        """Progress of weights, for writers that report plain numbers."""
+        from edgellm.convert.stream import Progress
+
+        self.show(Progress("quantize", done, total, 0, seconds))
 
     def note(self, what: str) -> None:
         """What is being done now."""

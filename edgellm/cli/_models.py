@@ -22,7 +22,8 @@ def resolve(model: str | None = None, *, offline: bool = False) -> Artifact:
     source = catalog.locate(model or catalog.DEFAULT_MODEL, offline=offline)
     if not source.is_checkpoint:
         return Artifact.open(source.path)
-    source = replace(source, quant=canonical(source.quant))
+    onnx = source.quant.lower().startswith("onnx")
+    source = replace(source, quant=source.quant.lower() if onnx else canonical(source.quant))
     if not source.kept.exists():
         _convert(source)
     return Artifact.open(source.kept)
@@ -31,7 +32,10 @@ def resolve(model: str | None = None, *, offline: bool = False) -> Artifact:
 def _convert(source: Source) -> None:
     import click
 
-    from edgellm.cli._convert import convert_checkpoint
+    if source.quant.startswith("onnx"):
+        from edgellm.cli._convert_onnx import convert_checkpoint
+    else:
+        from edgellm.cli._convert import convert_checkpoint
 
     click.echo(f"edgellm: first use of {source.name}: converting it to {source.quant}, once", err=True)
     source.kept.parent.mkdir(exist_ok=True)

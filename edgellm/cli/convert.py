@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from edgellm.cli._convert import Converted
     from edgellm.convert.convert import ConvertRequest, Preview
 
-#: Names that mean an ONNX folder and not a GGUF file.
-ONNX_TYPES = ("onnx-int4", "onnx-int8", "onnx-fp32")
-
 
 class _Size(click.ParamType[int]):
     name = "SIZE"
@@ -28,7 +25,13 @@ class _Size(click.ParamType[int]):
 @click.command(short_help="Convert a checkpoint to one verified file that runs here.")
 @click.argument("source", metavar="SRC")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write, or a folder for it.")
-@click.option("-q", "--quant", metavar="TYPE", help="Q4_K_M (default), Q8_0, Q4_0, Q6_K, F16, BF16, ...")
+@click.option(
+    "-q",
+    "--quant",
+    metavar="TYPE",
+    help="Q4_K_M (default), Q8_0, Q4_0, ..., onnx-int4, onnx-int8, onnx-w8a8, onnx-fp32.",
+)
+@click.option("--onnx", multiple=True, metavar="KEY=VALUE", help="Refine an ONNX type, e.g. block=128.")
 @click.option("--imatrix", type=click.Path(path_type=Path), help="Importance matrix, from edgellm calibrate.")
 @click.option(
     "--tensor-type", multiple=True, metavar="PATTERN=TYPE", help="Type of the tensors a pattern is found in."
@@ -53,9 +56,17 @@ def command(source: str, dry_run: bool, no_verify: bool, keep_unverified: bool, 
     \b
       edgellm convert tiny-qwen3
       edgellm convert ./Qwen2.5-0.5B-Instruct --quant q8_0 -o qwen.gguf
+      edgellm convert ./Qwen2.5-0.5B-Instruct --quant onnx-int4 -o qwen-onnx
     """
-    from edgellm.cli import _convert
+    from edgellm.cli import _convert, _convert_onnx
 
+    if (options["quant"] or "").lower().startswith("onnx"):
+        _convert_onnx.command(
+            source, options, dry_run=dry_run, verify=not no_verify, keep_unverified=keep_unverified
+        )
+        return 0
+    if options["onnx"]:
+        raise UsageError("--onnx refines ONNX types; choose one with --quant, e.g. --quant onnx-int4")
     request = _request(source, options)
     if dry_run:
         from edgellm.convert.convert import preview
@@ -72,8 +83,6 @@ def command(source: str, dry_run: bool, no_verify: bool, keep_unverified: bool, 
 def _request(source: str, options: dict[str, Any]) -> ConvertRequest:
     """The options as one checked value. Raises UsageError and what locating the source raises."""
     quant = options["quant"]
-    if quant and quant.lower() in ONNX_TYPES:
-        raise UsageError(f"{quant.lower()} is not written yet; choose a GGUF type such as Q4_K_M or Q8_0")
     from edgellm import catalog
     from edgellm.convert.convert import ConvertRequest
 

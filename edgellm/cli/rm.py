@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 
 import click
 
@@ -23,7 +24,7 @@ def command(names: tuple[str, ...], everything: bool) -> None:
             raise ArtifactError(f"no kept conversion is called {name}; see: edgellm list")
     for item in kept:
         if everything or item.name in names:
-            item.path.unlink()
+            shutil.rmtree(item.path) if item.path.is_dir() else item.path.unlink()
             with contextlib.suppress(OSError):  # another type of the same model is still there
                 item.path.parent.rmdir()
             click.echo(f"deleted {item.name} ({item.size_bytes / 1e6:.1f} MB)")

@@ -1,0 +1,122 @@
+"""Converting to an ONNX folder on the command line: options checked, progress shown, the result verified."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgellm.cli._convert import Converted, Display, open_engine
+from edgellm.errors import CheckFailedError, UsageError
+from edgellm.units import format_seconds, format_size
+
+if TYPE_CHECKING:
+    from edgellm.artifact import Artifact
+    from edgellm.convert.onnx_writer import OnnxRequest
+
+#: Options of `convert` that have no meaning for ONNX, by their parameter names.
+_GGUF_ONLY = {
+    "imatrix": "--imatrix",
+    "tensor_type": "--tensor-type",
+    "output_tensor_type": "--output-tensor-type",
+    "token_embedding_type": "--token-embedding-type",
+    "pure": "--pure",
+    "max_ram": "--max-ram",
+    "split_max_size": "--split-max-size",
+    "allow_requantize": "--allow-requantize",
+}
+
+
+def command(
+    source: str, options: dict[str, Any], *, dry_run: bool, verify: bool, keep_unverified: bool
+) -> None:
+    """What `edgellm convert` does for an ONNX type. Raises EdgellmError."""
+    request = _request(source, options)
+    if dry_run:
+        return _print_preview(request)
+    done = run(request, verify=verify, keep_unverified=keep_unverified)
+    artifact = done.artifact
+    click.echo(
+        f"{artifact.path}: {artifact.quantization}, {format_size(artifact.size_bytes)}, "
+        f"in {format_seconds(done.seconds)}"
+    )
+    if done.verdict:
+        click.echo(f"verified: {done.verdict}")
+    elif done.failure is None:
+        click.echo("not verified (--no-verify)")
+    if done.failure:
+        raise done.failure
+
+
+def convert_checkpoint(source: Path, output: Path, quant: str) -> Artifact:
+    """Convert a checkpoint folder into exactly the folder `output`, verified. Raises EdgellmError."""
+    from edgellm.convert.onnx_writer import OnnxRequest
+
+    return run(OnnxRequest(source, quant, output, force=True)).artifact
+
+
+def run(request: OnnxRequest, *, verify: bool = True, keep_unverified: bool = False) -> Converted:
+    """Convert, showing progress. With `keep_unverified` a failed check is returned and the folder stays."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from edgellm.convert.onnx_writer import convert_onnx
+
+    start, display = time.monotonic(), Display()
+    verdict: str | None = None
+    failure: CheckFailedError | None = None
+
+    def check(folder: Path) -> str:
+        from edgellm.convert.onnx_verify import verify_onnx
+
+        nonlocal verdict, failure
+        try:
+            verdict = verify_onnx(folder, request.source, open_engine, display.note).text
+        except CheckFailedError as error:
+            if not keep_unverified:
+                raise CheckFailedError(
+                    f"{error}. Nothing was written; --keep-unverified keeps the folder"
+                ) from error
+            failure = error
+            return f"failed: {error}"
+        return f"passed: {verdict}"
+
+    try:
+        artifact = convert_onnx(request, verify=check if verify else None, report=display.pace)
+    finally:
+        display.clear()
+    return Converted(artifact, verdict, failure, time.monotonic() - start)
+
+
+def _request(source: str, options: dict[str, Any]) -> OnnxRequest:
+    from edgellm import catalog
+    from edgellm.convert.onnx_options import OnnxOptions
+    from edgellm.convert.onnx_writer import OnnxRequest
+
+    for name, flag in _GGUF_ONLY.items():
+        if options[name]:
+            raise UsageError(f"{flag} is for GGUF types; ONNX types are refined with --onnx KEY=VALUE")
+    output: Path | None = options["output"]
+    return OnnxRequest(
+        source=catalog.checkpoint_folder(source, offline=options["offline"]),
+        quant=options["quant"].lower(),
+        output=output,
+        options=OnnxOptions.parse(options["onnx"]),
+        n_threads=options["threads"],
+        force=options["force"],
+    )
+
+
+def _print_preview(request: OnnxRequest) -> None:
+    from edgellm.convert.checkpoint import Checkpoint
+    from edgellm.convert.onnx_writer import make_plan
+
+    with Checkpoint.open(request.source) as checkpoint:
+        plan = make_plan(checkpoint, request)
+    for job in plan.jobs:
+        head = job.regions[0]
+        shape = "x".join(map(str, head.shape))
+        click.echo(f"{head.name:32} {shape:>18}  {head.type.name:8} {format_size(job.nbytes):>9}")
+    bits = 8 * plan.nbytes / plan.spec.n_params
+    click.echo(f"{request.output or plan.stem}: {format_size(plan.nbytes)}, {bits:.2f} bits per weight")
