@@ -1,6 +1,7 @@
 """The ONNX Runtime session on small random models: parity with the oracle, and what a session promises."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,11 +84,19 @@ def test_heads_the_operators_lack_are_refused(tmp_path):
 
 def test_an_output_that_exists_is_kept(tmp_path):
     source = tinymodels.write(tinymodels.CASES["qwen2"], tmp_path / "source")
-    (tmp_path / "out").mkdir()
+    request = OnnxRequest(source, "onnx-int4", tmp_path / "out")
+    before = convert_onnx(request)
     with pytest.raises(OutputExistsError, match="--force"):
-        convert_onnx(OnnxRequest(source, "onnx-int4", tmp_path / "out"))
-    convert_onnx(OnnxRequest(source, "onnx-int4", tmp_path / "out", force=True))
-    assert (tmp_path / "out" / "model.onnx").is_file()
+        convert_onnx(replace(request, quant="onnx-int8"))
+    assert Artifact.open(tmp_path / "out").sha256 == before.sha256
+    assert convert_onnx(replace(request, quant="onnx-int8", force=True)).quantization == "onnx-int8"
+
+
+def test_a_plain_folder_as_output_takes_the_usual_name(tmp_path):
+    source = tinymodels.write(tinymodels.CASES["qwen2"], tmp_path / "source")
+    (tmp_path / "models").mkdir()
+    artifact = convert_onnx(OnnxRequest(source, "onnx-int4", tmp_path / "models"))
+    assert artifact.path.parent == tmp_path / "models" and artifact.path.name.endswith("-onnx-int4")
 
 
 def test_onnx_itself_accepts_the_graph(tmp_path):
