@@ -96,9 +96,18 @@ class Caveat:
     @property
     def fact(self) -> str:
         """What is the case, in English."""
-        return TEXT[self.code][0].format(**self.values)
+        return words(TEXT, self.code, self.values)[0]
 
     @property
     def advice(self) -> str:
         """What to do about it, in English."""
-        return TEXT[self.code][1].format(**self.values)
+        return words(TEXT, self.code, self.values)[1]
+
+
+def words(table: Mapping[str, tuple[str, str]], code: str, values: Mapping[str, Value]) -> tuple[str, str]:
+    """(fact, advice) from a language's table; the bare values for a caveat of another version's making."""
+    try:
+        fact, advice = table[code]
+        return fact.format(**values), advice.format(**values)
+    except (KeyError, ValueError):
+        return f"{code} ({', '.join(f'{name} {value}' for name, value in values.items())})", ""

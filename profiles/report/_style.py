@@ -80,7 +80,14 @@ pre{background:var(--band);border-radius:8px;padding:12px 14px;overflow-x:auto;f
 footer{color:var(--soft);font-size:13.5px;margin-top:34px}
 @media (max-width:560px){main{padding:18px 14px 32px}.findings{padding:14px 16px}.card{padding:14px}
 .tile dd{font-size:20px}h2{margin-top:28px}}
+@page{margin:13mm}
 @media print{:root{--bg:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb;--warnbg:#fff;color-scheme:light}
-body{font-size:12px}main{max-width:none;padding:0}.card,.caveats li,tr{break-inside:avoid}h2{break-after:avoid}
+body{font-size:11px}main{max-width:none;padding:0}h1{font-size:24px}h2{font-size:15px;margin-top:18px}h3{font-size:12px}
+.findings li{font-size:13px;padding:4px 0}.note,table,dl.defs,.chips,.legend,.caveats small,.tile dt,pre,footer{font-size:10.5px}
+.tile dd{font-size:16px}.card{padding:10px 12px}th,td{padding:3px 8px 3px 0}.caveats li{padding:5px 10px;margin:5px 0}
+.grid,.grid.wide{grid-template-columns:1fr 1fr;gap:8px}.grid.charts{grid-template-columns:1fr 1fr 1fr}
+dl.defs{columns:2;column-gap:24px}dl.defs dt{margin-top:5px}dl.defs dd{break-before:avoid}
+.numbers small,.tile dd small{font-size:9.5px!important}
+section,.card,.note,.caveats li,tr{break-inside:avoid}h2,.note{break-after:avoid}
 .jump{display:none}*{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 """

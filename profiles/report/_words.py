@@ -3,7 +3,7 @@
 # ruff: noqa: E501 - sentences and rules stay whole
 from __future__ import annotations
 
-from edgellm.profiles.caveats import TEXT, Caveat
+from edgellm.profiles.caveats import TEXT, Caveat, words
 from edgellm.profiles.report import LANGUAGES
 
 #: key -> (English, Chinese)
@@ -298,9 +298,8 @@ def caveat_words(caveat: Caveat, lang: str) -> tuple[str, str]:
     """(fact, advice) with the measurement called by its name."""
     from edgellm.profiles.report._words_zh import CAVEATS
 
-    texts = TEXT[caveat.code] if lang == "en" else CAVEATS[caveat.code]
     values = dict(caveat.values)
     if "metric" in values:
         names = [metric_name(name, lang) for name in str(values["metric"]).split(",")]
         values["metric"] = say("and", lang).join(names)
-    return texts[0].format(**values), texts[1].format(**values)
+    return words(TEXT if lang == "en" else CAVEATS, caveat.code, values)

@@ -161,6 +161,11 @@ def test_every_caveat_has_a_fact_and_an_advice_in_every_language():
         assert Caveat(code, "model", values).fact
 
 
+def test_a_caveat_of_another_version_is_shown_as_it_is():
+    assert Caveat("solar-flare", "m", {"count": 2}).fact == "solar-flare (count 2)"
+    assert caveat_words(Caveat("steal", "m", {"portion": 0.5}), "zh") == ("steal (portion 0.5)", "")
+
+
 def test_one_remark_covers_several_figures():
     launches = (samples.launch(gap_ms=(8.0, 10.0, 12.0), prefill_ms=(80.0, 100.0, 120.0)),)
     run = samples.run(launches=launches)
