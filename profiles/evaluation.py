@@ -99,8 +99,8 @@ def _text_lines(result: TextResult) -> list[str]:
     quality = result.quality
     rows = [
         ("text", f"{result.text}: {quality.n_chunks} chunks, {quality.n_tokens:,} tokens scored"),
-        ("PPL", _show(quality.perplexity, 4)),
-        ("bits per byte", "-" if quality.bits_per_byte is None else _show(quality.bits_per_byte, 4)),
+        ("PPL", show(quality.perplexity, 4)),
+        ("bits per byte", "-" if quality.bits_per_byte is None else show(quality.bits_per_byte, 4)),
     ]
     if quality.divergence:
         rows += [("reference", str(result.reference)), *_divergence_rows(quality.divergence)]
@@ -110,19 +110,20 @@ def _text_lines(result: TextResult) -> list[str]:
 
 def _divergence_rows(found: Divergence) -> list[tuple[str, str]]:
     return [
-        ("PPL of reference", _show(found.perplexity, 4)),
-        ("PPL ratio", _show(found.perplexity_ratio, 5)),
-        ("Mean KLD", _show(found.kld_mean, 6)),
-        ("Median KLD", _show(found.kld_median, 6)),
-        ("99% KLD", _show(found.kld_99, 6)),
+        ("PPL of reference", show(found.perplexity, 4)),
+        ("PPL ratio", show(found.perplexity_ratio, 5)),
+        ("Mean KLD", show(found.kld_mean, 6)),
+        ("Median KLD", show(found.kld_median, 6)),
+        ("99% KLD", show(found.kld_99, 6)),
         ("Maximum KLD", f"{found.kld_max:.6f}"),
-        ("Same top p", f"{_show(found.same_top.scaled(100), 3)} %"),
-        ("Mean Δp", f"{_show(found.delta_p_mean.scaled(100), 3)} %"),
-        ("RMS Δp", f"{_show(found.delta_p_rms.scaled(100), 3)} %"),
+        ("Same top p", f"{show(found.same_top.scaled(100), 3)} %"),
+        ("Mean Δp", f"{show(found.delta_p_mean.scaled(100), 3)} %"),
+        ("RMS Δp", f"{show(found.delta_p_rms.scaled(100), 3)} %"),
     ]
 
 
-def _show(estimate: Estimate, digits: int) -> str:
+def show(estimate: Estimate, digits: int) -> str:
+    """`value ± standard error`."""
     if estimate.error is None:
         return f"{estimate.value:.{digits}f}"
     return f"{estimate.value:.{digits}f} ± {estimate.error:.{digits}f}"
