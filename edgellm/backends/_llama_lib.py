@@ -7,21 +7,28 @@ import sys
 from collections import deque
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgellm.errors import EngineError, UsageError
 
-#: ggml's type ids for the KV cache (ggml.h, enum ggml_type).
+
+class KvType(NamedTuple):
+    """A type the KV cache can be kept in."""
+
+    id: int  # enum ggml_type (ggml.h)
+    bytes_per_value: float  # a block's bytes over its values (ggml-common.h)
+
+
 KV_TYPES = {
-    "f32": 0,
-    "f16": 1,
-    "q4_0": 2,
-    "q4_1": 3,
-    "q5_0": 6,
-    "q5_1": 7,
-    "q8_0": 8,
-    "iq4_nl": 20,
-    "bf16": 30,
+    "f32": KvType(0, 4.0),
+    "f16": KvType(1, 2.0),
+    "bf16": KvType(30, 2.0),
+    "q8_0": KvType(8, 34 / 32),
+    "q5_1": KvType(7, 24 / 32),
+    "q5_0": KvType(6, 22 / 32),
+    "q4_1": KvType(3, 20 / 32),
+    "q4_0": KvType(2, 18 / 32),
+    "iq4_nl": KvType(20, 18 / 32),
 }
 FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
 
@@ -105,8 +112,8 @@ def last_error() -> str:
     return ""
 
 
-def kv_type(name: str) -> int:
-    """ggml's id of a KV cache type. Raises UsageError for one llama.cpp cannot keep a cache in."""
+def kv_type(name: str) -> KvType:
+    """A KV cache type by name. Raises UsageError for one llama.cpp cannot keep a cache in."""
     try:
         return KV_TYPES[name.lower()]
     except KeyError:

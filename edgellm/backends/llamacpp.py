@@ -279,22 +279,11 @@ def kv_bytes_per_token(artifact: Artifact, options: EngineOptions) -> float:
     head_dim = meta.get(f"{prefix}.embedding_length", 0) // heads
     dim_k = meta.get(f"{prefix}.attention.key_length", head_dim)
     dim_v = meta.get(f"{prefix}.attention.value_length", head_dim)
-    per_layer = dim_k * _KV_BYTES[options.type_k] + dim_v * _KV_BYTES[options.type_v]
+    per_layer = (
+        dim_k * _llama_lib.kv_type(options.type_k).bytes_per_value
+        + dim_v * _llama_lib.kv_type(options.type_v).bytes_per_value
+    )
     return float(meta.get(f"{prefix}.block_count", 1) * heads_kv * per_layer)
-
-
-#: Bytes per value of each KV type: block bytes over 32 values (ggml-common.h).
-_KV_BYTES = {
-    "f32": 4.0,
-    "f16": 2.0,
-    "bf16": 2.0,
-    "q8_0": 34 / 32,
-    "q5_1": 24 / 32,
-    "q5_0": 22 / 32,
-    "q4_1": 20 / 32,
-    "q4_0": 18 / 32,
-    "iq4_nl": 18 / 32,
-}
 
 
 def _load_model(lib: Any, artifact: Artifact, options: EngineOptions) -> Any:
@@ -321,8 +310,8 @@ def _new_context(
     params.n_threads = options.n_threads
     params.n_threads_batch = options.n_threads_batch
     params.flash_attn_type = _llama_lib.FLASH_ATTN[options.flash_attn]
-    params.type_k = _llama_lib.kv_type(options.type_k)
-    params.type_v = _llama_lib.kv_type(options.type_v)
+    params.type_k = _llama_lib.kv_type(options.type_k).id
+    params.type_v = _llama_lib.kv_type(options.type_v).id
     params.no_perf = True
     if observer is not None:
         params.cb_eval = observer.callback
