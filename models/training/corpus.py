@@ -54,6 +54,21 @@ MIX: Mix = {
     "product": 0.02,
     "story": 0.01,
 }
+#: From step 1000 on: more of what was still wrong then (sums, and repeating what was told), less of the rest.
+MIX_LATER: Mix = {
+    "arithmetic": 0.40,
+    "memory": 0.18,
+    "commands": 0.12,
+    "summary": 0.08,
+    "translation": 0.07,
+    "facts": 0.05,
+    "smalltalk": 0.05,
+    "sentiment": 0.02,
+    "product": 0.02,
+    "story": 0.01,
+}
+#: (first step, mix), the later ones first.
+STAGES: tuple[tuple[int, Mix], ...] = ((1000, MIX_LATER), (0, MIX))
 _SYSTEM = (
     "You are a helpful assistant.",
     "You are a helpful assistant. Answer briefly.",
@@ -91,6 +106,11 @@ class Dialogue:
 def step_seed(seed: int, step: int) -> int:
     """The seed of the dialogues of one training step, different for every step of every run."""
     return seed * 1_000_003 + step
+
+
+def mix_at(step: int) -> Mix:
+    """The mix of a training step."""
+    return next(mix for first, mix in STAGES if step >= first)
 
 
 def draw_sample(rng: random.Random, mix: Mix) -> Sample:

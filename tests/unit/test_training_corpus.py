@@ -14,8 +14,8 @@ from edgellm.models.training.sample import draw_from, held_out
 from edgellm.profiles import tasks
 
 #: Steps of the shipped training run, and at least as many dialogues as one step takes.
-STEPS = 3200
-DIALOGUES_PER_STEP = 50
+STEPS = 2600
+DIALOGUES_PER_STEP = 80
 
 
 def normal(text: str) -> str:
@@ -31,7 +31,9 @@ def polite(text: str) -> str:
 
 def training_dialogues() -> itertools.chain[Dialogue]:
     return itertools.chain.from_iterable(
-        itertools.islice(corpus.dialogues(corpus.step_seed(1, step), "tiny-qwen3"), DIALOGUES_PER_STEP)
+        itertools.islice(
+            corpus.dialogues(corpus.step_seed(1, step), "tiny-qwen3", corpus.mix_at(step)), DIALOGUES_PER_STEP
+        )
         for step in range(STEPS)
     )
 
