@@ -147,6 +147,25 @@ def test_a_failure_in_the_callback_comes_out(make, monkeypatch):
         calibration.calibrate(artifact, chunks(1), engine=EXACT)
 
 
+def test_others_read_the_file(make, tmp_path):
+    """The gguf package's reader finds what llama.cpp's common/imatrix-loader.cpp looks for."""
+    import gguf
+
+    _, artifact = make("qwen3moe")
+    state = calibration.calibrate(artifact, chunks(1), engine=EXACT)
+    path = tmp_path / "imatrix.gguf"
+    store.save(path, state, store.Identity.of("0" * 64, chunks(1), process_output=False), "text")
+    reader = gguf.GGUFReader(path)
+    keys = {name: field.contents() for name, field in reader.fields.items()}
+    assert keys["general.type"] == "imatrix" and keys["imatrix.datasets"] == ["text"]
+    assert (keys["imatrix.chunk_count"], keys["imatrix.chunk_size"]) == (1, N_TOKENS)
+    found = {tensor.name: tensor.data for tensor in reader.tensors}
+    for name, (sums, counts) in state.sums.items():
+        np.testing.assert_array_equal(found[f"{name}.in_sum2"], sums)
+        np.testing.assert_array_equal(found[f"{name}.counts"].ravel(), counts)
+    assert found["blk.0.ffn_down_exps.weight.in_sum2"].shape == (6, 40)
+
+
 def test_convert_takes_the_matrix(make, tmp_path):
     source, artifact = make("qwen3")
     state = calibration.calibrate(artifact, chunks(2), engine=EXACT)

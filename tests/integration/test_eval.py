@@ -14,6 +14,7 @@ from edgellm import backends, scoring
 from edgellm.artifact import Artifact
 from edgellm.cli import cli
 from edgellm.convert.convert import ConvertRequest, convert
+from edgellm.convert.onnx_writer import OnnxRequest, convert_onnx
 from edgellm.session import EngineOptions
 
 TEXT = "The quick brown fox jumps over the lazy dog. 今天天气很好，我们去公园。 " * 30
@@ -28,7 +29,9 @@ def models(tmp_path_factory) -> dict[str, Path]:
         quant: convert(ConvertRequest(source, quant, folder / f"{quant}.gguf")).path
         for quant in ("F32", "Q4_0")
     }
+    made["onnx"] = folder / "llama-onnx"
     made["other"] = convert(ConvertRequest(other, "F32", folder / "other.gguf")).path
+    convert_onnx(OnnxRequest(source, "onnx-fp32", made["onnx"]))
     made["text"] = folder / "text.txt"
     made["text"].write_text(TEXT, encoding="utf-8")
     return made
@@ -77,6 +80,22 @@ def test_a_reference_file_says_what_the_model_says(models, tmp_path):
         first["text"]["quality"]["perplexity"]["value"], rel=1e-6
     )
     assert own["kld_max"] < 1e-5 and own["same_top"]["value"] == 1
+
+
+def test_the_other_engine_gives_the_same_figures(models, tmp_path):
+    saved, text = tmp_path / "f32.ref", ("-f", models["text"], "-c", "64")
+    first = figures(models["F32"], *text, "--save-ref", saved)
+    live = figures(models["onnx"], *text, "--ref", models["F32"])
+    near = figures(models["onnx"], "--ref", saved)["text"]["quality"]
+    assert (first["model"]["backend"], live["model"]["backend"]) == ("llamacpp", "onnxruntime")
+    exact = live["text"]["quality"]
+    assert exact["perplexity"]["value"] == pytest.approx(
+        first["text"]["quality"]["perplexity"]["value"], rel=2e-3
+    )
+    # llama.cpp keeps its cache in half precision: that is all the difference there is.
+    assert exact["divergence"]["kld_mean"]["value"] < 1e-5
+    assert near["divergence"]["kld_mean"]["value"] < 1e-5
+    assert exact["divergence"]["same_top"]["value"] > 0.99
 
 
 def test_by_default_it_reads_held_out_dialogues(models):

@@ -61,7 +61,7 @@ def test_scores_by_task_and_in_total():
 def test_the_table_has_every_task_and_both_totals():
     answers = (said("1", "1"), said("2", "3"), said("x", "", "story", stopped=False))
     lines = to_table(Evaluation(SUBJECT, None, answers)).splitlines()
-    assert lines[0] == "tiny Q4_0, 5.0 MB, llama-cpp-python 0"
+    assert lines[0] == "tiny Q4_0, 5.0 MB, llamacpp (llama-cpp-python 0)"
     assert "| sums | 2 | 50.0% | 9.5% to 90.5% | 100.0% |" in lines
     assert "| story | 1 | - | - | 0.0% |" in lines
     assert "| closed tasks | 2 | 50.0% | 9.5% to 90.5% | 100.0% |" in lines
