@@ -57,7 +57,8 @@ def to_json(evaluation: Evaluation) -> str:
 def to_table(evaluation: Evaluation) -> str:
     """What a terminal shows."""
     subject = evaluation.subject
-    lines = [f"{subject.name} {subject.quantization}, {subject.size_bytes / 1e6:.1f} MB, {subject.backend} ({subject.engine})"]
+    engine = f"{subject.backend} ({subject.engine})"
+    lines = [f"{subject.name} {subject.quantization}, {subject.size_bytes / 1e6:.1f} MB, {engine}"]
     if evaluation.text:
         lines += ["", *_text_lines(evaluation.text)]
     if evaluation.answers:
