@@ -169,10 +169,15 @@ class Repl:
             or not (conversation.messages or self.store.has(self.saved))
         ):
             return
+        name = self.saved.name
         try:
             self.saved = self.store.write(self.saved, conversation.messages, conversation.system)
         except (EdgellmError, OSError) as error:
             self.screen.error(f"the conversation is not saved: {error}")
+        if self.saved.name != name:
+            self.screen.note(
+                f"(another program has written to {name}: this conversation is now {self.saved.name})"
+            )
 
     def load(self, saved: Saved) -> None:
         """Go on with a saved conversation, showing where it stood."""

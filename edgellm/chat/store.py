@@ -67,8 +67,7 @@ class Store:
         When another program has written to it since, ours goes under a new name: nothing is lost.
         """
         path = self.path(saved.name)
-        with files.storage_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._make_folder()
         known = self._written.get(saved.name, saved.updated)
         if path.exists() and self._updated(path) != known:
             saved = replace(saved, name=self._free(saved.name))
@@ -89,8 +88,8 @@ class Store:
                 f"there is a conversation {name!r} already; choose another name or /save -f {name}"
             )
         source = self.path(saved.name)
+        self._make_folder()
         with files.storage_errors(target):
-            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             if source.exists():
                 source.replace(target)
             elif force:
@@ -130,6 +129,12 @@ class Store:
         for saved in self.all():
             return self.load(saved.name)
         raise UsageError(f"there is no conversation to continue in {self.folder}")
+
+    def _make_folder(self) -> None:
+        """Conversations are for their owner's eyes: so is the folder above, which holds the input history."""
+        with files.storage_errors(self.folder):
+            for folder in (self.folder.parent, self.folder):
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def _read(self, path: Path) -> Saved:
         try:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -63,7 +64,10 @@ def start(model, environment):
 
     yield chat
     for child in started:
-        child.close(force=True)
+        if child.isalive():
+            child.kill(signal.SIGKILL)
+            child.wait()
+        child.close()
 
 
 def run(environment, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess:
@@ -143,6 +147,9 @@ def test_commands(start, tmp_path):
     ask(chat, "Where is the cat?")
     tell(chat, "/show messages", "on the mat")
     tell(chat, "/stats", r"context +[█░]+ \d+ of [\d,]+ tokens")
+    chat.send("/sta")
+    chat.expect("/stats")  # the menu
+    tell(chat, "\t", r"context +[█░]+")
     tell(chat, "/nonsense", "there is no command /nonsense")
     chat.send("/bye\r")
     chat.expect(pexpect.EOF)
@@ -295,6 +302,17 @@ def test_a_reader_that_goes_away_ends_the_program_quietly(model, environment):
     assert len(done.stdout) == 1
     assert b"Traceback" not in done.stderr
     assert b"BrokenPipe" not in done.stderr
+
+
+def test_ctrl_c_ends_run_with_what_there_is(model, environment):
+    command = [sys.executable, "-m", "edgellm", "run", str(model), "hello", *ENDLESS, "-t", "1"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout.read(1)
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert re.search(STATS, errors.decode())
+    assert "Traceback" not in errors.decode()
 
 
 def test_run_raw_continues_the_text_and_both_inputs_are_one_prompt(model, environment):

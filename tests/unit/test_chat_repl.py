@@ -220,6 +220,17 @@ def test_save_names_load_goes_on_clear_starts_anew(chat, store):
     assert len(store.all()) == 3
 
 
+def test_another_program_on_the_same_conversation_is_said(chat, store):
+    def meddle(prompt: str) -> bytes:
+        other = Store()
+        (saved,) = other.all()
+        other.write(other.load(saved.name), saved.messages, "theirs")
+        return b"ok"
+
+    assert "another program has written" in chat("one", session=ChatSession(meddle)).shown
+    assert {saved.system for saved in store.all()} == {"theirs", None}
+
+
 def test_save_never_clobbers_without_being_told(chat, store):
     chat("first", "/save plan")
     repl = chat("other", "/save plan")

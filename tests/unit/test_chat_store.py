@@ -37,8 +37,10 @@ def test_the_file_is_plain_readable_json(store):
 
 
 def test_the_folder_is_private(store):
+    store = Store(store.folder.parent / "data" / "chats")
     store.write(store.new("m", "m"), SAID, None)
     assert store.folder.stat().st_mode & 0o077 == 0
+    assert store.folder.parent.stat().st_mode & 0o077 == 0
 
 
 def test_two_conversations_of_one_second_get_two_names(store):
