@@ -38,6 +38,7 @@ class Decoder:
 
     layers: Layers
     n_ctx: int
+    has_head: bool = True  # without: fills the cache, and ends where nothing more goes into it
     computed: list[tuple[Region, Float32s]] = field(default_factory=list)
 
     @property
@@ -67,6 +68,8 @@ class Decoder:
             residual, hidden = self._norm(Role.ATTN_NORM, layer, residual, delta)
             mixed = self._attention(layer, hidden, lengths, rotary)
             if layer == spec.n_layer - 1:
+                if not self.has_head:
+                    return self._declare_cache()
                 residual, mixed = self._asked_for(residual, mixed)
             delta = self.layers.linear(f"layers.{layer}.attn.out", mixed, (Role.ATTN_OUT,), layer)
             residual, hidden = self._norm(Role.FFN_NORM, layer, residual, delta)
@@ -218,8 +221,10 @@ class Decoder:
         angles = (np.arange(self.n_ctx, dtype=np.float32)[:, None] * radians).astype(np.float64)
         names = []
         for name, values in (("cos_cache", np.cos(angles)), ("sin_cache", np.sin(angles))):
-            region = self.writer.data.place(name, DataType.FLOAT, angles.shape)
-            self.computed.append((region, (values * factor).astype(np.float32)))
+            region = self.writer.shared.get(name)
+            if region is None:
+                region = self.writer.data.place(name, DataType.FLOAT, angles.shape)
+                self.computed.append((region, (values * factor).astype(np.float32)))
             names.append(self.writer.graph.external(region))
         return names[0], names[1]
 

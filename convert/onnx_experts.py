@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from edgellm.convert import onnx_blocks
 from edgellm.convert.onnx_blocks import BLOCK_SIZES, BlockFormat
-from edgellm.convert.onnx_graph import MICROSOFT, Region
+from edgellm.convert.onnx_graph import MICROSOFT
 from edgellm.convert.onnx_layers import Layers
-from edgellm.convert.onnx_linear import INT8_ACTIVATIONS, BlockLinear, FloatLinear
+from edgellm.convert.onnx_linear import INT8_ACTIVATIONS, BlockLinear, FloatLinear, block_encoder
 from edgellm.convert.onnx_proto import DataType
 from edgellm.convert.onnx_rows import ExpertRows
 from edgellm.convert.onnx_stream import Job
 from edgellm.errors import UsageError
 from edgellm.models.base import MoeSpec, Role, TensorSpec
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    Float32s = npt.NDArray[np.float32]
 
 _SHARED = (Role.FFN_GATE_SHEXP, Role.FFN_UP_SHEXP, Role.FFN_DOWN_SHEXP)
 
@@ -137,26 +130,25 @@ def _fitting_block(wanted: int, n_embd: int) -> int:
 def _store_float(layers: Layers, name: str, tensor: TensorSpec, up: TensorSpec | None) -> str:
     n_expert, n_out, n_in = tensor.shape
     source = ExpertRows(tensor, up, n_out, n_in)
-    region = layers.writer.data.place(f"{name}.weight", DataType.FLOAT, (n_expert, source.rows_each, n_in))
-    layers.writer.jobs.append(Job(source, lambda rows: (rows,), (region,), rows_together=source.rows_each))
+    each = source.rows_each
+    (region,) = layers.writer.place(
+        [(f"{name}.weight", DataType.FLOAT, (n_expert, each, n_in))],
+        lambda regions: Job(source, lambda rows: (rows,), regions, rows_together=each),
+    )
     return layers.writer.graph.external(region)
 
 
 def _store_blocks(layers: Layers, name: str, source: ExpertRows, form: BlockFormat) -> list[str]:
     """Weights, scales and, when asymmetric, zero points of all experts of one projection."""
     n_expert, rows, k = source.tensor.shape[0], source.rows_each, source.n_in
-    shapes: dict[str, tuple[DataType, int]] = {
+    widths = {
         "weight": (DataType.UINT8, k * form.bits // 8),
         "scales": (DataType.FLOAT, form.n_blocks(k)),
     }
     if not form.symmetric:
-        shapes["zeros"] = (DataType.UINT8, form.zero_bytes(k))
-    regions: list[Region] = []
-    for part, (type_, width) in shapes.items():
-        regions.append(layers.writer.data.place(f"{name}.{part}", type_, (n_expert, rows, width)))
-
-    def encode(values: Float32s) -> list[Any]:
-        return [array for array in onnx_blocks.encode(values, form) if array is not None]
-
-    layers.writer.jobs.append(Job(source, encode, tuple(regions), rows_together=rows))
+        widths["zeros"] = (DataType.UINT8, form.zero_bytes(k))
+    regions = layers.writer.place(
+        [(f"{name}.{part}", type_, (n_expert, rows, width)) for part, (type_, width) in widths.items()],
+        lambda regions: Job(source, block_encoder(form), regions, rows_together=rows),
+    )
     return [layers.writer.graph.external(region) for region in regions]

@@ -5,7 +5,7 @@ An encoding is a class here; recipes (onnx_options.py) choose among them by role
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     Float32s = npt.NDArray[np.float32]
 
+Places = tuple[Region, ...]
+
 #: MatMulNBits' accuracy levels: what activations may become inside the kernel.
 FLOAT_ACTIVATIONS, INT8_ACTIVATIONS = 1, 4
 
@@ -33,12 +35,25 @@ class Writer:
     graph: Graph
     data: DataFile
     jobs: list[Job] = field(default_factory=list)
+    shared: Mapping[str, Region] = field(default_factory=dict)  # placed already, by another graph
+
+    def place(self, parts: Sequence[tuple[str, DataType, Sequence[int]]], job: Callable[..., Job]) -> Places:
+        """Room for tensors (name, type, shape) that `job`, given their regions, fills; none if they are shared."""
+        found = [self.shared.get(name) for name, _, _ in parts]
+        same = [
+            r and (r.type, r.shape) == (type_, tuple(shape))
+            for r, (_, type_, shape) in zip(found, parts, strict=True)
+        ]
+        if all(same):
+            return tuple(region for region in found if region)
+        regions = tuple(self.data.place(*part) for part in parts)
+        self.jobs.append(job(regions))
+        return regions
 
     def stored(self, name: str, source: RowSource, shape: Sequence[int]) -> Region:
-        """A float32 tensor copied as it is; several uses share one copy."""
-        region = self.data.place(name, DataType.FLOAT, shape)
-        self.jobs.append(Job(source, lambda rows: (rows,), (region,)))
-        return region
+        """A float32 tensor copied as it is."""
+        parts = [(name, DataType.FLOAT, shape)]
+        return self.place(parts, lambda regions: Job(source, lambda rows: (rows,), regions))[0]
 
     def vector(self, name: str, source: RowSource) -> str:
         """A one-dimensional float32 tensor of a single row: a norm, a bias."""
@@ -99,17 +114,13 @@ class BlockLinear:
         """Place weights, scales and, when asymmetric, zero points."""
         n, k, form = weight.n_rows, weight.row_size, self.format
         blocks = form.n_blocks(k)
-        place = writer.data.place
-        regions = [place(f"{name}.weight", DataType.UINT8, (n, blocks, form.block_bytes))]
-        regions.append(place(f"{name}.scales", DataType.FLOAT, (n, blocks)))
+        parts: list[tuple[str, DataType, Sequence[int]]] = [
+            (f"{name}.weight", DataType.UINT8, (n, blocks, form.block_bytes)),
+            (f"{name}.scales", DataType.FLOAT, (n, blocks)),
+        ]
         if not form.symmetric:
-            regions.append(place(f"{name}.zeros", DataType.UINT8, (n, form.zero_bytes(k))))
-
-        def encode(rows: Float32s) -> list[Any]:
-            return [array for array in onnx_blocks.encode(rows, form) if array is not None]
-
-        writer.jobs.append(Job(weight, encode, tuple(regions)))
-        return tuple(regions)
+            parts.append((f"{name}.zeros", DataType.UINT8, (n, form.zero_bytes(k))))
+        return writer.place(parts, lambda regions: Job(weight, block_encoder(form), regions))
 
     def multiply(
         self, writer: Writer, name: str, x: str, regions: tuple[Region, ...], k: int, bias: str | None
@@ -153,6 +164,11 @@ class BlockLinear:
         return name if gathered == name else _first_columns(writer.graph, name, gathered, k)
 
 
+def block_encoder(form: BlockFormat) -> Callable[[Float32s], list[Any]]:
+    """Rows to weights, scales and, when asymmetric, zero points."""
+    return lambda rows: [array for array in onnx_blocks.encode(rows, form) if array is not None]
+
+
 def _first_columns(graph: Graph, name: str, x: str, k: int) -> str:
     import numpy as np
 
@@ -177,11 +193,10 @@ class W8A8Linear:
     def apply(self, writer: Writer, name: str, x: str, weight: RowSource, bias: str | None) -> str:
         """Quantize the activations (once for all users of `x`), multiply, scale back."""
         n, k = weight.n_rows, weight.row_size
-        regions = (
-            writer.data.place(f"{name}.weight", DataType.INT8, (k, n)),
-            writer.data.place(f"{name}.scales", DataType.FLOAT, (n,)),
+        regions = writer.place(
+            [(f"{name}.weight", DataType.INT8, (k, n)), (f"{name}.scales", DataType.FLOAT, (n,))],
+            lambda regions: Job(weight, encode_columns, regions, rows_together=n),
         )
-        writer.jobs.append(Job(weight, encode_columns, regions, rows_together=n))
         graph = writer.graph
         quantized, peak = self.quantize(graph, x)
         scale, zero = self._activation(graph)

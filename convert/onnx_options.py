@@ -6,7 +6,7 @@ The options are what `--onnx KEY=VALUE` takes on the command line; unknown keys 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from edgellm.convert.onnx_blocks import ALGORITHMS, BLOCK_SIZES, BlockFormat
 from edgellm.convert.onnx_linear import BlockLinear, FloatLinear, Linear, W8A8Linear
@@ -31,7 +31,7 @@ class OnnxOptions:
     mixed: bool = False  # int8 for the first and last eighth of the layers and every third one's V and down
     context: int | None = None  # positions the model can be run at; at most the model's own
     kv: str = "fp32"  # fp32 | int8: type of the KV cache
-    prefill: str = "auto"  # auto | same | w8a8: a second set of int8 weights for prompts
+    prefill: str = "same"  # same | w8a8: a second set of weights for prompts, for integer products
 
     @classmethod
     def parse(cls, settings: Sequence[str]) -> OnnxOptions:
@@ -62,7 +62,7 @@ _VALUES: dict[str, Mapping[str, object] | None] = {  # None: any positive number
     "mixed": {"true": True, "false": False},
     "context": None,
     "kv": _named("fp32", "int8"),
-    "prefill": _named("auto", "same", "w8a8"),
+    "prefill": _named("same", "w8a8"),
 }
 assert set(_VALUES) == {field.name for field in fields(OnnxOptions)}
 
@@ -142,3 +142,8 @@ def recipe(quant: str, options: OnnxOptions) -> Recipe:
         experts=blocks,
         sensitive=linear(8) if options.mixed and base.bits < 8 else None,
     )
+
+
+def for_prompts(recipe: Recipe) -> Recipe:
+    """The same embedding and experts, with matrices whose products over many tokens are fastest."""
+    return replace(recipe, matrix=W8A8Linear(), sensitive=None)

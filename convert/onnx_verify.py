@@ -24,7 +24,8 @@ from edgellm.session import EngineOptions
 if TYPE_CHECKING:
     from edgellm.session import SessionOpener
 
-ENGINE = EngineOptions(n_ctx=64, n_batch=32, n_ubatch=32)
+#: A short context, and no copy of the weights prepared for a folder that has no name yet.
+ENGINE = EngineOptions(n_ctx=64, n_batch=32, n_ubatch=32, repack=False)
 
 #: Largest NMSE of the logits each type explains: those of random models, which suffer more than trained ones,
 #: times four or more.

@@ -18,10 +18,10 @@ from edgellm.convert import onnx_manifest, onnx_stream
 from edgellm.convert.checkpoint import Checkpoint, find_file
 from edgellm.convert.metadata import build_metadata, default_stem
 from edgellm.convert.onnx_decoder import Decoder
-from edgellm.convert.onnx_graph import DataFile, Graph
+from edgellm.convert.onnx_graph import DataFile, Graph, Region
 from edgellm.convert.onnx_layers import Layers
 from edgellm.convert.onnx_linear import Writer
-from edgellm.convert.onnx_options import MAX_CTX, OnnxOptions, recipe
+from edgellm.convert.onnx_options import MAX_CTX, OnnxOptions, for_prompts, recipe
 from edgellm.convert.tokenizer import Vocabulary, read_tokenizer
 from edgellm.models.base import ModelSpec, find
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from edgellm.artifact import Artifact
 
 MODEL, DATA = "model.onnx", "model.onnx.data"
+PREFILL, PREFILL_DATA = "prefill.onnx", "prefill.onnx.data"
 GENAI_MODEL = "genai.onnx"  # the same nodes on the same data, logits of the last position only
 
 #: Checks the finished folder, still under a temporary name, and gives the verdict to record; raises to refuse.
@@ -58,16 +59,22 @@ class OnnxPlan:
     stem: str
     n_ctx: int
     decoder: Decoder = field(repr=False)
+    prefill: Decoder | None = field(repr=False)
+
+    @property
+    def decoders(self) -> tuple[Decoder, ...]:
+        """The graph, and the second one for prompts if there is one."""
+        return (self.decoder, self.prefill) if self.prefill else (self.decoder,)
 
     @property
     def jobs(self) -> list[onnx_stream.Job]:
         """What will be read, encoded and written."""
-        return self.decoder.writer.jobs
+        return [job for decoder in self.decoders for job in decoder.writer.jobs]
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the data file."""
-        return self.decoder.writer.data.nbytes
+        """Bytes of the data files."""
+        return sum(decoder.writer.data.nbytes for decoder in self.decoders)
 
 
 def convert_onnx(
@@ -106,11 +113,24 @@ def make_plan(checkpoint: Checkpoint, request: OnnxRequest) -> OnnxPlan:
     vocabulary = read_tokenizer(checkpoint.dir, config, generation, spec.n_vocab)
     keys = build_metadata(checkpoint.dir, config, generation, spec, vocabulary, 0)
     n_ctx = min(request.options.context or MAX_CTX, spec.n_ctx_train)
-    layers = Layers(spec, chosen, Writer(Graph(spec.architecture.name), DataFile(DATA)))
-    decoder = Decoder(layers, n_ctx)
+    writer = Writer(Graph(spec.architecture.name), DataFile(DATA))
+    decoder = Decoder(Layers(spec, chosen, writer), n_ctx)
     decoder.build()
+    prefill = None
+    if request.options.prefill == "w8a8":
+        second = Writer(Graph(spec.architecture.name), DataFile(PREFILL_DATA), shared=_placed(decoder))
+        prefill = Decoder(Layers(spec, for_prompts(chosen), second), n_ctx, has_head=False)
+        prefill.build()
     name = onnx_manifest.model_name(keys, checkpoint.dir)
-    return OnnxPlan(spec, vocabulary, name, f"{default_stem(keys, '')}-{chosen.name}", n_ctx, decoder)
+    return OnnxPlan(
+        spec, vocabulary, name, f"{default_stem(keys, '')}-{chosen.name}", n_ctx, decoder, prefill
+    )
+
+
+def _placed(decoder: Decoder) -> dict[str, Region]:
+    """Every tensor of a graph by name."""
+    regions = [region for job in decoder.writer.jobs for region in job.regions]
+    return {region.name: region for region in (*regions, *(region for region, _ in decoder.computed))}
 
 
 def _write(
@@ -122,15 +142,17 @@ def _write(
 ) -> None:
     from edgellm.hardware import default_threads
 
-    writer = plan.decoder.writer
     threads = request.n_threads or default_threads()
     with files.storage_errors(folder):
-        data = folder / DATA
-        onnx_stream.write(data, plan.nbytes, plan.jobs, checkpoint.tensors, threads, report)
-        for region, value in plan.decoder.computed:
-            onnx_stream.write_array(data, region, value)
-        for name, fixed in ((MODEL, False), (GENAI_MODEL, True)):
-            proto = writer.graph.serialize({}, ("edgellm", __version__), fixed=fixed)
+        for decoder in plan.decoders:
+            writer, data = decoder.writer, folder / decoder.writer.data.name
+            onnx_stream.write(data, writer.data.nbytes, writer.jobs, checkpoint.tensors, threads, report)
+            for region, value in decoder.computed:
+                onnx_stream.write_array(data, region, value)
+        graphs = [(MODEL, plan.decoder, False), (GENAI_MODEL, plan.decoder, True)]
+        graphs += [(PREFILL, plan.prefill, False)] if plan.prefill else []
+        for name, decoder, fixed in graphs:
+            proto = decoder.writer.graph.serialize({}, ("edgellm", __version__), fixed=fixed)
             (folder / name).write_bytes(proto)
         _copy_tokenizer(checkpoint.dir, folder)
         config = onnx_manifest.genai_config(plan.spec, plan.vocabulary, plan.n_ctx, GENAI_MODEL)
@@ -145,7 +167,7 @@ def _write_manifest(checkpoint: Checkpoint, plan: OnnxPlan, request: OnnxRequest
     }
     made = {"type": chosen.name, "matrix": chosen.matrix.label, "head": chosen.head.label, **asked}
     found = onnx_manifest.manifest(plan.spec, plan.vocabulary, plan.name, chosen.name, plan.n_ctx, made)
-    found["kv"] = request.options.kv
+    found |= {"kv": request.options.kv, "prefill": PREFILL if plan.prefill else None}
     found["source"] = checkpoint.sha256() if request.hash_sources else {}
     found["files"] = {
         path.name: {"bytes": path.stat().st_size, "sha256": files.sha256(path)}

@@ -24,8 +24,13 @@ _MAGIC = b"EKV1"
 class Cache(Protocol):
     """What a session asks of a cache."""
 
-    def reserve(self, n: int, length: int) -> bool:
-        """Make room for `n` positions, keeping `length` of them. True when bindings must be made again."""
+    @property
+    def version(self) -> int:
+        """Changes when bindings must be made again."""
+        ...
+
+    def reserve(self, n: int, length: int) -> None:
+        """Make room for `n` positions, keeping `length` of them."""
         ...
 
     def bind(self, binding: Any) -> None:
@@ -54,15 +59,15 @@ class InPlaceCache:
 
     def __init__(self, slots: Sequence[CacheSlot], n_ctx: int) -> None:
         self._slots, self._n_ctx = tuple(slots), n_ctx
-        self.capacity = 0
+        self.version = self.capacity = 0
         self._arrays: list[Any] = []
         self._values: list[Any] = []
         self.reserve(min(FIRST_CAPACITY, n_ctx), 0)
 
-    def reserve(self, n: int, length: int) -> bool:
+    def reserve(self, n: int, length: int) -> None:
         """Double the capacity until `n` positions fit; at most the context."""
         if n <= self.capacity:
-            return False
+            return
         capacity = max(self.capacity, 1)
         while capacity < n:
             capacity *= 2
@@ -77,7 +82,7 @@ class InPlaceCache:
             self._arrays.append(array)
         value = library().OrtValue.ortvalue_from_numpy
         self._values = [value(array) for array in self._arrays]  # share the arrays' memory
-        return True
+        self.version += 1
 
     def bind(self, binding: Any) -> None:
         """The same buffer in and out."""
@@ -113,13 +118,13 @@ class ConcatCache:
     """The presents of one run are the pasts of the next; a rewind copies what is kept."""
 
     def __init__(self, slots: Sequence[CacheSlot]) -> None:
-        self._slots = tuple(slots)
+        self._slots, self.version = tuple(slots), 0
         self._values: list[Any] = []
         self._set([np.zeros((1, slot.n_head_kv, 0, slot.head_dim), slot.dtype) for slot in self._slots])
 
-    def reserve(self, n: int, length: int) -> bool:
-        """Each run allocates; bindings are always made again."""
-        return True
+    def reserve(self, n: int, length: int) -> None:
+        """Each run allocates, so bindings are made again every time."""
+        self.version += 1
 
     def bind(self, binding: Any) -> None:
         """Pasts as they are, presents wherever the engine allocates them."""

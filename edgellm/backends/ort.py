@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgellm import hardware, onnx_folder
 from edgellm.artifact import Artifact
-from edgellm.backends import _ort_graph
+from edgellm.backends import _ort_graph, _ort_prepacked
 from edgellm.backends._ort_cache import Cache, ConcatCache, InPlaceCache
 from edgellm.backends._ort_sampler import Sampler
 from edgellm.backends._ort_tokenizer import Tokenizer
@@ -27,6 +28,7 @@ FORMAT = "onnx"
 
 _DEFAULT_CTX = 4096  # what a chat needs
 _KV_SHARE = 0.5  # of available memory, at most, for the KV cache of the context chosen by default
+_SHORT = 16  # new tokens up to which a second graph for prompts is not worth its extra step
 _KV_TYPES = ("f16", "f32")  # what EngineOptions says when nobody asked; the folder decides
 
 
@@ -49,15 +51,17 @@ class OrtSession:
         self._tokens: list[int] = []
         notes: list[str] = []
         threads = options.n_threads or hardware.default_threads()
-        graph = _ort_graph.load(
-            folder.model, _ort_graph.session_options(threads, folder.model), ["CPUExecutionProvider"]
-        )
+        graph = _load(folder, folder.model, threads, options, notes)
         options = _resolve(folder, graph, options, threads, notes)
         assert options.n_ctx is not None
         self._cache: Cache = (
             InPlaceCache(graph.slots, options.n_ctx) if folder.in_place else ConcatCache(graph.slots)
         )
         self._runner = Runner(graph, self._cache, folder.n_vocab, options.n_ctx)
+        self._prompts: Runner | None = None
+        if folder.prefill:
+            second = _load(folder, folder.prefill, threads, options, notes)
+            self._prompts = Runner(second, self._cache, folder.n_vocab, options.n_ctx)
         self._tokenizer = Tokenizer(folder.path, folder.control_ids, folder.bos_id)
         self._pieces: dict[int, bytes] = {}
         self._info = _describe(folder, graph, options, notes)
@@ -131,7 +135,6 @@ class OrtSession:
     def restore_state(self, state: bytes, tokens: Sequence[int]) -> None:
         """Put back what `save_state` gave."""
         n = self._cache.restore(state)
-        self._runner.rebind()
         if n != len(tokens):
             self._tokens = []
             raise EngineError(f"the saved state holds {n} tokens, not {len(tokens)}")
@@ -139,7 +142,7 @@ class OrtSession:
 
     def close(self) -> None:
         """Free the engine. Idempotent."""
-        for name in ("_runner", "_cache"):
+        for name in ("_runner", "_prompts", "_cache"):
             if hasattr(self, name):
                 delattr(self, name)
 
@@ -150,12 +153,22 @@ class OrtSession:
         self.close()
 
     def _append(self, tokens: Sequence[int]) -> Logits:
+        if self._prompts and len(tokens) > _SHORT:
+            tokens = self._append_prompt(self._prompts, tokens)
         for start in range(0, len(tokens), self._n_batch):
             chunk = tokens[start : start + self._n_batch]
             logits = self._runner.run(len(self._tokens), chunk)
             self._tokens.extend(chunk)
         last: Logits = logits[0]
         return last
+
+    def _append_prompt(self, prompts: Runner, tokens: Sequence[int]) -> Sequence[int]:
+        """All but the last token through the graph for prompts; return what is left."""
+        for start in range(0, len(tokens) - 1, self._n_batch):
+            chunk = tokens[start : min(start + self._n_batch, len(tokens) - 1)]
+            prompts.fill(len(self._tokens), chunk)
+            self._tokens.extend(chunk)
+        return tokens[-1:]
 
     def _check(self, tokens: Sequence[int]) -> None:
         if not tokens:
@@ -181,33 +194,35 @@ class Runner:
         self._binding = graph.session.io_binding()
         self._mask = np.ones((1, n_ctx), np.int64)
         self._positions = np.arange(n_ctx, dtype=np.int64)[None]
-        self._one = np.zeros((1, 1), np.int64)
-        self._last = np.array([-1], np.int64)
-        self._one_logits = np.empty((1, 1, n_vocab), np.float32)
-        self._bound: tuple[int, int] | None = None  # (new tokens, positions asked for) of the last run
-        self._ids = self._one
-        self._index = self._last
-        self._logits = self._one_logits
-
-    def rebind(self) -> None:
-        """Bind everything at the next run: buffers were exchanged."""
-        self._bound = None
+        self._ids = np.zeros((1, 1), np.int64)
+        self._index = np.array([-1], np.int64)
+        self._logits = np.empty((1, 1, n_vocab if graph.has_head else 0), np.float32)
+        self._bound: tuple[int, int, int] | None = None  # new tokens, positions asked for, cache's version
 
     def run(self, past: int, tokens: Sequence[int], *, every: bool = False) -> Logits:
         """Evaluate `tokens` after `past` cached ones; logits [1, n_vocab] after the last, or after every one.
 
         The array is valid until the next call. Raises EngineError.
         """
-        n, total = len(tokens), past + len(tokens)
-        if self._cache.reserve(total, past):
-            self._bound = None
+        n = len(tokens)
         asked = n if every else 1
-        logits = self._bind(n, asked)
+        self._run(past, tokens, asked)
+        found: Logits = self._logits[0] if self._graph.picks_logits else self._logits[0, -asked:]
+        return found
+
+    def fill(self, past: int, tokens: Sequence[int]) -> None:
+        """Evaluate `tokens` for the cache alone, with a graph that has no head. Raises EngineError."""
+        self._run(past, tokens, 0)
+
+    def _run(self, past: int, tokens: Sequence[int], asked: int) -> None:
+        n, total = len(tokens), past + len(tokens)
+        self._cache.reserve(total, past)
+        self._bind(n, asked)
         self._ids[0, :] = tokens
-        bind = self._binding.bind_input
-        if "attention_mask" in self._graph.inputs:
+        bind, inputs = self._binding.bind_input, self._graph.inputs
+        if "attention_mask" in inputs:
             bind("attention_mask", "cpu", 0, np.int64, (1, total), self._mask.ctypes.data)
-        if "position_ids" in self._graph.inputs:
+        if "position_ids" in inputs:
             address = self._positions.ctypes.data + past * self._positions.itemsize
             bind("position_ids", "cpu", 0, np.int64, (1, n), address)
         try:
@@ -218,25 +233,41 @@ class Runner:
                 f"ONNX Runtime failed at position {past} of {total}: {_ort_graph.first_line(error)}"
             ) from error
         self._cache.keep(self._binding)
-        found: Logits = logits[0] if self._graph.picks_logits else logits[0, -asked:]
-        return found
 
-    def _bind(self, n: int, asked: int) -> Any:
-        """Bind ids, wanted positions, cache and logits for a run of this shape; return the logits' buffer."""
-        if self._bound == (n, asked):
-            return self._logits
+    def _bind(self, n: int, asked: int) -> None:
+        """Bind ids, wanted positions, cache and logits for a run of this shape."""
+        shape = (n, asked, self._cache.version)
+        if self._bound == shape:
+            return
         binding = self._binding
-        self._ids = self._one if n == 1 else np.empty((1, n), np.int64)
+        binding.clear_binding_outputs()
+        self._ids = np.empty((1, n), np.int64)
         binding.bind_input("input_ids", "cpu", 0, np.int64, (1, n), self._ids.ctypes.data)
-        rows = asked if self._graph.picks_logits else n
-        if self._graph.picks_logits:
-            self._index = self._last if asked == 1 else np.arange(n, dtype=np.int64)
-            binding.bind_input("logits_index", "cpu", 0, np.int64, (asked,), self._index.ctypes.data)
         self._cache.bind(binding)
-        self._logits = self._one_logits if rows == 1 else np.empty((1, rows, self._n_vocab), np.float32)
-        binding.bind_output("logits", "cpu", 0, np.float32, self._logits.shape, self._logits.ctypes.data)
-        self._bound = (n, asked)
-        return self._logits
+        if self._graph.has_head:
+            rows = asked if self._graph.picks_logits else n
+            if self._graph.picks_logits:
+                self._index = np.arange(n - asked, n, dtype=np.int64)
+                binding.bind_input("logits_index", "cpu", 0, np.int64, (asked,), self._index.ctypes.data)
+            if self._logits.shape[1] != rows:
+                self._logits = np.empty((1, rows, self._n_vocab), np.float32)
+            binding.bind_output("logits", "cpu", 0, np.float32, self._logits.shape, self._logits.ctypes.data)
+        self._bound = shape
+
+
+def _load(
+    folder: onnx_folder.OnnxFolder, model: Path, threads: int, options: EngineOptions, notes: list[str]
+) -> _ort_graph.Graph:
+    """Open a graph, through its prepared copy where that is worth it."""
+
+    def fresh() -> Any:
+        return _ort_graph.session_options(threads, model)
+
+    data = tuple(folder.path / name for name in sorted(onnx_folder.external_files(model)))
+    worth = sum(file.stat().st_size for file in data) >= _ort_prepacked.MIN_BYTES
+    if options.repack is False or not worth:
+        return _ort_graph.load(model, fresh(), ["CPUExecutionProvider"])
+    return _ort_prepacked.load(model, fresh, data, notes)
 
 
 def _resolve(

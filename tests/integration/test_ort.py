@@ -7,16 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tinymodels
+from onnx_helpers import nmse, oracle, typical_nmse
 from tokenizers import Tokenizer
 
 from edgellm import backends, worker
 from edgellm.artifact import Artifact
-from edgellm.convert.checkpoint import Checkpoint
 from edgellm.convert.onnx_options import OnnxOptions
 from edgellm.convert.onnx_writer import OnnxRequest, convert_onnx
 from edgellm.errors import EngineError, OutputExistsError, UsageError
-from edgellm.models import reference
-from edgellm.models.base import find
 from edgellm.session import GREEDY, EngineOptions, Sampling
 
 OPTIONS = EngineOptions(n_ctx=128, n_threads=1)
@@ -28,21 +26,6 @@ CASES = sorted(set(tinymodels.CASES) - ODD_HEADS)
 #: Largest relative squared error of logits against the oracle. The bounds on int4 are for weights without any
 #: structure, uniform noise, which rounding hurts more than trained ones.
 BOUNDS = {"onnx-fp32": 1e-8, "onnx-int8": 1e-3, "onnx-w8a8": 2e-3, "onnx-int4": 7e-2}
-
-
-def nmse(found: np.ndarray, expected: np.ndarray) -> float:
-    return float(np.sum((found - expected) ** 2) / np.sum(expected**2))
-
-
-def typical_nmse(found: np.ndarray, expected: np.ndarray) -> float:
-    """The median over positions: a router near a tie may send a single token to another expert."""
-    return float(np.median(np.sum((found - expected) ** 2, axis=1) / np.sum(expected**2, axis=1)))
-
-
-def oracle(folder: Path, tokens: list[int]) -> np.ndarray:
-    with Checkpoint.open(folder) as checkpoint:
-        spec = find(checkpoint.config).spec(checkpoint.config, checkpoint.shapes)
-        return reference.logits(spec, checkpoint.tensors, tokens)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -1,0 +1,193 @@
+#!/usr/bin/env python3
+"""Prefill and decode speed of ONNX models side by side: edgellm, onnxruntime-genai, optimum, and edgellm's GGUF.
+
+    bench/onnx.py --side ours=edgellm:q-onnx-int4 --side genai=genai:q-genai --side gguf=edgellm:q-Q4_0.gguf \
+        --python genai=/path/to/genai-venv/bin/python -p 512 -n 128 -t 2 --rounds 5
+
+A side is NAME=KIND:PATH, its KIND one of edgellm, genai and optimum. Each launch is a fresh process that loads,
+warms up and measures once; rounds are interleaved, the order turned around in every second one. All sides decode
+greedily for exactly N tokens after the same prompt of P token ids, with the same number of threads. `--python`
+gives the interpreter of a KIND whose packages live in an environment of their own. Prints medians, the ratio to
+the first side, and one JSON line.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+KINDS = ("edgellm", "genai", "optimum")
+
+
+def prompt_ids(n: int) -> list[int]:
+    """Any ids of a real vocabulary: speed does not depend on them."""
+    return [(7919 * i) % 5000 + 100 for i in range(n)]
+
+
+def run_edgellm(args: argparse.Namespace) -> dict[str, float]:
+    from edgellm import backends
+    from edgellm.artifact import Artifact
+    from edgellm.session import GREEDY, EngineOptions
+
+    options = EngineOptions(
+        n_ctx=args.prompt + args.gen + 16, n_threads=args.threads, n_threads_batch=args.threads
+    )
+    start = time.perf_counter()
+    with backends.open_session(Artifact.open(args.path), options) as session:
+        load = time.perf_counter() - start
+        ids = prompt_ids(args.prompt)
+        warm = session.stream(ids[:40], GREEDY)
+        for _ in range(8):
+            next(warm)
+        session.rewind(0)
+        stream = session.stream(ids, GREEDY)
+        times = [time.perf_counter()]
+        for _ in range(args.gen + 1):
+            next(stream)
+            times.append(time.perf_counter())
+    return figures(load, times)
+
+
+def run_genai(args: argparse.Namespace) -> dict[str, float]:
+    import onnxruntime_genai as og
+
+    start = time.perf_counter()
+    config = og.Config(str(args.path))
+    overlay = {"model": {"decoder": {"session_options": {"intra_op_num_threads": args.threads}}}}
+    if args.threads:
+        config.overlay(json.dumps(overlay))
+    model = og.Model(config)
+    load = time.perf_counter() - start
+
+    def generator(n: int) -> "og.Generator":
+        params = og.GeneratorParams(model)
+        params.set_search_options(max_length=n, min_length=n, do_sample=False, past_present_share_buffer=True)
+        return og.Generator(model, params)
+
+    ids = prompt_ids(args.prompt)
+    warm = generator(64)
+    warm.append_tokens(ids[:40])
+    for _ in range(8):
+        warm.generate_next_token()
+    del warm
+    run = generator(args.prompt + args.gen + 16)
+    times = [time.perf_counter()]
+    run.append_tokens(ids)
+    for _ in range(args.gen + 1):
+        run.generate_next_token()
+        times.append(time.perf_counter())
+    return figures(load, times)
+
+
+def run_optimum(args: argparse.Namespace) -> dict[str, float]:
+    import onnxruntime
+    import torch
+    from optimum.onnxruntime import ORTModelForCausalLM
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = args.threads
+    start = time.perf_counter()
+    file = next(n for n in ("model_quantized.onnx", "model.onnx") if (args.path / n).is_file())
+    model = ORTModelForCausalLM.from_pretrained(
+        args.path, file_name=file, session_options=options, use_io_binding=True
+    )
+    load = time.perf_counter() - start
+    ids = torch.tensor([prompt_ids(args.prompt)])
+    model.generate(ids[:, :40], max_new_tokens=8, min_new_tokens=8, do_sample=False)
+
+    class Clock:
+        times: list[float]
+
+        def put(self, _: object) -> None:
+            self.times.append(time.perf_counter())
+
+        def end(self) -> None: ...
+
+    clock = Clock()
+    clock.times = []
+    model.generate(
+        ids, max_new_tokens=args.gen + 1, min_new_tokens=args.gen + 1, do_sample=False, streamer=clock
+    )
+    return figures(load, clock.times)  # the streamer is given the prompt first
+
+
+def figures(load: float, times: list[float]) -> dict[str, float]:
+    """`times`: the start, then one for each token drawn; the first token ends the prefill."""
+    decode = (len(times) - 2) / (times[-1] - times[1])
+    first = times[1] - times[0]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    status = Path("/proc/self/status")
+    anonymous = 0
+    if status.is_file():
+        rows = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+        anonymous = int(rows["RssAnon"].split()[0]) * 1024
+    return {"load": load, "first": first, "decode": decode, "peak_bytes": peak, "anonymous_bytes": anonymous}
+
+
+def launch(args: argparse.Namespace) -> None:
+    """One side, one process."""
+    found = {"edgellm": run_edgellm, "genai": run_genai, "optimum": run_optimum}[args.kind](args)
+    print(json.dumps({**found, "prefill": args.prompt / found["first"]}))
+
+
+def compare(args: argparse.Namespace) -> None:
+    sides = {name: rest.partition(":")[::2] for name, _, rest in (side.partition("=") for side in args.side)}
+    pythons = dict(item.split("=", 1) for item in args.python)
+    samples: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
+    for number in range(args.rounds):
+        for name in sides if number % 2 == 0 else reversed(sides):
+            kind, path = sides[name]
+            command = [pythons.get(kind, sys.executable), __file__, "--kind", kind, "--path", path]
+            command += ["-p", str(args.prompt), "-n", str(args.gen), "-t", str(args.threads)]
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                env={**os.environ, "OMP_NUM_THREADS": str(args.threads)},
+            )
+            if done.returncode:
+                sys.exit(f"{name} failed:\n{done.stderr[-2000:]}")
+            samples[name].append(json.loads(done.stdout.splitlines()[-1]))
+    report(args, samples)
+
+
+def report(args: argparse.Namespace, samples: dict[str, list[dict[str, float]]]) -> None:
+    base = next(iter(samples))
+    median = {n: {k: statistics.median(s[k] for s in rows) for k in rows[0]} for n, rows in samples.items()}
+    heads = ("prefill tok/s", "", "decode tok/s", "", "first s", "load s", "peak MB", "anon MB")
+    print(
+        f"{'':16}"
+        + "".join(f"{head:>{width}}" for head, width in zip(heads, (14, 7, 14, 7, 9, 8, 9, 9), strict=True))
+    )
+    for name, m in median.items():
+        ratios = [m[k] / median[base][k] for k in ("prefill", "decode")]
+        print(
+            f"{name:16} {m['prefill']:14.1f} {ratios[0]:5.2f}x {m['decode']:13.2f} {ratios[1]:5.2f}x {m['first']:8.2f} "
+            f"{m['load']:7.2f} {m['peak_bytes'] / 1e6:8.0f} {m['anonymous_bytes'] / 1e6:8.0f}"
+        )
+    print(json.dumps({"prompt": args.prompt, "gen": args.gen, "threads": args.threads, "samples": samples}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--side", action="append", default=[], metavar="NAME=KIND:PATH")
+    parser.add_argument("--python", action="append", default=[], metavar="KIND=INTERPRETER")
+    parser.add_argument("-p", "--prompt", type=int, default=512)
+    parser.add_argument("-n", "--gen", type=int, default=128)
+    parser.add_argument("-t", "--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--kind", choices=KINDS, help=argparse.SUPPRESS)
+    parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    launch(args) if args.kind else compare(args)
+
+
+if __name__ == "__main__":
+    main()
