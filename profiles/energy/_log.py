@@ -60,8 +60,17 @@ class EnergyLog:
             self.add("idle", begin, self.mark(), 0)
 
     def fill(self, phase: str, work: Callable[[], int], windows: int) -> None:
-        """Repeat `work` (which returns tokens processed) until `phase` has windows, if the budget allows."""
-        if self._recorder is None or any(window.phase == phase for window in self._windows):
+        """Repeat `work` (returns tokens processed) for windows of `phase`, unless all it had were long enough.
+
+        Nothing is run, and the reason kept, where the meter's shortest window is beyond the budget.
+        """
+        if self._recorder is None:
+            return
+        if (
+            phase in self._why
+        ):  # some were too short: those that were not are the slow ones, and would mislead
+            self._windows = [window for window in self._windows if window.phase != phase]
+        elif any(window.phase == phase for window in self._windows):
             return
         if not self._affordable(phase):
             return

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgellm.profiles import machine
+from edgellm.profiles import machine, noise
 from edgellm.profiles.noise import NoiseWatch
 
 
@@ -69,8 +69,13 @@ def test_throttling_and_quota_are_differences(tmp_path):
     tree(tmp_path, {f"{cpu}/core_throttle_count": "8", "sys/fs/cgroup/cpu.stat": "nr_throttled 14\n"})
     record = watch.record()
     assert (record.throttle_events, record.quota_throttled) == (3, 4)
-    assert record.foreign_share is None, "a moment is too short to tell"
     assert NoiseWatch(tmp_path / "none").record().throttle_events is None
+
+
+def test_a_moment_is_too_short_to_tell(monkeypatch):
+    monkeypatch.setattr(noise.time, "perf_counter", lambda: 1.0)
+    record = NoiseWatch().record()
+    assert (record.foreign_share, record.steal_share) == (None, None)
 
 
 def test_another_process_is_foreign_load_and_our_own_work_is_not():
