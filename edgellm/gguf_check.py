@@ -68,6 +68,8 @@ _GLOBAL_SHAPES: dict[str, tuple[str, ...]] = {
     "output.weight": ("vocab", "embd"),
     "rope_freqs.weight": ("half_rope",),
 }
+#: Types there is no matrix product for: the engine crashes. Vectors must be F32, or it aborts.
+_NO_WEIGHTS = frozenset({"I8", "I16", "I32", "I64", "F64"})
 _REQUIRED = ("token_embd.weight", "output_norm.weight")
 _REQUIRED_IN_LAYER = ("attn_norm.weight", "attn_output.weight", "ffn_norm.weight")
 _TYPE_KEY = "general.architecture"
@@ -229,6 +231,8 @@ def _tensors(
             _fail(file, f"tensor {name!r} is missing; convert the model again")
     for tensor in tensors.values():
         layer, base = _split_name(tensor.name)
+        if tensor.type.name in _NO_WEIGHTS or (len(tensor.shape) == 1 and tensor.type.name != "F32"):
+            _fail(file, f"tensor {tensor.name!r} is {tensor.type.name}, which the engine cannot compute with")
         if layer is not None and layer >= n_layer:
             _fail(file, f"tensor {tensor.name!r} is beyond the model's {n_layer} layers; the file is damaged")
         shape = _GLOBAL_SHAPES.get(base) if layer is None else _SHAPES.get(base)
