@@ -79,6 +79,7 @@ class _Renderer:
 
     def _start(self) -> subprocess.Popen[bytes]:
         if self._child is None or self._child.poll() is not None:
+            self._stop()  # the pipes of one that died
             self._child = subprocess.Popen(
                 [sys.executable, "-m", "edgellm.template_child"],
                 stdin=subprocess.PIPE,
