@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -164,11 +165,12 @@ def variants(
 def run(job: tuple[str, list[str], int, bool]) -> tuple[list[Row], list[Accuracy]]:
     """All types of one model."""
     model, types, n_dialogues, with_tasks = job
-    source = bundled.path(model)
-    assert source is not None
+    checkpoint = bundled.path(model)
+    assert checkpoint is not None
     rows, accuracies = [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        source = Path(shutil.copytree(checkpoint, folder / model))  # whatever happens to it meanwhile
         reference = convert(ConvertRequest(source, REFERENCE, folder / "reference.gguf", n_threads=1))
         imatrix = calibrated(reference, folder)
         whole, prompt = renderer(reference)
