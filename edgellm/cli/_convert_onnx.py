@@ -35,6 +35,8 @@ def command(
 ) -> None:
     """What `edgellm convert` does for an ONNX type. Raises EdgellmError."""
     request = _request(source, options)
+    if options["exporter"] == "optimum":
+        return _export(request)
     if dry_run:
         return _print_preview(request)
     done = run(request, verify=verify, keep_unverified=keep_unverified)
@@ -106,6 +108,14 @@ def _request(source: str, options: dict[str, Any]) -> OnnxRequest:
         n_threads=options["threads"],
         force=options["force"],
     )
+
+
+def _export(request: OnnxRequest) -> None:
+    from edgellm.convert import onnx_optimum
+
+    output = request.output or Path(f"{request.source.resolve().name}-{request.quant}-optimum")
+    artifact = onnx_optimum.export(request.source, output, request.quant, force=request.force)
+    click.echo(f"{artifact.path}: {format_size(artifact.size_bytes)}, exported by optimum, not verified")
 
 
 def _print_preview(request: OnnxRequest) -> None:

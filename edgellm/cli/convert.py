@@ -32,6 +32,12 @@ class _Size(click.ParamType[int]):
     help="Q4_K_M (default), Q8_0, Q4_0, ..., onnx-int4, onnx-int8, onnx-w8a8, onnx-fp32.",
 )
 @click.option("--onnx", multiple=True, metavar="KEY=VALUE", help="Refine an ONNX type, e.g. block=128.")
+@click.option(
+    "--exporter",
+    type=click.Choice(["direct", "optimum"]),
+    default="direct",
+    help="What writes an ONNX type; optimum knows more architectures and needs edgellm[optimum].",
+)
 @click.option("--imatrix", type=click.Path(path_type=Path), help="Importance matrix, from edgellm calibrate.")
 @click.option(
     "--tensor-type", multiple=True, metavar="PATTERN=TYPE", help="Type of the tensors a pattern is found in."
@@ -65,8 +71,10 @@ def command(source: str, dry_run: bool, no_verify: bool, keep_unverified: bool, 
             source, options, dry_run=dry_run, verify=not no_verify, keep_unverified=keep_unverified
         )
         return 0
-    if options["onnx"]:
-        raise UsageError("--onnx refines ONNX types; choose one with --quant, e.g. --quant onnx-int4")
+    if options["onnx"] or options["exporter"] != "direct":
+        raise UsageError(
+            "--onnx and --exporter refine ONNX types; choose one with --quant, e.g. --quant onnx-int4"
+        )
     request = _request(source, options)
     if dry_run:
         from edgellm.convert.convert import preview
