@@ -61,7 +61,7 @@ def write_tiny(root: Path) -> list[Path]:
     spaced = tinymodels.write(tinymodels.CASES["llama"], root / "llama with spaces")
     _update(spaced / "tokenizer_config.json", {"add_prefix_space": False, "add_eos_token": False})
     padded = tinymodels.write(tinymodels.variant("qwen2", n_vocab=400), root / "padded-chat-128k")
-    _more_tokens(padded)
+    more_tokens(padded)
     distill = tinymodels.write(tinymodels.variant("qwen2", tied=True), root / "r1-distill-qwen-1.5b")
     _distill(distill)
     ending = tinymodels.write(tinymodels.CASES["llama-bias"], root / "adds-its-own-end")
@@ -111,7 +111,7 @@ def _template(bos: Mapping[str, Any], eos: Mapping[str, Any] | None) -> dict[str
     return {"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": ids}
 
 
-def _more_tokens(folder: Path) -> None:
+def more_tokens(folder: Path) -> None:
     """Added tokens of every kind, a template in its own file, and a ByteLevel post-processor."""
     tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     first = max(token["id"] for token in tokenizer["added_tokens"]) + 1
