@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from edgellm import __version__, files, hub
@@ -29,7 +30,7 @@ class Source:
     is_checkpoint: bool
     quant: str  # type to convert to, when it is a checkpoint
 
-    @property
+    @cached_property  # once: what is being converted may change under us, and the place must not
     def kept(self) -> Path:
         """Where this checkpoint's conversion is kept: in a folder named by a digest of what it was made from."""
         name = f"{self.name}-{self.quant}" + ("" if self.quant.startswith("onnx") else ".gguf")
