@@ -53,6 +53,25 @@ def run_edgellm(args: argparse.Namespace) -> dict[str, float]:
     return figures(load, times)
 
 
+def run_turns(args: argparse.Namespace) -> dict[str, list[float]]:
+    """A conversation: each turn adds 40 tokens and draws 60 more; only what is new is evaluated."""
+    from edgellm import backends, generate
+    from edgellm.artifact import Artifact
+    from edgellm.session import GREEDY, EngineOptions
+
+    todo = generate.GenerateOptions(max_tokens=60, sampling=GREEDY, ignore_eos=True)
+    options = EngineOptions(n_ctx=args.turns * 100 + 64, n_threads=args.threads)
+    with backends.open_session(Artifact.open(args.path), options) as session:
+        history, firsts = prompt_ids(20), []
+        session.eval(history)
+        for turn in range(args.turns):
+            history += [(613 * (turn * 40 + i)) % 5000 + 100 for i in range(40)]
+            done = generate.stream(session, history, todo).completion
+            firsts.append(done.usage.prefill_seconds)
+            history += done.tokens
+    return {"first": firsts}
+
+
 def run_genai(args: argparse.Namespace) -> dict[str, float]:
     import onnxruntime_genai as og
 
@@ -131,6 +150,9 @@ def figures(load: float, times: list[float]) -> dict[str, float]:
 
 def launch(args: argparse.Namespace) -> None:
     """One side, one process."""
+    if args.turns:
+        print(json.dumps(run_turns(args)))
+        return
     found = {"edgellm": run_edgellm, "genai": run_genai, "optimum": run_optimum}[args.kind](args)
     print(json.dumps({**found, "prefill": args.prompt / found["first"]}))
 
@@ -154,6 +176,32 @@ def compare(args: argparse.Namespace) -> None:
                 sys.exit(f"{name} failed:\n{done.stderr[-2000:]}")
             samples[name].append(json.loads(done.stdout.splitlines()[-1]))
     report(args, samples)
+
+
+def converse(args: argparse.Namespace) -> None:
+    """The time to the first token of every turn, median of the rounds."""
+    for side in args.side:
+        name, _, rest = side.partition("=")
+        path = rest.partition(":")[2]
+        command = [sys.executable, __file__, "--kind", "edgellm", "--path", path, "--turns", str(args.turns)]
+        rounds = []
+        for _ in range(args.rounds):
+            done = subprocess.run(
+                [*command, "-t", str(args.threads)], capture_output=True, text=True, check=True
+            )
+            rounds.append(json.loads(done.stdout.splitlines()[-1])["first"])
+        firsts = [statistics.median(column) for column in zip(*rounds, strict=True)]
+        print(f"{name}: " + " ".join(f"{1000 * first:.0f}" for first in firsts) + " ms to the first token")
+        print(
+            json.dumps(
+                {
+                    "side": name,
+                    "turns": args.turns,
+                    "last_over_second": firsts[-1] / firsts[1],
+                    "rounds": rounds,
+                }
+            )
+        )
 
 
 def report(args: argparse.Namespace, samples: dict[str, list[dict[str, float]]]) -> None:
@@ -183,10 +231,11 @@ def main() -> None:
     parser.add_argument("-n", "--gen", type=int, default=128)
     parser.add_argument("-t", "--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=0, help="measure a conversation of N turns instead")
     parser.add_argument("--kind", choices=KINDS, help=argparse.SUPPRESS)
     parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    launch(args) if args.kind else compare(args)
+    launch(args) if args.kind else converse(args) if args.turns else compare(args)
 
 
 if __name__ == "__main__":

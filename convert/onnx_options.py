@@ -30,7 +30,6 @@ class OnnxOptions:
     algorithm: str = "auto"  # auto | rtn | search | kquant: how scales are chosen
     mixed: bool = False  # int8 for the first and last eighth of the layers and every third one's V and down
     context: int | None = None  # positions the model can be run at; at most the model's own
-    kv: str = "fp32"  # fp32 | int8: type of the KV cache
     prefill: str = "same"  # same | w8a8: a second set of weights for prompts, for integer products
 
     @classmethod
@@ -61,7 +60,6 @@ _VALUES: dict[str, Mapping[str, object] | None] = {  # None: any positive number
     "algorithm": _named("auto", *ALGORITHMS),
     "mixed": {"true": True, "false": False},
     "context": None,
-    "kv": _named("fp32", "int8"),
     "prefill": _named("same", "w8a8"),
 }
 assert set(_VALUES) == {field.name for field in fields(OnnxOptions)}

@@ -167,7 +167,7 @@ def _write_manifest(checkpoint: Checkpoint, plan: OnnxPlan, request: OnnxRequest
     }
     made = {"type": chosen.name, "matrix": chosen.matrix.label, "head": chosen.head.label, **asked}
     found = onnx_manifest.manifest(plan.spec, plan.vocabulary, plan.name, chosen.name, plan.n_ctx, made)
-    found |= {"kv": request.options.kv, "prefill": PREFILL if plan.prefill else None}
+    found["prefill"] = PREFILL if plan.prefill else None
     found["source"] = checkpoint.sha256() if request.hash_sources else {}
     found["files"] = {
         path.name: {"bytes": path.stat().st_size, "sha256": files.sha256(path)}

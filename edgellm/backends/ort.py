@@ -280,8 +280,8 @@ def _resolve(
     """Fill in what the caller left to us, noting each fallback."""
     if options.type_k not in _KV_TYPES or options.type_v not in _KV_TYPES:
         raise EngineError(
-            f"an ONNX model's KV cache is fixed when it is converted, {options.type_k} cannot be chosen now; "
-            "convert with --onnx kv=int8 for a smaller one"
+            f"an ONNX model's KV cache is float32, {options.type_k} cannot be chosen; "
+            "convert to GGUF for a smaller cache"
         )
     n_ctx = options.n_ctx or _fitting_ctx(folder, graph, notes)
     if n_ctx > folder.n_ctx:

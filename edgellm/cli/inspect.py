@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgellm import onnx_folder
 from edgellm.errors import ArtifactError
 from edgellm.units import format_size
 
@@ -74,7 +75,29 @@ def describe(path: Path) -> Description:
         if folder is None:
             raise ArtifactError(f"{path}: no such file or folder, nor a bundled model")
         path = folder
+    if onnx_folder.is_model(path):
+        return _describe_onnx(path)
     return _describe_folder(path) if path.is_dir() else _describe_gguf(path)
+
+
+def _describe_onnx(path: Path) -> Description:
+    """What an ONNX folder's files say; its tensors are the engine's business and not listed."""
+    folder = onnx_folder.read(path)
+    facts = {
+        "name": folder.name,
+        "architecture": folder.architecture,
+        "type": folder.quantization,
+        "file bytes": sum(file.stat().st_size for file in folder.data_files),
+        "files": len(folder.data_files),
+        "context length": folder.n_ctx,
+        "tokens": folder.n_vocab,
+        "bos": f"{folder.bos_id} {folder.bos_token}" if folder.bos_id is not None else None,
+        "stop ids": ", ".join(map(str, sorted(folder.eos_ids))),
+        "chat template": folder.chat_template,
+        "prompts": "a graph of their own" if folder.prefill else "the same graph",
+    }
+    own = {key.removeprefix("edgellm."): _decoded(value) for key, value in folder.facts.items()}
+    return Description(str(path), _known(facts), own, ())
 
 
 def _describe_gguf(path: Path) -> Description:

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import tinymodels
+from click.testing import CliRunner
 from onnx_helpers import nmse, oracle
 
-from edgellm import backends
+from edgellm import backends, cli
 from edgellm.backends import _ort_prepacked
 from edgellm.convert.onnx_options import OnnxOptions
 from edgellm.convert.onnx_writer import OnnxRequest, convert_onnx
@@ -84,3 +85,14 @@ def test_prompts_go_through_their_own_graph_into_the_same_cache(source, tmp_path
         session.rewind(20)
         ids = session.stream(TOKENS[20:], GREEDY)
         assert [next(ids) for _ in range(3)] and len(session.tokens) == 62
+
+
+def test_the_command_line_shows_and_clears_what_is_prepared(source, tmp_path, cache):
+    artifact = convert_onnx(OnnxRequest(source, "onnx-int4", tmp_path / "model"))
+    logits(artifact)
+    shown = CliRunner().invoke(cli.cli, ["cache"])
+    assert shown.exit_code == 0 and str(artifact.path / "model.onnx") in shown.output
+    assert "freed" in CliRunner().invoke(cli.cli, ["cache", "--clear"]).output
+    assert not _ort_prepacked.kept()
+    inspected = CliRunner().invoke(cli.cli, ["inspect", str(artifact.path)])
+    assert "onnx-int4" in inspected.output and "not verified" in inspected.output
