@@ -1,5 +1,7 @@
 """Our protobuf bytes as the onnx package reads them."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -47,7 +49,7 @@ def test_every_field_survives():
 def test_external_data_is_aligned_and_never_overlaps():
     data = DataFile("w.data")
     regions = [data.place(str(i), DataType.FLOAT, (n,)) for i, n in enumerate((3, 5000, 1, 1024, 7))]
-    for one, next_ in zip(regions, regions[1:], strict=False):
+    for one, next_ in pairwise(regions):
         assert one.offset + one.nbytes <= next_.offset
         assert one.offset % (4096 if one.nbytes >= 4096 else 64) == 0
     assert data.nbytes == regions[-1].offset + regions[-1].nbytes
