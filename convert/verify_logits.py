@@ -62,6 +62,8 @@ def compare(expected: Logits, found: Logits) -> Fidelity:
     import numpy as np
 
     n_tokens = len(expected)
+    if not np.isfinite(found).all():
+        return Fidelity(float("inf"), float("inf"), 0.0, n_tokens)
     error = power = divergence = 0.0
     same = 0
     for a, b in zip(found, expected, strict=True):
@@ -72,9 +74,7 @@ def compare(expected: Logits, found: Logits) -> Fidelity:
         divergence += float(np.sum(np.exp(log_p) * (log_p - log_q)))
         same += int(np.argmax(ours) == np.argmax(original))
     nmse = error / power if power else float(error > 0)
-    return Fidelity(
-        nmse if np.isfinite(nmse) else float("inf"), divergence / n_tokens, same / n_tokens, n_tokens
-    )
+    return Fidelity(nmse, divergence / n_tokens, same / n_tokens, n_tokens)
 
 
 def _log_softmax(logits: Any) -> Any:

@@ -1,0 +1,112 @@
+"""The figures and bounds of the proof; what it finds in real files is in integration/test_planted_faults.py."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from edgellm.convert import ggml, verify_logits, verify_tensors
+from edgellm.convert.verify_logits import Fidelity, compare
+from edgellm.errors import CheckFailedError
+from edgellm.gguf_types import GGML_TYPES_BY_NAME
+
+#: ggml searches its grids of one and two bits for most of a minute before their first use.
+TYPES = [
+    pytest.param(name, marks=pytest.mark.slow if name.startswith(("IQ1", "IQ2")) else ())
+    for name, type_ in sorted(GGML_TYPES_BY_NAME.items())
+    if name not in ("I8", "I16", "I32", "I64", "F64")
+]
+RNG = np.random.default_rng(5)
+LOGITS = RNG.standard_normal((6, 50)).astype(np.float32)
+
+
+def test_the_same_logits_are_no_distance_apart() -> None:
+    found = compare(LOGITS, LOGITS)
+    assert (found.nmse, found.same_top, found.n_tokens) == (0.0, 1.0, 6)
+    assert abs(found.mean_kld) < 1e-12
+
+
+def test_figures_are_those_of_their_definitions() -> None:
+    other = LOGITS + RNG.standard_normal(LOGITS.shape).astype(np.float32)
+    p, q = (
+        np.exp(x.astype(np.float64)) / np.exp(x.astype(np.float64)).sum(1, keepdims=True)
+        for x in (LOGITS, other)
+    )
+    found = compare(LOGITS, other)
+    assert math.isclose(found.nmse, float(((other - LOGITS) ** 2).sum() / (LOGITS**2).sum()), rel_tol=1e-5)
+    assert math.isclose(found.mean_kld, float((p * np.log(p / q)).sum(1).mean()), rel_tol=1e-6)
+    assert found.same_top == float((LOGITS.argmax(1) == other.argmax(1)).mean())
+
+
+def test_a_shift_of_all_logits_changes_no_distribution() -> None:
+    assert abs(compare(LOGITS, LOGITS + 3).mean_kld) < 1e-6
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_and_infinity_are_infinitely_far(value: float) -> None:
+    bad = LOGITS.copy()
+    bad[2, 3] = value
+    found = compare(LOGITS, bad)
+    assert found.nmse == math.inf
+    with pytest.raises(CheckFailedError):
+        verify_logits.check(found, {"F16"}, lambda: "")
+
+
+def test_the_coarsest_type_in_the_file_bounds_the_error() -> None:
+    def refused(nmse: float, *types: str) -> bool:
+        try:
+            verify_logits.check(Fidelity(nmse, 0.0, 1.0, 28), types, lambda: "because")
+        except CheckFailedError as error:
+            assert "because" in str(error)
+            return True
+        return False
+
+    assert refused(2e-8, "F32") and not refused(2e-8, "F32", "F16")
+    assert refused(0.02, "F32", "Q8_0") and not refused(0.02, "F32", "Q8_0", "Q4_K")
+    assert not refused(5.0, "F32", "Q2_K"), "two bits explain anything: the figure only informs"
+
+
+@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("shape", ["normal", "heavy tails", "mostly zero"])
+def test_rounding_is_explained_and_another_row_is_not(name: str, shape: str) -> None:
+    weights = RNG.standard_normal((8, 512)) if shape == "normal" else RNG.standard_t(3, (8, 512))
+    if shape == "mostly zero":
+        weights = weights * (RNG.random((8, 512)) < 0.1)
+    rows = np.ascontiguousarray(weights * 0.02, dtype=np.float32)
+    found = through(name, rows)
+    if (name, shape) != ("IQ1_M", "mostly zero"):  # ggml's own quantizer goes astray there
+        assert verify_tensors.deviation(name, found, rows) is None
+    assert verify_tensors.deviation(name, found[::-1], rows) is not None
+    assert verify_tensors.deviation(name, -found, rows) is not None
+    bad = found.copy()
+    bad[0, 0] = np.nan
+    assert verify_tensors.deviation(name, bad, rows) is not None
+
+
+def through(name: str, rows: np.ndarray) -> np.ndarray:
+    """Rows encoded and decoded by ggml."""
+    type_ = GGML_TYPES_BY_NAME[name]
+    if name == "F32":
+        return rows.copy()
+    encoded, decoded = np.zeros(type_.nbytes(rows.size), np.uint8), np.empty_like(rows)
+    importance = np.ones(rows.shape[1], np.float32)
+    needs = importance.ctypes.data if name in ggml.ABORT_WITHOUT_IMATRIX else None
+    ggml.quantize(type_, rows.ctypes.data, encoded.ctypes.data, *rows.shape, needs)
+    ggml.dequantizer(type_)(encoded.ctypes.data, decoded.ctypes.data, rows.size)
+    return decoded
+
+
+def test_rows_of_zeros_are_themselves() -> None:
+    zeros = np.zeros((2, 256), np.float32)
+    for name in ("F32", "Q8_0", "Q2_K"):
+        assert verify_tensors.deviation(name, zeros, zeros) is None
+    assert verify_tensors.deviation("Q8_0", zeros + 1, zeros) is not None
+
+
+def test_sampled_rows_are_few_distinct_and_reach_both_ends() -> None:
+    for n_rows in (1, 7, 8, 9, 100, 151_936):
+        rows = verify_tensors.sample_rows(n_rows)
+        assert rows == sorted(set(rows)) and rows[0] == 0 and rows[-1] == n_rows - 1
+        assert len(rows) <= verify_tensors.N_ROWS
