@@ -16,6 +16,7 @@ from edgellm.models.training import (
     task_commands,
     task_facts,
     task_memory,
+    task_open,
     task_sentiment,
     task_smalltalk,
     task_story,
@@ -38,6 +39,7 @@ SCORED: dict[str, Draw] = {
 UNSCORED: dict[str, Draw] = {
     task_smalltalk.NAME: task_smalltalk.draw,
     task_story.NAME: task_story.draw,
+    task_open.NAME: task_open.draw,
     "product": task_arithmetic.draw_product,
 }
 #: Share of the samples, by task.
@@ -67,8 +69,22 @@ MIX_LATER: Mix = {
     "product": 0.02,
     "story": 0.01,
 }
+#: From step 2200 on: also what people type beyond the closed tasks.
+MIX_LAST: Mix = {
+    "arithmetic": 0.34,
+    "open": 0.20,
+    "memory": 0.12,
+    "commands": 0.08,
+    "translation": 0.08,
+    "facts": 0.06,
+    "smalltalk": 0.04,
+    "summary": 0.03,
+    "sentiment": 0.02,
+    "product": 0.02,
+    "story": 0.01,
+}
 #: (first step, mix), the later ones first.
-STAGES: tuple[tuple[int, Mix], ...] = ((1000, MIX_LATER), (0, MIX))
+STAGES: tuple[tuple[int, Mix], ...] = ((2200, MIX_LAST), (1000, MIX_LATER), (0, MIX))
 _SYSTEM = (
     "You are a helpful assistant.",
     "You are a helpful assistant. Answer briefly.",
@@ -144,7 +160,7 @@ def _conversation(samples: list[Sample]) -> list[Sample]:
     for sample in samples:
         if told and sample.turns[-1][1] in _NOT_TOLD:
             continue
-        told = told or sample.task == task_memory.NAME
+        told = told or sample.task in (task_memory.NAME, task_open.NAME)
         kept.append(sample)
     return kept
 

@@ -116,6 +116,7 @@ _ITEMS = (
         ("Your favorite food is {v}.", "你最喜欢吃{v}。"),
     ),
 )  # fmt: skip
+NAME_ITEM = _ITEMS[0]
 #: What is talked of in between: nothing, a fact, a sum, a review, or a second thing to remember.
 _FILLERS = ("none", "facts", "arithmetic", "sentiment", "item")
 _SOURCES = {"facts": task_facts.draw, "arithmetic": task_arithmetic.draw, "sentiment": task_sentiment.draw}

@@ -49,12 +49,12 @@ _PLACES = (
     ("at home", "在家"), ("at school", "在学校"), ("in the park", "在公园"), ("in the garden", "在花园"),
     ("in the kitchen", "在厨房"), ("in the city", "在城里"), ("by the river", "在河边"), ("", ""), ("", ""),
 )  # fmt: skip
-_TO_ZH = (
+TO_ZH = (
     ("en", "Translate into Chinese: {t}"), ("en", "Translate to Chinese: {t}"),
     ("en", 'How do you say "{t}" in Chinese?'),
     ("en", "What is this in Chinese? {t}"), ("zh", "翻译成中文：{t}"), ("zh", "请把这句话翻译成中文：{t}"),
 )  # fmt: skip
-_TO_EN = (
+TO_EN = (
     ("en", "Translate into English: {t}"), ("en", "Translate to English: {t}"),
     ("en", "What is this in English? {t}"),
     ("zh", "翻译成英文：{t}"), ("zh", "请把这句话翻译成英文：{t}"), ("zh", "“{t}”用英文怎么说？"),
@@ -75,6 +75,6 @@ def draw(rng: random.Random) -> Sample:
     chinese = f"{subject[1]}{time[1]}{before}{place[1]}{verb[3]}{after}{thing[1]}。"
     to_zh = rng.random() < 0.5
     source, target = (english, chinese) if to_zh else (chinese, english)
-    _, ask = rng.choice(_TO_ZH if to_zh else _TO_EN)
+    _, ask = rng.choice(TO_ZH if to_zh else TO_EN)
     key = "|".join((subject[0], verb[0], thing[0], time[0], place[0]))
     return Sample(NAME, "zh" if to_zh else "en", key, ((ask.format(t=source), target),))

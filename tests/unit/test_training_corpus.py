@@ -15,7 +15,7 @@ from edgellm.profiles import tasks
 
 #: Steps of the shipped training run, and at least as many dialogues as one step takes.
 STEPS = 2600
-DIALOGUES_PER_STEP = 80
+DIALOGUES_PER_STEP = 100
 
 
 def normal(text: str) -> str:
