@@ -28,7 +28,7 @@ class Tokenizer:
         self._added = {
             index: token.content for index, token in self._with_special.get_added_tokens_decoder().items()
         }
-        self._byte_level = "ByteLevel" in str(type(self._with_special.decoder)) or _is_byte_level(self._path)
+        self._byte_level = _is_byte_level(self._with_special.decoder)
 
     def encode(self, text: str, *, special: bool, add_bos: bool) -> list[int]:
         """Ids of `text`; with `special`, control tokens written out in it become their ids."""
@@ -77,12 +77,9 @@ def _load(path: Path) -> Any:
         raise ArtifactError(f"{path} cannot be read ({error}); convert the model again") from error
 
 
-def _is_byte_level(path: Path) -> bool:
-    import json
-
-    decoder = json.loads(path.read_text(encoding="utf-8")).get("decoder") or {}
-    kinds = {decoder.get("type"), *(part.get("type") for part in decoder.get("decoders", ()))}
-    return "ByteLevel" in kinds
+def _is_byte_level(decoder: Any) -> bool:
+    """Whether tokens are spelled in byte-level BPE's alphabet: the decoder, or one of its parts, says so."""
+    return decoder is not None and b'"ByteLevel"' in decoder.__getstate__()
 
 
 @cache
