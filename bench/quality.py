@@ -236,10 +236,12 @@ def figures(row: Row | None) -> list[str]:
     """Perplexity with its change, divergence, agreement."""
     if row is None:
         return ["-"] * 3
-    change = row.ratio.scaled(100)
-    ppl = f"{row.perplexity.value:.3f} ({change.value - 100:+.2f} ± {change.error or 0:.2f} %)"
+    percent = row.ratio.scaled(100)
+    change = f"{percent.value - 100:+.2f} ± {percent.error or 0:.2f} %"
+    if row.ratio.value > 2:
+        change = f"{row.ratio.value:.0f} times"
     return [
-        ppl,
+        f"{row.perplexity.value:.3f} ({change})",
         f"{row.kld.value:.2g} ± {row.kld.error or 0:.1g}",
         evaluation.show(row.same_top.scaled(100), 1),
     ]
@@ -251,7 +253,7 @@ def task_table(accuracies: list[Accuracy]) -> list[str]:
         f"| model | type | {' | '.join(names)} | all {accuracies[0].n} | 95% interval | stopped by itself |",
         "|---|---|" + "---:|" * (len(names) + 3),
     ]
-    for each in accuracies:
+    for each in sorted(accuracies, key=lambda each: (each.model, TASK_TYPES.index(each.type))):
         cells = " | ".join(f"{each.exact[name]:.1%}" for name in (*names, "all"))
         lines.append(
             f"| {each.model} | {each.type} | {cells} | {each.low:.1%} to {each.high:.1%} | {each.stopped:.1%} |"
@@ -295,7 +297,7 @@ def main() -> None:
     accuracies = [each for _, found in results for each in found]
     lines = [line for model in models for line in [*table(model, rows), ""]]
     if accuracies:
-        lines += ["### Tasks", "", *task_table(accuracies)]
+        lines += ["### Tasks of both", "", *task_table(accuracies)]
     print("\n".join([*lines, *surprises(rows)]))
     if args.write:
         write(args.write, lines)
