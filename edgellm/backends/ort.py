@@ -30,6 +30,7 @@ FORMAT = "onnx"
 
 _DEFAULT_CTX = 4096  # what a chat needs
 _KV_SHARE = 0.5  # of available memory, at most, for the KV cache of the context chosen by default
+_CHUNK = 256  # tokens evaluated at once: more are no faster and take more memory
 _SHORT = 16  # new tokens up to which a second graph for prompts is not worth its extra step
 _KV_TYPES = ("f16", "f32")  # what EngineOptions says when nobody asked; the folder decides
 
@@ -67,7 +68,7 @@ class OrtSession:
         self._tokenizer = Tokenizer(folder.path, folder.control_ids, folder.bos_id)
         self._pieces: dict[int, bytes] = {}
         self._info = _describe(folder, graph, options, notes)
-        self._n_batch = max(1, min(options.n_batch, options.n_ubatch))
+        self._n_batch = max(1, min(options.n_batch, options.n_ubatch, _CHUNK))
         _trim_heap()
 
     @property
@@ -300,7 +301,7 @@ def _resolve(
         n_threads_batch=threads,
         type_k=kind,
         type_v=kind,
-        repack=False,
+        repack=options.repack is not False,
     )
 
 

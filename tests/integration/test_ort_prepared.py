@@ -69,6 +69,16 @@ def test_a_damaged_copy_is_dropped_and_said(source, tmp_path, cache):
     assert not _ort_prepacked.kept()
 
 
+def test_both_graphs_are_prepared(source, tmp_path, cache):
+    options = OnnxOptions.parse(["prefill=w8a8"])
+    artifact = convert_onnx(OnnxRequest(source, "onnx-int4", tmp_path / "both", options))
+    first, notes = logits(artifact)
+    assert len(notes) == len(_ort_prepacked.kept()) == 2
+    again, notes = logits(artifact)
+    assert not notes
+    np.testing.assert_array_equal(first, again)
+
+
 def test_prompts_go_through_their_own_graph_into_the_same_cache(source, tmp_path):
     options = OnnxOptions.parse(["prefill=w8a8", "head=fp32"])
     artifact = convert_onnx(OnnxRequest(source, "onnx-int8", tmp_path / "both", options))
