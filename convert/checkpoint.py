@@ -178,7 +178,9 @@ def _check_readable(path: Path, tensor: LazyTensor) -> None:
             "converted, use the checkpoint that was not quantized"
         )
     if not 1 <= len(tensor.shape) <= 3 or 0 in tensor.shape:
-        raise CheckpointError(f"tensor {tensor.name!r} in {path} has shape {list(tensor.shape)}: no weight has")
+        raise CheckpointError(
+            f"tensor {tensor.name!r} in {path} has shape {list(tensor.shape)}: no weight has"
+        )
 
 
 def _no_weights(folder: Path, name: str) -> str:

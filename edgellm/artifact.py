@@ -44,7 +44,7 @@ class Artifact:
 
     @staticmethod
     def open(path: Path | str) -> Artifact:
-        """Read the header of a GGUF file or an ONNX folder. Raises ArtifactError when it is missing, damaged or no model."""
+        """Read a GGUF file's header or an ONNX folder's. Raises ArtifactError when missing, damaged or no model."""
         path = Path(path)
         if not path.exists():
             raise ArtifactError(
