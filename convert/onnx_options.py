@@ -101,13 +101,14 @@ class _Base:
     symmetric: bool = True
     algorithm: str = "rtn"
     head_bits: int = 8
+    head_block: int = 32
     w8a8: bool = False
 
 
 _BASES: dict[str, _Base] = {
     "onnx-fp32": _Base(32, head_bits=32),
     "onnx-int8": _Base(8),
-    "onnx-int4": _Base(4),
+    "onnx-int4": _Base(4, head_block=128),  # decoding reads the whole head for every token
     "onnx-w8a8": _Base(8, w8a8=True),
 }
 QUANTS = tuple(_BASES)
@@ -129,16 +130,16 @@ def recipe(quant: str, options: OnnxOptions) -> Recipe:
     block = options.block or base.block
     head_bits = {"auto": base.head_bits, "fp32": 32, "int8": 8, "int4": 4}[options.head]
 
-    def linear(bits: int, algorithm: str = "rtn", symmetric: bool = True) -> Linear:
+    def linear(bits: int, block: int, algorithm: str = "rtn", symmetric: bool = True) -> Linear:
         return FloatLinear() if bits == 32 else BlockLinear(BlockFormat(bits, block, symmetric, algorithm))
 
-    blocks = linear(base.bits, algorithm, symmetric)
+    blocks = linear(base.bits, block, algorithm, symmetric)
     return Recipe(
         name=name,
         matrix=W8A8Linear() if base.w8a8 else blocks,
-        head=linear(head_bits),
+        head=linear(head_bits, options.block or (base.head_block if head_bits == 8 else block)),
         experts=blocks,
-        sensitive=linear(8) if options.mixed and base.bits < 8 else None,
+        sensitive=linear(8, block) if options.mixed and base.bits < 8 else None,
     )
 
 
