@@ -174,7 +174,7 @@ def test_rewind_is_as_if_the_rest_never_was(session):
     before = session.eval([1, 2, 3, 4]).copy()
     session.eval([5, 6, 7])
     session.rewind(3)
-    np.testing.assert_array_equal(before, session.eval([4]))
+    assert nmse(session.eval([4]), before) < 1e-10  # other kernels for one token than for four
     with pytest.raises(EngineError, match="cannot rewind to 9"):
         session.rewind(9)
 
