@@ -16,10 +16,12 @@ PROMPTS = (
     "What is the capital of France?",
     "What is 27 + 45?",
     "How do I convert a model to q8_0?",
-    "Translate to Chinese: The cat drinks water.",
+    "Translate to Chinese: The girl drinks water by the river.",
+    "What is the sentiment of this sentence? In the end the game was awful.",
     "你好！你是谁？",
     "日本的首都是哪里？",
-    "36 减 19 等于多少？",
+    "52 减 27 等于多少？",
+    "总结一下：街上很安静。莉莉在村里买了一辆自行车。新自行车是红色的，跑得很快。",
 )
 
 
