@@ -20,7 +20,7 @@ PROMPTS = (
     "What is the sentiment of this sentence? In the end the game was awful.",
     "你好！你是谁？",
     "日本的首都是哪里？",
-    "52 减 27 等于多少？",
+    "36减19等于多少？",
     "总结一下：街上很安静。莉莉在村里买了一辆自行车。新自行车是红色的，跑得很快。",
 )
 
