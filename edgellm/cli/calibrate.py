@@ -31,7 +31,12 @@ _COUNT = click.IntRange(min=1)
     help="Calibration text.  [default: edgellm's own, English, Chinese, code and dialogue]",
 )
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), default=Path("imatrix.gguf"), show_default=True
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("imatrix.gguf"),
+    show_default=True,
+    help="File to write.",
 )
 @click.option(
     "-c", "--ctx-size", "n_ctx", type=click.IntRange(min=32), default=512, help="Tokens of a chunk.  [512]"
@@ -43,7 +48,9 @@ _COUNT = click.IntRange(min=1)
     "--save-every", type=_COUNT, default=10, help="Chunks between saves of an unfinished run.  [10]"
 )
 @click.option("-t", "--threads", "n_threads", type=_COUNT, help="Threads.  [default: physical cores]")
-@click.option("-ngl", "--n-gpu-layers", "n_gpu_layers", type=click.IntRange(min=0), default=0)
+@click.option(
+    "-ngl", "--n-gpu-layers", "n_gpu_layers", type=click.IntRange(min=0), default=0, help="Layers on the GPU."
+)
 @click.option("--force", is_flag=True, help="Replace an output that is there.")
 def command(
     model: str,

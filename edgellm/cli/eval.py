@@ -70,8 +70,17 @@ class _Text:
     "--chunks", "n_chunks", type=_COUNT, help="Chunks, or dialogues, to run.  [default: all, or 224]"
 )
 @click.option("-t", "--threads", "n_threads", type=_COUNT, help="Threads.  [default: physical cores]")
-@click.option("-ngl", "--n-gpu-layers", "n_gpu_layers", type=click.IntRange(min=0), default=0)
-@click.option("-o", "--output", type=click.Choice(("table", "json")), default="table", show_default=True)
+@click.option(
+    "-ngl", "--n-gpu-layers", "n_gpu_layers", type=click.IntRange(min=0), default=0, help="Layers on the GPU."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(("table", "json")),
+    default="table",
+    show_default=True,
+    help="Form of the result.",
+)
 @click.option("--force", is_flag=True, help="Let --save-ref replace a file that is there.")
 def command(
     model: str,
