@@ -67,37 +67,43 @@ def measure(command: list[str]) -> dict[str, Any]:
     """Run a process; its wall time, and its peaks of anonymous and file-backed memory by sampling."""
     started = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    anonymous = file = total = 0
+    anonymous = file = total = written = 0
     while process.poll() is None:
         fields = _status(process.pid)
         anonymous, file = max(anonymous, fields.get("RssAnon", 0)), max(file, fields.get("RssFile", 0))
         total = max(total, fields.get("VmHWM", 0))
+        written = max(written, fields.get("wchar", 0))
         time.sleep(_POLL_SECONDS)
     seconds = time.monotonic() - started
     out, error = process.communicate()
     if process.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{error}")
     said = json.loads(out.splitlines()[-1]) if out.strip().endswith("}") else {}
-    return {"seconds": seconds, "peak": total, "peak_anonymous": anonymous, "peak_file": file} | said
+    peaks = {"peak": total, "peak_anonymous": anonymous, "peak_file": file}
+    return {"seconds": seconds, "written": written} | peaks | said
 
 
 def _status(pid: int) -> dict[str, int]:
+    """A running process's memory and the bytes it has written; nothing once it has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        written = Path(f"/proc/{pid}/io").read_text().splitlines()[1]
     except OSError:
         return {}
     wanted = ("RssAnon", "RssFile", "VmHWM")
-    return {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.startswith(wanted)}
+    fields = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.startswith(wanted)}
+    return fields | {"wchar": int(written.removeprefix("wchar: "))}
 
 
 def run_way(way: str, *arguments: object) -> dict[str, Any]:
     return measure([sys.executable, __file__, "--child", way, *map(str, arguments)])
 
 
-def first_step(folder: Path, target: Path, threads: int, reference: Path | None) -> dict[str, Any]:
-    if reference is None:
-        return run_way("ours", folder, target, "BF16", threads)
-    command = [sys.executable, reference, folder, "--outtype", "bf16", "--outfile", target]
+def first_step(folder: Path, target: Path, options: argparse.Namespace) -> dict[str, Any]:
+    if options.reference_converter is None:
+        return run_way("ours", folder, target, "BF16", options.threads)
+    program = (options.reference_python, options.reference_converter)
+    command = [*program, folder, "--outtype", "bf16", "--outfile", target]
     return measure([str(part) for part in command])
 
 
@@ -108,7 +114,7 @@ def compare(folder: Path, quant: str, options: argparse.Namespace, work: Path) -
     for _ in range(options.repeat):
         runs["ours"].append(run_way("ours", folder, outputs["ours"], quant, options.threads))
         outputs["bf16"].unlink(missing_ok=True)
-        runs["bf16"].append(first_step(folder, outputs["bf16"], options.threads, options.reference_converter))
+        runs["bf16"].append(first_step(folder, outputs["bf16"], options))
         runs["quantize"].append(
             run_way("llama.cpp", outputs["bf16"], outputs["quantize"], quant, options.threads)
         )
@@ -166,6 +172,7 @@ def main() -> None:
     parser.add_argument(
         "--reference-converter", type=Path, help="llama.cpp's convert_hf_to_gguf.py (needs torch)"
     )
+    parser.add_argument("--reference-python", default=sys.executable, help="the Python that has torch")
     parser.add_argument("--work", type=Path, help="folder for large files (default: a temporary one)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.work) as work:
