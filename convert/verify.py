@@ -12,6 +12,8 @@ logits. The engine is passed in: conversion never imports the runtime.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +21,8 @@ from pathlib import Path
 from edgellm.artifact import Artifact
 from edgellm.convert import verify_logits, verify_tensors, verify_tokens
 from edgellm.convert.checkpoint import Checkpoint
-from edgellm.convert.tokenizer import read_tokenizer
 from edgellm.convert.verify_logits import Fidelity
+from edgellm.convert.verify_tokenizer import check_tokenizer
 from edgellm.errors import CheckFailedError, EngineError
 from edgellm.gguf_reader import GgufFile, GgufTensor
 from edgellm.models import reference
@@ -77,6 +79,7 @@ def verify(path: Path, source: Path, opener: SessionOpener, report: Tell = lambd
     a process of its own. `report` is told what is being checked. Raises CheckFailedError naming the check, and
     what opening the two files raises.
     """
+    _give_back()
     target = Target.open(path)
     if source.is_dir():
         return _verify_checkpoint(target, source, opener, report)
@@ -90,7 +93,8 @@ def _verify_checkpoint(target: Target, folder: Path, opener: SessionOpener, repo
         verify_tensors.check_numbers(target.header, spec)
         tensors = verify_tensors.check_tensors(target.tensors, spec, checkpoint)
         report("tokens")
-        stops, expected = _check_tokenizer(target, checkpoint, spec.n_vocab)
+        stops, expected = check_tokenizer(target.path, folder)
+        _give_back()
         tokens = expected.sample[: min(verify_logits.N_TOKENS, spec.n_ctx_train)]
         with _engine(target.path, opener) as session:
             texts = verify_tokens.check_tokens(session, target.header, expected)
@@ -102,21 +106,6 @@ def _verify_checkpoint(target: Target, folder: Path, opener: SessionOpener, repo
             fidelity, target.types, lambda: verify_tensors.worst_tensor(target.tensors, spec, checkpoint)
         )
     return Verification((tensors, stops, texts), fidelity)
-
-
-def _check_tokenizer(
-    target: Target, checkpoint: Checkpoint, n_vocab: int
-) -> tuple[str, verify_tokens.Expected]:
-    """What needs the `tokenizers` library: a fact about stop ids, and what the engine must say."""
-    header, folder = target.header, checkpoint.dir
-    vocabulary = read_tokenizer(folder, checkpoint.config, checkpoint.generation_config, n_vocab)
-    verify_tokens.check_pre_tokenizer(header, vocabulary)
-    prompt = verify_tokens.check_template(header, vocabulary)
-    del vocabulary
-    tokenizer = verify_tokens.load_tokenizer(folder)
-    verify_tokens.check_vocabulary(header, tokenizer)
-    stops = verify_tokens.check_stop_ids(header, checkpoint, tokenizer)
-    return stops, verify_tokens.expect(tokenizer, header, prompt, verify_logits.TEXT)
 
 
 def _verify_gguf(target: Target, origin: Target, opener: SessionOpener, report: Tell) -> Verification:
@@ -136,6 +125,13 @@ def _verify_gguf(target: Target, origin: Target, opener: SessionOpener, report: 
         fidelity, target.types, lambda: verify_tensors.worst_same_tensor(target.tensors, origin.tensors)
     )
     return Verification(tuple(facts), fidelity)
+
+
+def _give_back() -> None:
+    """Return freed memory to the system: glibc would keep the 200 MB a large tokenizer took."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextlib.contextmanager
