@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgellm import hardware
 from edgellm.artifact import Artifact
-from edgellm.backends import _canary, _llama_lib
+from edgellm.backends import _canary, _checks, _llama_lib
 from edgellm.errors import EngineError
 from edgellm.normalize import Normalizer
 from edgellm.session import EngineInfo, EngineOptions, Sampling, Session
@@ -96,7 +96,7 @@ class LlamaCppSession:
         """The bytes of a token, empty for control tokens."""
         known = self._pieces.get(token)
         if known is None:
-            self._check_ids((token,))
+            _checks.check_ids((token,), self._info)
             known = self._pieces[token] = self._piece(token)
         return known
 
@@ -109,7 +109,7 @@ class LlamaCppSession:
         """Append tokens; logits [len(tokens), n_vocab], a copy."""
         import numpy as np
 
-        self._check(tokens)
+        _checks.check_tokens(tokens, len(self.tokens), self._info)
         out = np.empty((len(tokens), self._info.n_vocab), np.float32)
         batch = self._lib.llama_batch_init(self._n_batch, 0, 1)
         try:
@@ -144,8 +144,7 @@ class LlamaCppSession:
 
     def rewind(self, n: int) -> None:
         """Keep the first `n` tokens."""
-        if not 0 <= n <= len(self.tokens):
-            raise EngineError(f"cannot rewind to {n}: the sequence has {len(self.tokens)} tokens")
+        _checks.check_rewind(n, len(self.tokens))
         if not self._lib.llama_memory_seq_rm(self._memory, 0, n, -1):
             raise EngineError(f"this model's cache cannot be cut at position {n}")
         del self._tokens[n:]
@@ -183,7 +182,7 @@ class LlamaCppSession:
         self.close()
 
     def _append(self, tokens: Sequence[int]) -> None:
-        self._check(tokens)
+        _checks.check_tokens(tokens, len(self.tokens), self._info)
         lib, buffer = self._lib, self._buffer
         for start in range(0, len(tokens), self._n_batch):
             chunk = tokens[start : start + self._n_batch]
@@ -206,21 +205,6 @@ class LlamaCppSession:
         for i, token in enumerate(chunk):
             batch.token[i], batch.pos[i], batch.logits[i] = token, past + i, 1
             batch.n_seq_id[i], batch.seq_id[i][0] = 1, 0
-
-    def _check(self, tokens: Sequence[int]) -> None:
-        if not tokens:
-            raise EngineError("there are no tokens to evaluate; the prompt is empty")
-        if len(self.tokens) + len(tokens) > self._info.n_ctx:
-            raise EngineError(
-                f"{len(self.tokens)} + {len(tokens)} tokens do not fit the context of {self._info.n_ctx}; "
-                f"shorten the prompt or raise -c"
-            )
-        self._check_ids(tokens)
-
-    def _check_ids(self, tokens: Sequence[int]) -> None:
-        if min(tokens) < 0 or max(tokens) >= self._info.n_vocab:
-            bad = min(tokens) if min(tokens) < 0 else max(tokens)
-            raise EngineError(f"token id {bad} is outside the vocabulary of {self._info.n_vocab}")
 
     def _logits(self, index: int) -> Logits:
         import numpy as np

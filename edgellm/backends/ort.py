@@ -16,7 +16,7 @@ import numpy as np
 
 from edgellm import hardware, onnx_folder
 from edgellm.artifact import Artifact
-from edgellm.backends import _ort_graph, _ort_prepacked
+from edgellm.backends import _checks, _ort_graph, _ort_prepacked
 from edgellm.backends._ort_cache import Cache, ConcatCache, InPlaceCache
 from edgellm.backends._ort_sampler import Sampler
 from edgellm.backends._ort_tokenizer import Tokenizer
@@ -94,18 +94,18 @@ class OrtSession:
         """The bytes of a token, empty for control tokens."""
         known = self._pieces.get(token)
         if known is None:
-            self._check_ids((token,))
+            _checks.check_ids((token,), self._info)
             known = self._pieces[token] = self._tokenizer.piece(token)
         return known
 
     def eval(self, tokens: Sequence[int]) -> Logits:
         """Append tokens; logits [n_vocab] after the last, a view valid until the next call."""
-        self._check(tokens)
+        _checks.check_tokens(tokens, len(self._tokens), self._info)
         return self._append(tokens)
 
     def eval_all(self, tokens: Sequence[int]) -> Logits:
         """Append tokens; logits [len(tokens), n_vocab], a copy."""
-        self._check(tokens)
+        _checks.check_tokens(tokens, len(self._tokens), self._info)
         out = np.empty((len(tokens), self._info.n_vocab), np.float32)
         for start in range(0, len(tokens), self._n_batch):
             chunk = tokens[start : start + self._n_batch]
@@ -116,7 +116,7 @@ class OrtSession:
     def stream(self, tokens: Sequence[int], sampling: Sampling) -> Iterator[int]:
         """Append tokens, then yield sampled ids until the caller stops or the context is full."""
         sampler = Sampler(sampling)
-        self._check(tokens)
+        _checks.check_tokens(tokens, len(self._tokens), self._info)
         logits = self._append(tokens)
         for _ in range(self._info.n_ctx - len(self._tokens)):
             token = sampler.draw(logits)
@@ -126,8 +126,7 @@ class OrtSession:
 
     def rewind(self, n: int) -> None:
         """Keep the first `n` tokens."""
-        if not 0 <= n <= len(self._tokens):
-            raise EngineError(f"cannot rewind to {n}: the sequence has {len(self._tokens)} tokens")
+        _checks.check_rewind(n, len(self._tokens))
         if n < len(self._tokens):
             self._cache.rewind(n)
             del self._tokens[n:]
@@ -173,21 +172,6 @@ class OrtSession:
             prompts.fill(len(self._tokens), chunk)
             self._tokens.extend(chunk)
         return tokens[-1:]
-
-    def _check(self, tokens: Sequence[int]) -> None:
-        if not tokens:
-            raise EngineError("there are no tokens to evaluate; the prompt is empty")
-        if len(self._tokens) + len(tokens) > self._info.n_ctx:
-            raise EngineError(
-                f"{len(self._tokens)} + {len(tokens)} tokens do not fit the context of {self._info.n_ctx}; "
-                f"shorten the prompt or raise -c"
-            )
-        self._check_ids(tokens)
-
-    def _check_ids(self, tokens: Sequence[int]) -> None:
-        if min(tokens) < 0 or max(tokens) >= self._info.n_vocab:
-            bad = min(tokens) if min(tokens) < 0 else max(tokens)
-            raise EngineError(f"token id {bad} is outside the vocabulary of {self._info.n_vocab}")
 
 
 class Runner:
