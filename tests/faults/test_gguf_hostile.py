@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from hostile_gguf import STRUCTURED, RawFile, field_mutants, good_file, random_mutants, take_apart
+from gguf_fuzz import field_mutants, random_mutants
+from hostile_gguf import STRUCTURED, RawFile, good_file, take_apart
 
 from edgellm.errors import ArtifactError
 from edgellm.gguf_reader import GgufFile
