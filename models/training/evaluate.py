@@ -1,6 +1,6 @@
 """Exact match on the held-out suite, for anything that can answer.
 
-    python -m edgellm.models.training.evaluate CHECKPOINT [--limit N]
+    python -m edgellm.models.training.evaluate CHECKPOINT [--limit N] [--fresh SEED]
 
 `evaluate` knows no engine: it takes a callable. `torch_answer` decodes greedily with transformers from the
 saved bf16 weights and is what training was steered by.
@@ -93,13 +93,28 @@ def torch_answer(checkpoint: Path) -> Answer:
     return answer
 
 
+def fresh_items(seed: int) -> list[TaskItem]:
+    """Held-out items that are not in the suite, which training was steered by."""
+    from edgellm.models.training import heldout
+
+    suite = {json.dumps(list(item.messages), ensure_ascii=False) for item in tasks.load()}
+    records: list[Any] = [
+        each for name in tasks.names() for each in heldout.items(name, seed=seed, without=suite)
+    ]
+    return [TaskItem(**{**record, "messages": tuple(record["messages"])}) for record in records]
+
+
 def main() -> None:
     """Print the table of a checkpoint, the misses, and the figures as one JSON line."""
     parser = argparse.ArgumentParser(description="Exact match of a checkpoint on the held-out suite.")
     parser.add_argument("checkpoint", type=Path, help="a folder named like a bundled model")
     parser.add_argument("--limit", type=int, default=None, help="items per task (default: all)")
+    parser.add_argument(
+        "--fresh", type=int, metavar="SEED", help="draw other held-out items than the suite's"
+    )
     options = parser.parse_args()
-    items = [item for name in tasks.names() for item in tasks.load(name)[: options.limit]]
+    items = fresh_items(options.fresh) if options.fresh is not None else None
+    items = items or [item for name in tasks.names() for item in tasks.load(name)[: options.limit]]
     scores = evaluate(torch_answer(options.checkpoint.resolve()), items)
     for miss in scores["all"].misses:
         print(json.dumps(miss, ensure_ascii=False))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+from collections.abc import Container
 from pathlib import Path
 
 from edgellm.models.training.corpus import SCORED
@@ -17,6 +18,8 @@ from edgellm.models.training.sample import Sample, draw_from
 
 ITEMS_PER_TASK = 64
 SEED = 20_001
+#: Where to stop looking for another item.
+MOST_DRAWS = 1500
 
 
 def messages(sample: Sample) -> list[dict[str, str]]:
@@ -27,13 +30,26 @@ def messages(sample: Sample) -> list[dict[str, str]]:
     return said[:-1]
 
 
-def items(task: str, count: int = ITEMS_PER_TASK, seed: int = SEED) -> list[dict[str, object]]:
-    """`count` different held-out items of one task, as the records of its JSONL file."""
+def conversation(sample: Sample) -> str:
+    """A sample's messages as one string to compare by."""
+    return json.dumps(messages(sample), ensure_ascii=False)
+
+
+def items(
+    task: str, count: int = ITEMS_PER_TASK, seed: int = SEED, without: Container[str] = ()
+) -> list[dict[str, object]]:
+    """`count` different held-out items of one task, as the records of its JSONL file.
+
+    Samples whose `conversation` is in `without` are left out. Fewer come back when the task has no more.
+    """
     rng = random.Random(f"{seed} {task}")
     found: dict[str, Sample] = {}
-    while len(found) < count:
+    for _ in range(MOST_DRAWS):
         sample = draw_from(SCORED[task], rng, want_held_out=True)
-        found.setdefault(sample.key, sample)
+        if conversation(sample) not in without:
+            found.setdefault(sample.key, sample)
+        if len(found) == count:
+            break
     return [
         {
             "id": f"{task}-{index:03d}",
