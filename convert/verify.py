@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import gc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,21 +88,24 @@ def verify(path: Path, source: Path, opener: SessionOpener, report: Tell = lambd
 
 
 def _verify_checkpoint(target: Target, folder: Path, opener: SessionOpener, report: Tell) -> Verification:
-    with Checkpoint.open(folder) as checkpoint:
+    # Two things at a time: the tokenizer's process beside the rows, the oracle beside the engine.
+    with Checkpoint.open(folder) as checkpoint, ThreadPoolExecutor(1) as beside:
         spec = find(checkpoint.config).spec(checkpoint.config, checkpoint.shapes)
         report("tensors")
         verify_tensors.check_numbers(target.header, spec)
+        tokenizer = beside.submit(check_tokenizer, target.path, folder)
         tensors = verify_tensors.check_tensors(target.tensors, spec, checkpoint)
         report("tokens")
-        stops, expected = check_tokenizer(target.path, folder)
+        stops, expected = tokenizer.result()
         _give_back()
         tokens = expected.sample[: min(verify_logits.N_TOKENS, spec.n_ctx_train)]
+        original = beside.submit(reference.logits, spec, checkpoint.tensors, tokens)
         with _engine(target.path, opener) as session:
             texts = verify_tokens.check_tokens(session, target.header, expected)
             verify_tokens.check_engine_stops(session, target.header)
             report("logits")
             found = session.eval_all(tokens)
-        fidelity = verify_logits.compare(reference.logits(spec, checkpoint.tensors, tokens), found)
+        fidelity = verify_logits.compare(original.result(), found)
         verify_logits.check(
             fidelity, target.types, lambda: verify_tensors.worst_tensor(target.tensors, spec, checkpoint)
         )
