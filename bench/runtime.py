@@ -1,17 +1,16 @@
 """Decode and prefill of an edgellm Session against a bare llama_decode loop: same file, threads and flags.
 
-    python bench/runtime.py MODEL.gguf [-p 512] [-n 128] [-t 2] [--rounds 6]
+    python bench/runtime.py MODEL.gguf [-p 512] [-n 128] [-t 2] [--rounds 10]
 
-Every launch is a fresh process; sides alternate in ABBA order; the ratio is that of medians. The bare loop calls
-llama_decode through ctypes and draws nothing: the floor of what Python can cost. edgellm's side samples with its
-default settings, detokenizes and cuts UTF-8, as a chat does. The last line is one JSON object.
+Both sides share one context and take turns in ABBA order; ratios are of medians, and the median of neighbours',
+which a machine that others use disturbs less. The bare loop calls llama_decode through ctypes and draws nothing:
+the floor of what Python can cost. edgellm's side samples with its default settings, detokenizes and cuts UTF-8, as
+a chat does. The last line is one JSON object.
 """
 
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,8 +18,6 @@ from edgellm import generate
 from edgellm.artifact import Artifact
 from edgellm.backends import _llama_lib, llamacpp
 from edgellm.session import EngineOptions, Sampling
-
-SIDES = ("bare", "edgellm")
 
 
 def options(args: argparse.Namespace) -> EngineOptions:
@@ -62,39 +59,31 @@ def ours(session: llamacpp.LlamaCppSession, ids: list[int], n_gen: int) -> tuple
     return usage.prefill_seconds, usage.decode_seconds
 
 
-def launch(args: argparse.Namespace) -> None:
-    """One side, one process: warm up, then measure once."""
-    run = bare if args.side == "bare" else ours
+def compare(args: argparse.Namespace) -> None:
+    samples: dict[str, list[tuple[float, float]]] = {side: [] for side in SIDES}
     with llamacpp.LlamaCppSession(Artifact.open(args.model), options(args)) as session:
         ids = prompt(session, args.prompt)
-        run(session, ids[:32], 8)
-        session.rewind(0)
-        prefill, decode = run(session, ids, args.gen)
-    print(json.dumps({"prefill": args.prompt / prefill, "decode": args.gen / decode}))
-
-
-def compare(args: argparse.Namespace) -> None:
-    samples: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-    base = [sys.executable, __file__, str(args.model)]
-    base += ["-p", str(args.prompt), "-n", str(args.gen), "-t", str(args.threads)]
-    for i in range(args.rounds):
-        for side in SIDES if i % 2 == 0 else reversed(SIDES):
-            run = subprocess.run([*base, "--side", side], capture_output=True, text=True, check=True)
-            samples[side].append(json.loads(run.stdout))
+        for i in range(-1, args.rounds):  # round -1 warms up
+            for side, run in SIDES.items() if i % 2 == 0 else reversed(SIDES.items()):
+                session.rewind(0)
+                seconds = run(session, ids, args.gen)
+                if i >= 0:
+                    samples[side].append(seconds)
     result: dict[str, object] = {"model": args.model.name, "prompt": args.prompt, "gen": args.gen}
     result |= {"threads": args.threads, "rounds": args.rounds}
-    for phase in ("prefill", "decode"):
-        medians = {side: statistics.median(s[phase] for s in samples[side]) for side in SIDES}
-        ratio = medians["edgellm"] / medians["bare"]
+    for phase, count, index in (("prefill", args.prompt, 0), ("decode", args.gen, 1)):
+        rates = {side: [count / pair[index] for pair in samples[side]] for side in SIDES}
+        medians = {side: statistics.median(values) for side, values in rates.items()}
+        paired = statistics.median(o / b for o, b in zip(rates["edgellm"], rates["bare"], strict=True))
         print(
-            f"{phase:8} bare {medians['bare']:9.1f} tok/s   edgellm {medians['edgellm']:9.1f} tok/s   ratio {ratio:.3f}"
+            f"{phase:8} bare {medians['bare']:9.1f} tok/s   edgellm {medians['edgellm']:9.1f} tok/s   "
+            f"ratio {medians['edgellm'] / medians['bare']:.3f}, of neighbours {paired:.3f}"
         )
-        result[phase] = {
-            **medians,
-            "ratio": ratio,
-            "samples": {s: [x[phase] for x in samples[s]] for s in SIDES},
-        }
+        result[phase] = {"medians": medians, "ratio_of_neighbours": paired, "samples": rates}
     print(json.dumps(result))
+
+
+SIDES = {"bare": bare, "edgellm": ours}
 
 
 def main() -> None:
@@ -105,10 +94,8 @@ def main() -> None:
     parser.add_argument("-p", "--prompt", type=int, default=512)
     parser.add_argument("-n", "--gen", type=int, default=128)
     parser.add_argument("-t", "--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    launch(args) if args.side else compare(args)
+    parser.add_argument("--rounds", type=int, default=10)
+    compare(parser.parse_args())
 
 
 if __name__ == "__main__":
