@@ -5,39 +5,54 @@ The original is the oracle in models/reference.py. Knows arrays and types, no fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgellm.errors import CheckFailedError
 
 if TYPE_CHECKING:
+    from edgellm.models.base import ModelSpec, TensorSpec
+    from edgellm.models.reference import Rows
     from edgellm.session import Logits
 
 #: A little of everything a model sees, so that many rows of the embedding take part.
 TEXT = "The quick brown fox said: 'It's 12:45, 5°C.' 你好，世界！def f(x): return x**2 # Здравствуй 🙂"
 N_TOKENS = 28
 
-#: Largest normalised mean square error of the logits that a type of matrices explains. Measured on random
-#: models of every family, which suffer more than trained ones (docs/gguf.md), times three or more; logits that
-#: have nothing to do with the original's give 1 to 2. Types that are not here are so coarse that the figure
-#: only informs.
-MAX_NMSE: dict[str, float] = {
-    "F32": 1e-8,
-    "F16": 1e-5,
-    "BF16": 5e-4,
-    "Q8_0": 2e-2,
-    "Q6_K": 0.1,
-    "Q5_K": 0.3,
-    "Q5_0": 0.3,
-    "Q5_1": 0.3,
-    "Q4_K": 0.8,
-    "Q4_0": 0.8,
-    "Q4_1": 0.8,
-    "IQ4_NL": 0.8,
-    "IQ4_XS": 0.8,
-    "MXFP4": 0.8,
+#: Relative mean square error that a type brings into a matrix product: rounding of the weights (measured on
+#: normal weights) and of the inputs, which the engine converts as well.
+ROUNDING: dict[str, float] = {
+    "F32": 1e-13,
+    "F16": 4e-8,
+    "BF16": 2e-6,
+    "Q8_0": 6e-5,
+    "Q6_K": 3.5e-4,
+    "Q5_K": 1.4e-3,
+    "Q5_0": 1.9e-3,
+    "Q5_1": 1.5e-3,
+    "Q4_K": 5.2e-3,
+    "Q4_0": 7.5e-3,
+    "Q4_1": 6.2e-3,
+    "IQ4_NL": 5.9e-3,
+    "IQ4_XS": 6.0e-3,
+    "MXFP4": 1.3e-2,
+    "Q3_K": 2.3e-2,
+    "IQ3_S": 2.8e-2,
+    "IQ3_XXS": 4.6e-2,
+    "IQ2_S": 7.1e-2,
+    "Q2_K": 8.8e-2,
+    "IQ2_XS": 9.1e-2,
+    "IQ2_XXS": 0.12,
+    "IQ1_S": 0.24,
+    "IQ1_M": 0.34,
+    "TQ1_0": 0.65,
+    "TQ2_0": 0.65,
 }
+
+
+ORDINARY, ORDINARY_MOST = 20.0, 0.1  # times the rounding of a type: no further question below it
+MARGIN = 4.0  # times what the oracle says of this model
 
 
 @dataclass(frozen=True)
@@ -85,17 +100,52 @@ def _log_softmax(logits: Any) -> Any:
     return shifted - np.log(np.sum(np.exp(shifted)))
 
 
-def check(fidelity: Fidelity, types: Iterable[str], culprit: Callable[[], str]) -> None:
-    """Raise CheckFailedError when the logits are farther off than the coarsest of `types` explains.
+def expected_nmse(
+    spec: ModelSpec,
+    tensors: Mapping[str, Rows],
+    tokens: Sequence[int],
+    original: Logits,
+    rounding: Callable[[TensorSpec], float],
+) -> float:
+    """The NMSE that rounding alone brings about in this model: the oracle again, its inputs shaken that much.
 
-    `culprit` is then asked what the reason is.
+    `rounding` gives the relative mean square error of the product with a tensor. Noise on a product's inputs
+    does what the same relative noise on its weights would. Seeded, so the same for the same model. Held against
+    the engine on eight models and thirteen types, the truth is 0.06 to 2.3 times this.
     """
-    bounds = {name: MAX_NMSE.get(name) for name in types}
-    if None in bounds.values():
-        return
-    coarsest = max(bounds, key=lambda name: bounds[name] or 0.0)
-    if not fidelity.nmse <= MAX_NMSE[coarsest]:
+    import numpy as np
+
+    from edgellm.models import reference
+    from edgellm.models.base import Role
+
+    rng = np.random.default_rng(0)
+
+    def shake(role: Role, layer: int | None, expert: int | None, inputs: Logits) -> None:
+        tensor = spec.tensor(role, layer) or spec.tensor(Role.TOKEN_EMBD)  # a tied head
+        assert tensor is not None
+        size = np.float32(rounding(tensor) ** 0.5)
+        inputs *= 1 + size * rng.standard_normal(inputs.shape, dtype=np.float32)
+
+    return compare(original, reference.logits(spec, tensors, tokens, watch=shake)).nmse
+
+
+def check(
+    fidelity: Fidelity, rounding: float, expected: Callable[[], float], culprit: Callable[[], str]
+) -> str | None:
+    """Raise CheckFailedError when the logits are farther off than rounding explains; `culprit` says why.
+
+    `rounding` is that of the coarsest type. An ordinary model multiplies it by 10 or so; when this one seems to
+    do more, `expected` is asked what it really does. Gives a remark when that is so much that logits prove
+    little, else None.
+    """
+    if fidelity.nmse <= min(ORDINARY * rounding, ORDINARY_MOST):
+        return None
+    explained = expected()
+    if not fidelity.nmse <= MARGIN * explained:
         raise CheckFailedError(
-            f"the check of the logits failed: NMSE {fidelity.nmse:.3g} against the original, where {coarsest} "
-            f"explains at most {MAX_NMSE[coarsest]:g}; {culprit()}"
+            f"the check of the logits failed: NMSE {fidelity.nmse:.3g} against the original, where rounding "
+            f"explains {explained:.2g}; {culprit()}"
         )
+    if MARGIN * explained < 1.0:
+        return None
+    return f"rounding alone gives NMSE {explained:.2g} in this model, so that its logits prove little"

@@ -29,7 +29,8 @@ class Rows(Protocol):
         ...
 
 
-#: Sees every matrix product's inputs [n, in]: role and layer of the matrix, the expert in it, the inputs.
+#: Sees every matrix product's inputs [n, in]: role and layer of the matrix, the expert in it, the inputs. It may
+#: change them in place, to see what rounding them does.
 Watch = Callable[[Role, "int | None", "int | None", Float32s], None]
 
 

@@ -19,7 +19,7 @@ from edgellm.convert import verify_logits
 from edgellm.convert.checkpoint import Checkpoint
 from edgellm.convert.convert import ConvertRequest, convert
 from edgellm.convert.verify import ENGINE, Target, verify
-from edgellm.convert.verify_tensors import worst_tensor
+from edgellm.convert.verify_tensors import wrong_tensor
 from edgellm.errors import CheckFailedError
 from edgellm.gguf_reader import GgufFile
 from edgellm.models import base, reference
@@ -199,11 +199,21 @@ def test_logits_alone_show_the_fault(good, tmp_path: Path, name: str) -> None:
         tokens = [(37 * i) % 300 for i in range(verify_logits.N_TOKENS)]
         with backends.open_session(Artifact.open(faulty), ENGINE) as session:
             found = session.eval_all(tokens)
-        fidelity = verify_logits.compare(reference.logits(spec, checkpoint.tensors, tokens), found)
+        original = reference.logits(spec, checkpoint.tensors, tokens)
+        rounding = verify_logits.ROUNDING[
+            "F16"
+        ]  # coarser than the file's F32, so that there is something to hide in
         with pytest.raises(CheckFailedError, match="logits"):
-            verify_logits.check(fidelity, Target.open(faulty).types, lambda: "")
+            verify_logits.check(
+                verify_logits.compare(original, found),
+                rounding,
+                lambda: verify_logits.expected_nmse(
+                    spec, checkpoint.tensors, tokens, original, lambda tensor: rounding
+                ),
+                lambda: "",
+            )
         if fault.change and "missing" not in fault.named:
-            assert fault.named[0] in worst_tensor(Target.open(faulty).tensors, spec, checkpoint)
+            assert fault.named[0] in wrong_tensor(Target.open(faulty).tensors, spec, checkpoint)
 
 
 @pytest.mark.parametrize("name", MODELS)

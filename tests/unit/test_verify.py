@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tinymodels
 
+from edgellm import backends
+from edgellm.artifact import Artifact
 from edgellm.convert import ggml, verify_logits, verify_tensors
+from edgellm.convert.checkpoint import Checkpoint
+from edgellm.convert.convert import ConvertRequest, convert
+from edgellm.convert.verify import ENGINE, Target
 from edgellm.convert.verify_logits import Fidelity, compare
 from edgellm.errors import CheckFailedError
 from edgellm.gguf_types import GGML_TYPES_BY_NAME
+from edgellm.models import reference
+from edgellm.models.base import find
 
 #: ggml searches its grids of one and two bits for most of a minute before their first use.
 TYPES = [
@@ -51,21 +60,53 @@ def test_nan_and_infinity_are_infinitely_far(value: float) -> None:
     found = compare(LOGITS, bad)
     assert found.nmse == math.inf
     with pytest.raises(CheckFailedError):
-        verify_logits.check(found, {"F16"}, lambda: "")
+        verify_logits.check(found, 0.65, lambda: 2.0, lambda: "")
 
 
-def test_the_coarsest_type_in_the_file_bounds_the_error() -> None:
-    def refused(nmse: float, *types: str) -> bool:
-        try:
-            verify_logits.check(Fidelity(nmse, 0.0, 1.0, 28), types, lambda: "because")
-        except CheckFailedError as error:
-            assert "because" in str(error)
-            return True
-        return False
+@pytest.mark.parametrize(
+    ("nmse", "rounding", "explained", "outcome"),
+    [
+        (1e-4, 6e-5, None, None),  # ordinary: the oracle is not asked again
+        (1e-2, 6e-5, 5e-3, None),  # this model does more to rounding than others
+        (1e-2, 6e-5, 1e-3, "refused"),
+        (0.2, 0.1, 0.1, None),  # coarse types are asked above a tenth
+        (1.5, 6e-5, 0.3, "refused"),
+        (1.0, 6e-5, 0.3, "prove little"),
+    ],
+)
+def test_logits_may_be_as_far_off_as_rounding_explains(
+    nmse: float, rounding: float, explained: float | None, outcome: str | None
+) -> None:
+    def ask() -> float:
+        assert explained is not None
+        return explained
 
-    assert refused(2e-8, "F32") and not refused(2e-8, "F32", "F16")
-    assert refused(0.05, "F32", "Q8_0") and not refused(0.05, "F32", "Q8_0", "Q4_K")
-    assert not refused(5.0, "F32", "Q2_K"), "two bits explain anything: the figure only informs"
+    fidelity = Fidelity(nmse, 0.0, 1.0, 28)
+    if outcome == "refused":
+        with pytest.raises(CheckFailedError, match="because"):
+            verify_logits.check(fidelity, rounding, ask, lambda: "because")
+    else:
+        remark = verify_logits.check(fidelity, rounding, ask, lambda: "because")
+        assert (remark is None) if outcome is None else (remark is not None and outcome in remark)
+
+
+@pytest.mark.parametrize("case", ["llama-256", "qwen3moe-256"])
+@pytest.mark.parametrize("quant", ["F16", "Q8_0", "Q4_0"])
+def test_what_the_oracle_expects_of_rounding_is_what_the_engine_shows(
+    case: str, quant: str, tmp_path: Path
+) -> None:
+    folder = tinymodels.write(tinymodels.CASES[case], tmp_path / case)
+    path = convert(ConvertRequest(folder, quant, tmp_path / "model.gguf")).path
+    tokens = [(37 * i) % 300 for i in range(28)]
+    with Checkpoint.open(folder) as checkpoint:
+        spec = find(checkpoint.config).spec(checkpoint.config, checkpoint.shapes)
+        original = reference.logits(spec, checkpoint.tensors, tokens)
+        expected = verify_logits.expected_nmse(
+            spec, checkpoint.tensors, tokens, original, Target.open(path).rounding
+        )
+    with backends.open_session(Artifact.open(path), ENGINE) as session:
+        found = compare(original, session.eval_all(tokens)).nmse
+    assert 0.2 * expected < found < 3 * expected
 
 
 @pytest.mark.parametrize("name", TYPES)
