@@ -71,11 +71,6 @@ def is_valid(type_: GgmlType, address: int, nbytes: int) -> bool:
     return bool(library().ggml_validate_row_data(type_.id, address, nbytes))
 
 
-def free_tables() -> None:
-    """Free the lookup tables that the IQ kernels build on first use (some MB)."""
-    library().ggml_quantize_free()
-
-
 def version() -> str:
     """ggml's version, e.g. "0.9.4"."""
     text: bytes = library().ggml_version()
@@ -99,7 +94,6 @@ def _declare(lib: Any) -> None:
     pointer, int64, size = ctypes.c_void_p, ctypes.c_int64, ctypes.c_size_t
     signatures: dict[str, tuple[Any, list[Any]]] = {
         "ggml_quantize_chunk": (size, [ctypes.c_int, pointer, pointer, int64, int64, int64, pointer]),
-        "ggml_quantize_free": (None, []),
         "ggml_validate_row_data": (ctypes.c_bool, [ctypes.c_int, pointer, size]),
         "ggml_get_type_traits": (ctypes.POINTER(_TypeTraits), [ctypes.c_int]),
         "ggml_version": (ctypes.c_char_p, []),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from functools import cache, cached_property
 from math import prod
@@ -197,7 +197,6 @@ class Architecture:
     engine_norm_topk: bool | None = None  # whether the k router weights are normalised; None: no experts
     engine_head_dim: bool = True  # head_dim may differ from hidden_size / num_attention_heads
     engine_needs_output: bool = False  # a tied model needs its embedding again as `output`
-    config_defaults: Mapping[str, Any] = field(default_factory=dict)  # for keys config.json may leave out
 
     def spec(self, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> ModelSpec:
         """Check a checkpoint against this family: its config.json, and its tensors' names and shapes.

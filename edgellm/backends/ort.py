@@ -50,7 +50,7 @@ class OrtSession:
 
     def __init__(self, artifact: Artifact, options: EngineOptions) -> None:
         self._artifact = artifact
-        self._folder = folder = onnx_folder.read(artifact.path)
+        folder = onnx_folder.read(artifact.path)
         self._tokens: list[int] = []
         notes: list[str] = []
         threads = options.n_threads or hardware.default_threads()

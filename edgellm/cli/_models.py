@@ -17,13 +17,14 @@ def resolve(model: str | None = None, *, offline: bool = False) -> Artifact:
     """
     from edgellm import catalog
     from edgellm.artifact import Artifact
+    from edgellm.convert.onnx_options import is_onnx
     from edgellm.convert.recipes import canonical
 
     source = catalog.locate(model or catalog.DEFAULT_MODEL, offline=offline)
     if not source.is_checkpoint:
         return Artifact.open(source.path)
-    onnx = source.quant.lower().startswith("onnx")
-    source = replace(source, quant=source.quant.lower() if onnx else canonical(source.quant))
+    quant = source.quant.strip().lower() if is_onnx(source.quant) else canonical(source.quant)
+    source = replace(source, quant=quant)
     if not source.kept.exists():
         _convert(source)
     return Artifact.open(source.kept)
@@ -32,7 +33,9 @@ def resolve(model: str | None = None, *, offline: bool = False) -> Artifact:
 def _convert(source: Source) -> None:
     import click
 
-    if source.quant.startswith("onnx"):
+    from edgellm.convert.onnx_options import is_onnx
+
+    if is_onnx(source.quant):
         from edgellm.cli._convert_onnx import convert_checkpoint
     else:
         from edgellm.cli._convert import convert_checkpoint

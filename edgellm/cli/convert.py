@@ -65,8 +65,9 @@ def command(source: str, dry_run: bool, no_verify: bool, keep_unverified: bool, 
       edgellm convert ./Qwen2.5-0.5B-Instruct --quant onnx-int4 -o qwen-onnx
     """
     from edgellm.cli import _convert, _convert_onnx
+    from edgellm.convert.onnx_options import is_onnx
 
-    if (options["quant"] or "").lower().startswith("onnx"):
+    if is_onnx(options["quant"] or ""):
         _convert_onnx.command(
             source, options, dry_run=dry_run, verify=not no_verify, keep_unverified=keep_unverified
         )
