@@ -30,8 +30,9 @@ class Workload:
     launches: int = 2
     seed: int = 0
     temperature: float = 0.0  # greedy
-    energy: str = "auto"  # auto | none | a source's name
+    energy: str = "auto"  # auto | none | names of sources, separated by commas
     energy_seconds: float = 2.0  # longest extra loop for a phase too short for the meter
+    energy_estimate: str | None = None  # idle and full power in watts, "5,28": only where asked for
 
     @property
     def label_prefill(self) -> str:
@@ -128,6 +129,8 @@ class EnergyWindow:
     seconds: float
     tokens: int  # processed in the window; 0 where tokens mean nothing
     joules: Mapping[str, float]  # by channel; their sum is the total
+    parts: Mapping[str, float] | None = None  # joules of channels that are parts of those above: never added
+    error_joules: float | None = None  # standard error of the total by what the meter cannot resolve in time
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,37 @@ class EnergyRecord:
     windows: tuple[EnergyWindow, ...] = ()
     reason: str | None = None
     phase_reasons: Mapping[str, str] | None = None  # phase -> why it has no figure
+
+
+@dataclass(frozen=True)
+class PhaseSpan:
+    """When a phase ran by the wall clock: what a meter that was read elsewhere is aligned with."""
+
+    phase: str
+    begin_unix: float
+    seconds: float
+    tokens: int
+
+
+@dataclass(frozen=True)
+class EstimatedEnergy:
+    """Energy of a phase that nobody measured: idle power + (full power - idle power) x utilisation."""
+
+    phase: str
+    seconds: float
+    tokens: int
+    utilisation: float  # of all processors, by this process
+    joules: float
+
+
+@dataclass(frozen=True)
+class EnergyEstimate:
+    """A guess that was asked for, kept apart from every measurement: it enters no ranking and no average."""
+
+    idle_watts: float
+    max_watts: float
+    origin: str  # where the two powers come from
+    phases: tuple[EstimatedEnergy, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -171,6 +205,9 @@ class Launch:
     memory: MemoryRecord
     energy: EnergyRecord
     noise: NoiseRecord
+    energy_beside: tuple[EnergyRecord, ...] = ()  # other meters, each of a scope of its own: never added
+    energy_estimate: EnergyEstimate | None = None
+    spans: tuple[PhaseSpan, ...] = ()
 
 
 @dataclass(frozen=True)
