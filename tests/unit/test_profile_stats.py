@@ -10,10 +10,14 @@ from edgellm.profiles.stats import (
     Ratio,
     drift,
     half_width95,
+    holm,
+    launch_medians,
     outliers,
+    paired_ratio,
     plus_minus,
     quantile,
     ratio,
+    student_p,
     summarize,
     t95,
 )
@@ -110,3 +114,38 @@ def test_results_are_written_as_llama_bench_does():
     assert plus_minus(12.3449, 0.0511) == "12.34 ± 0.05"
     assert plus_minus(12.3449, None) == "12.34"
     assert plus_minus(1234.5, 6.0, digits=0) == "1234 ± 6"
+
+
+@pytest.mark.parametrize(
+    ("t", "df", "p"),
+    [  # R: 2 * pt(-t, df)
+        (12.7062, 1, 0.05),
+        (4.302653, 2, 0.05),
+        (2.570582, 5, 0.05),
+        (1.0, 7, 0.3506167),
+        (5.0, 4, 0.007490),
+        (2.228139, 10, 0.05),
+        (0.0, 3, 1.0),
+    ],
+)
+def test_the_chance_of_a_t(t, df, p):
+    assert student_p(t, df) == pytest.approx(p, abs=2e-6)
+    assert student_p(-t, df) == student_p(t, df)
+
+
+def test_holm_s_p_values():
+    """R: p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm")."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+
+
+def test_pairs_cancel_what_both_shared():
+    rng = random.Random(5)
+    shared = [math.exp(rng.gauss(0, 0.5)) for _ in range(6)]
+    a = [2 * s * math.exp(rng.gauss(0, 0.01)) for s in shared]
+    paired, apart = paired_ratio(a, shared), ratio(a, shared)
+    assert paired.value == pytest.approx(2, rel=0.02) and paired.differs and not apart.differs
+    assert paired.p_value is not None and paired.p_value < 1e-4
+    assert paired_ratio([1.0], [2.0]).p_value is None
+    assert paired_ratio([2.0, 4.0], [1.0, 2.0]).p_value == 0
+    assert launch_medians([1, 2, 9, 4], [0, 0, 0, 2]) == {0: 2, 2: 4}

@@ -1,0 +1,133 @@
+"""Comparisons of models: equals are seldom told apart, a slowdown is found, drift makes no winner."""
+
+import random
+
+import noise_model
+import pytest
+from noise_model import Noise
+
+from edgellm.profiles.compare import AXES, UNPAIRED_MARGIN, judge
+from edgellm.profiles.result import Measurement
+from edgellm.profiles.run import schedule
+
+
+def verdicts(rng: random.Random, slowdown: tuple[float, ...], launches: int = 8, **noise: float):
+    order = schedule(len(slowdown), launches)
+    return judge(AXES, noise_model.measure(rng, order, slowdown, noise=Noise(**noise)), paired=True)
+
+
+def share(seed: int, trials: int, slowdown: tuple[float, ...], claim, **more: float) -> float:
+    rng = random.Random(seed)
+    return sum(claim(verdicts(rng, slowdown, **more)) for _ in range(trials)) / trials
+
+
+def any_difference(found) -> bool:
+    return any(pair.differs for verdict in found for pair in verdict.pairs)
+
+
+def decode(found):
+    return next(v for v in found if v.axis.metric == "decode_tokens_per_second")
+
+
+@pytest.mark.parametrize(
+    "world",
+    [
+        {},
+        {"launches": 3},
+        {"launch": 0.003, "machine": 0.005, "outlier_chance": 0.0},
+        {"machine": 0.1, "machine_memory": 0.95},
+        {"launch": 0.05, "outlier_chance": 0.1, "outlier_factor": 3.0},
+    ],
+    ids=["shared laptop", "three launches", "quiet", "wandering", "heavy outliers"],
+)
+def test_of_equals_at_most_one_comparison_in_twenty_names_any_difference(world):
+    """Over all axes together, not each."""
+    assert share(11, 800, (1.0, 1.0), any_difference, **world) <= 0.05
+
+
+def test_three_equals_are_three_pairs_and_still_one_in_twenty():
+    assert share(2, 200, (1.0, 1.0, 1.0), any_difference) <= 0.05
+
+
+@pytest.mark.parametrize("drift", [0.01, 0.03, -0.02])
+@pytest.mark.parametrize("launches", [5, 8])
+def test_drift_in_run_order_makes_no_winner(drift, launches):
+    found = share(3, 150, (1.0, 1.0), any_difference, launches=launches, drift=drift)
+    assert found <= 0.05
+
+
+def test_a_slowdown_of_ten_percent_is_found():
+    assert share(4, 100, (1.0, 1.1), lambda v: decode(v).winner == 0) >= 0.95
+    assert share(4, 100, (1.1, 1.0), lambda v: decode(v).winner == 1) >= 0.95
+    assert share(5, 100, (1.1, 1.0, 1.1), lambda v: decode(v).winner == 1) >= 0.9
+
+
+def test_the_interval_covers_the_truth_in_95_of_100():
+    def covers(found) -> bool:
+        ratio = decode(found).pairs[0].ratio
+        return ratio.ci95_low <= 1.2 <= ratio.ci95_high
+
+    assert 0.92 <= share(6, 500, (1.0, 1.2), covers) <= 0.98
+
+
+def measured(metric: str, values: dict[int, float]) -> dict[str, Measurement]:
+    return {metric: Measurement(metric, "", tuple(values.values()), tuple(values))}
+
+
+def test_a_slow_minute_that_hits_both_leaves_the_ratio():
+    a = measured("decode_tokens_per_second", {0: 110, 1: 55, 2: 111, 3: 109})
+    b = measured("decode_tokens_per_second", {0: 100, 1: 50, 2: 100, 3: 100})
+    (found,) = judge(AXES, [a, b], paired=True)
+    assert found.winner == 0 and found.pairs[0].ratio.value == pytest.approx(1.1, rel=0.01)
+    (apart,) = judge(AXES, [a, b], paired=False)
+    assert apart.winner is None
+
+
+def test_two_that_lead_together_are_no_winner():
+    rows = [measured("load_seconds", {i: v + 0.001 * i for i in range(5)}) for v in (1.0, 1.0, 2.0)]
+    (found,) = judge(AXES, rows, paired=True)
+    assert found.winner is None
+    pair = found.pair(2, 0)
+    assert pair is not None and pair.differs and pair.ratio.value == pytest.approx(2, rel=0.01)
+    assert found.pair(0, 1) is not None and not found.pair(0, 1).differs  # type: ignore[union-attr]
+
+
+def test_what_one_launch_says_is_a_value_and_no_claim():
+    (found,) = judge(
+        AXES, [measured("load_seconds", {0: 1.0}), measured("load_seconds", {0: 9.0})], paired=True
+    )
+    assert found.winner is None and found.pairs[0].ratio.ci95_low is None
+    none_shared = [measured("load_seconds", {0: 1.0, 2: 1.1}), measured("load_seconds", {1: 9.0, 3: 9.1})]
+    assert judge(AXES, none_shared, paired=True)[0].pairs[0].adjusted_p is None
+
+
+def test_the_unmeasured_takes_no_part():
+    empty = {"load_seconds": Measurement("load_seconds", "s", (), (), "no launch succeeded")}
+    assert judge(AXES, [measured("load_seconds", {0: 1.0, 1: 1.0}), empty, {}], paired=True) == ()
+
+
+def test_what_was_not_measured_in_turns_needs_more_to_be_apart():
+    def run(value: float) -> dict[str, Measurement]:
+        return measured("ttft_seconds", {i: value * (1 + 0.001 * i) for i in range(6)})
+
+    def winner(factor: float) -> int | None:
+        return judge(AXES, [run(1.0), run(factor)], paired=False)[0].winner
+
+    assert winner(1 + 0.9 * UNPAIRED_MARGIN) is None
+    assert winner(1 + 1.1 * UNPAIRED_MARGIN) == 0
+    peaks = [measured("peak_bytes", {i: v + i for i in range(4)}) for v in (1e9, 1.1e9)]
+    assert judge(AXES, peaks, paired=False)[0].winner == 0, "memory does not follow the machine's pace"
+
+
+def test_many_axes_are_judged_together():
+    """One axis with p = 0.02 alone is a difference; among four others of equals it is not."""
+    values = {0: 1.05, 1: 1.02, 2: 1.03, 3: 1.00, 4: 1.06, 5: 1.01}
+    one = dict.fromkeys(range(6), 1.0)
+    same = {i: 1 + 0.01 * (-1) ** i for i in range(6)}
+    alone = [measured("load_seconds", values), measured("load_seconds", one)]
+    assert judge(AXES, alone, paired=True)[0].pairs[0].differs
+    others = ("ttft_seconds", "prefill_tokens_per_second", "decode_tokens_per_second", "peak_bytes")
+    for name in others:
+        alone[0] |= measured(name, same)
+        alone[1] |= measured(name, one)
+    assert not any_difference(judge(AXES, alone, paired=True))
