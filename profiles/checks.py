@@ -22,9 +22,6 @@ MIN_DRIFT = 0.02
 #: Difference between launches that is worth a word.
 MIN_LAUNCH_DIFFERENCE = 0.03
 MAX_IDLE_DIFFERENCE = 0.05
-#: A model smaller than this many last-level caches may be served from them.
-CACHE_MULTIPLE = 4
-
 #: The figures a reader decides by.
 WATCHED = ("decode_tokens_per_second", "prefill_tokens_per_second")
 
@@ -39,7 +36,7 @@ def check_machine(machine: Machine, runs: Sequence[Run]) -> Iterator[Caveat]:
     if len(runs) > 1 and runs[0].workload.launches == 1:
         yield Caveat("one-launch", "")
     cache = machine.last_level_cache_bytes
-    small = [run.model.name for run in runs if cache and _fits(run, cache)]
+    small = dict.fromkeys(run.model.name for run in runs if run.model.cache_resident)
     if cache and small:
         yield Caveat("small-model", "", {"names": ", ".join(small), "megabytes": cache / 1e6})
     if machine.governor not in _STEADY_GOVERNORS:
@@ -49,11 +46,6 @@ def check_machine(machine: Machine, runs: Sequence[Run]) -> Iterator[Caveat]:
     threads = max((int(launch.engine.options.get("n_threads") or 0) for launch in launches), default=0)
     if machine.usable_cores and threads > machine.usable_cores:
         yield Caveat("too-many-threads", "", {"threads": threads, "cores": machine.usable_cores})
-
-
-def _fits(run: Run, cache: int) -> bool:
-    size = run.model.tensor_bytes or run.model.size_bytes
-    return size < CACHE_MULTIPLE * cache
 
 
 def _check_noise(launches: Sequence[Launch]) -> Iterator[Caveat]:

@@ -6,14 +6,18 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from edgellm.profiles.result import EnergyWindow, Launch, Measurement, MemoryPhase, Repetition
+from edgellm.profiles.result import EnergyWindow, Launch, Limits, Measurement, MemoryPhase, Repetition
 from edgellm.profiles.stats import quantile
 
 NS = 1e-9
+#: With fewer gaps the 99th percentile is one unlucky gap.
+MIN_GAPS_FOR_P99 = 1000
 
 #: A figure of one repetition; None where the workload does not have it.
 PerRepetition = Callable[[Launch, Repetition], "float | None"]
 PerLaunch = Callable[[Launch], "float | None"]
+
+_UNKNOWN = Limits(reason="the machine's ceilings were not measured")
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,19 @@ def phase(launch: Launch, name: str) -> MemoryPhase | None:
     return next((p for p in launch.memory.phases if p.phase == name), None)
 
 
+def _gap_p99(launch: Launch) -> float | None:
+    gaps = [gap for r in launch.repetitions for gap in r.gaps_ns]
+    return quantile(gaps, 0.99) * NS if len(gaps) >= MIN_GAPS_FOR_P99 else None
+
+
+def _part(name: str) -> PerLaunch:
+    def of(launch: Launch) -> float | None:
+        value: int | None = getattr(launch.memory.split, name) if launch.memory.split else None
+        return value
+
+    return of
+
+
 def _peak(*names: str) -> PerLaunch:
     def of(launch: Launch) -> float | None:
         peaks = [p.peak for p in launch.memory.phases if p.phase in names and p.peak is not None]
@@ -110,7 +127,40 @@ LAUNCH: tuple[tuple[Metric, PerLaunch], ...] = (
     (Metric("pss_bytes", "B", "lower"), _last("pss")),
     (Metric("needed_bytes", "B", "lower"), _needed),
     (Metric("baseline_bytes", "B", "lower"), _last("resident", "start")),
+    (Metric("peak_weights_bytes", "B", "lower"), _part("weights")),
+    (Metric("peak_kv_bytes", "B", "lower"), _part("kv")),
+    (Metric("peak_compute_bytes", "B", "lower"), _part("compute")),
+    (Metric("peak_rest_bytes", "B", "lower"), _part("rest")),
+    (Metric("gpu_bytes", "B", "lower"), lambda launch: launch.memory.gpu_bytes),
+    (Metric("gap_p99_seconds", "s", "lower"), _gap_p99),
 )
+
+#: Rates against the machine's ceilings: name -> (metric, the rate it comes from, the limit's field).
+_ROOFLINE = {
+    metric.name: (metric, rate, field)
+    for metric, rate, field in (
+        (
+            Metric("decode_read_bytes_per_second", "B/s", "higher"),
+            "decode_tokens_per_second",
+            "bytes_per_token",
+        ),
+        (
+            Metric("decode_bandwidth_share", "", "higher"),  # MBU
+            "decode_tokens_per_second",
+            "decode_tokens_per_second",
+        ),
+        (
+            Metric("prefill_operations_per_second", "op/s", "higher"),
+            "prefill_tokens_per_second",
+            "operations_per_token",
+        ),
+        (
+            Metric("prefill_arithmetic_share", "", "higher"),
+            "prefill_tokens_per_second",
+            "prefill_tokens_per_second",
+        ),
+    )
+}
 
 _ENERGY = {
     "load_joules": Metric("load_joules", "J", "lower"),
@@ -125,16 +175,36 @@ _ENERGY = {
     "decode_joules_per_byte": Metric("decode_joules_per_byte", "J/B", "lower"),
 }
 
-METRICS: dict[str, Metric] = {metric.name: metric for metric, _ in (*REPETITION, *LAUNCH)} | _ENERGY
+METRICS: dict[str, Metric] = (
+    {metric.name: metric for metric, _ in (*REPETITION, *LAUNCH)}
+    | {name: metric for name, (metric, _, _) in _ROOFLINE.items()}
+    | _ENERGY
+)
 
 
-def measurements(launches: Sequence[Launch]) -> tuple[Measurement, ...]:
+def measurements(launches: Sequence[Launch], limits: Limits = _UNKNOWN) -> tuple[Measurement, ...]:
     """Every metric over the launches, each with its samples or the reason for having none."""
     if not launches:
         return tuple(Measurement(m.name, m.unit, (), (), "no launch succeeded") for m in METRICS.values())
     speeds = tuple(_per_repetition(metric, of, launches) for metric, of in REPETITION)
     sizes = tuple(_per_launch(metric, of, launches) for metric, of in LAUNCH)
-    return speeds + sizes + tuple(_energy(metric, launches) for metric in _ENERGY.values())
+    rates = {measurement.name: measurement for measurement in speeds}
+    roofline = tuple(
+        _against(metric, rates[rate], getattr(limits, field), limits.reason, share=field.endswith("second"))
+        for metric, rate, field in _ROOFLINE.values()
+    )
+    return speeds + sizes + roofline + tuple(_energy(metric, launches) for metric in _ENERGY.values())
+
+
+def _against(
+    metric: Metric, rate: Measurement, by: float | None, reason: str | None, *, share: bool
+) -> Measurement:
+    """A rate as a share of its limit, or times what each token costs."""
+    if by is None or not rate.samples:
+        why = rate.reason or reason or "the header does not tell what a token costs"
+        return Measurement(metric.name, metric.unit, (), (), why)
+    samples = tuple(value / by if share else value * by for value in rate.samples)
+    return Measurement(metric.name, metric.unit, samples, rate.launches)
 
 
 def _per_repetition(metric: Metric, of: PerRepetition, launches: Sequence[Launch]) -> Measurement:
@@ -144,7 +214,14 @@ def _per_repetition(metric: Metric, of: PerRepetition, launches: Sequence[Launch
 
 def _per_launch(metric: Metric, of: PerLaunch, launches: Sequence[Launch]) -> Measurement:
     pairs = [(launch.index, of(launch)) for launch in launches]
-    return _measurement(metric, pairs, launches[0].memory.reason or "this system does not tell")
+    memory = launches[0].memory
+    reasons = {
+        "gpu_bytes": memory.gpu_reason,
+        "gap_p99_seconds": f"a launch needs {MIN_GAPS_FOR_P99} gaps or more for it (-n, -r)",
+    }
+    split = memory.split_reason if metric.name.startswith("peak_") else None
+    reason = reasons.get(metric.name) or split or memory.reason
+    return _measurement(metric, pairs, reason or "this system does not tell")
 
 
 def _measurement(metric: Metric, pairs: Sequence[tuple[int, float | None]], reason: str) -> Measurement:

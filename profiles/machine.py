@@ -6,6 +6,7 @@ Every fact is optional: a system that does not tell gives None, and nothing is g
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 from collections.abc import Collection
 from pathlib import Path
@@ -44,7 +45,13 @@ def describe(root: Path = Path("/")) -> Machine:
         kernel=f"{platform.system()} {platform.release()}",
         python=f"{platform.python_implementation()} {platform.python_version()}",
         libraries=library_versions(),
+        affinity=affinity(),
     )
+
+
+def affinity() -> tuple[int, ...] | None:
+    """The processors this process may use."""
+    return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None
 
 
 def last_level_cache(cpus: Path) -> int | None:

@@ -1,33 +1,42 @@
 """What a profile is, as data: raw records of each launch, and the measurements derived from them.
 
-Plain frozen dataclasses with SI units in their names; `to_json` and `from_json` are inverse. Nothing here
-measures or renders. A value that was not measured is None, and a reason stands beside it.
+A report has many runs; a run is one model with one set of engine settings at one point of the workload, and has
+several launches. Plain frozen dataclasses with SI units in their names; `to_json` and `from_json` are inverse.
+Nothing here measures or renders. A value that was not measured is None, and a reason stands beside it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from edgellm.errors import EdgellmError
+from edgellm.footprint import Buffers
 from edgellm.profiles.caveats import Caveat
 from edgellm.profiles.codec import CodecError, from_plain, to_plain
+from edgellm.profiles.quality_record import QualityRecord
+from edgellm.profiles.settings import Plan, Settings
 from edgellm.profiles.stats import Summary, summarize
 
 #: Changed whenever a field changes its meaning or goes; a new optional field does not change it.
-SCHEMA = "edgellm.profile/1"
+SCHEMA = "edgellm.profile/2"
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What is run: one prompt of `n_prompt` tokens, then `n_gen` tokens decoded after it, EOS ignored."""
+    """What is run: one prompt of `n_prompt` tokens, then `n_gen` tokens decoded after it, EOS ignored.
+
+    `n_depth` tokens are in the cache before the prompt; they are read before the clock starts.
+    """
 
     n_prompt: int = 512
     n_gen: int = 128
+    n_depth: int = 0
+    n_batch: int = 2048  # tokens of a prompt's batch, at most the engine's physical batch at a time
     repetitions: int = 5
-    launches: int = 2
+    launches: int = 3  # the least; more where `Plan.until` asks for them
     seed: int = 0
     temperature: float = 0.0  # greedy
     energy: str = "auto"  # auto | none | names of sources, separated by commas
@@ -37,12 +46,17 @@ class Workload:
     @property
     def label_prefill(self) -> str:
         """llama-bench's name of the prompt test."""
-        return f"pp{self.n_prompt}"
+        return f"pp{self.n_prompt}" + (f" @ d{self.n_depth}" if self.n_depth else "")
 
     @property
     def label_decode(self) -> str:
         """llama-bench's name of the generation test at the depth of our prompt."""
-        return f"tg{self.n_gen} @ d{self.n_prompt}"
+        return f"tg{self.n_gen} @ d{self.n_depth + self.n_prompt}"
+
+    @property
+    def n_total(self) -> int:
+        """Tokens of context it fills."""
+        return self.n_depth + self.n_prompt + self.n_gen
 
 
 @dataclass(frozen=True)
@@ -61,6 +75,11 @@ class ModelRecord:
     tensor_types: Mapping[str, int] | None = None  # type -> number of tensors
     n_layer: int | None = None
     n_ctx_train: int | None = None
+    n_params_active: int | None = None  # each token is multiplied with: no embedding, no head, active experts
+    n_params_head: int | None = None  # multiplied with only where logits are wanted: once in a prompt
+    weight_bytes_per_token: int | None = None  # read to decode one token: no untied embedding, active experts
+    tokenizer_sha256: str | None = None
+    cache_resident: bool | None = None  # smaller than four last-level caches: no roofline claim is made
 
 
 @dataclass(frozen=True)
@@ -74,6 +93,7 @@ class EngineRecord:
     n_vocab: int
     options: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+    kv_bytes_per_token: float | None = None
 
 
 @dataclass(frozen=True)
@@ -113,12 +133,29 @@ class MemoryPhase:
 
 
 @dataclass(frozen=True)
+class MemorySplit:
+    """The peak taken apart, in bytes; the parts add up to the peak."""
+
+    weights: int  # resident pages of the model's files, and repacked copies
+    kv: int
+    compute: int  # touched while evaluating
+    rest: int  # interpreter, libraries, tokenizer
+
+
+@dataclass(frozen=True)
 class MemoryRecord:
     """Memory by phase; `reason` says what could not be seen and why."""
 
     phases: tuple[MemoryPhase, ...]
     peak_scope: str  # "phase": peaks are per phase; "process": only since the process began
     reason: str | None = None
+    split: MemorySplit | None = None
+    engine: Buffers | None = None
+    predicted: Buffers | None = None
+    split_reason: str | None = None  # why one of these three is missing
+    process_peak: int | None = None  # the kernel's own peak for the whole process (getrusage)
+    gpu_bytes: int | None = None  # peak
+    gpu_reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -192,8 +229,8 @@ class NoiseRecord:
 class Launch:
     """One fresh process: opened the model, warmed up, measured, closed."""
 
-    index: int  # launch number of this model, from 0
-    position: int  # place in the order of all launches of the run
+    index: int  # the block of interleaved launches it belongs to, from 0: what pairs the runs' launches
+    position: int  # place in the order of all launches of the report
     started: str  # ISO 8601, UTC
     prepare_ns: int  # loading the engine's library, once per process
     load_ns: (
@@ -226,13 +263,37 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class LaunchFailure:
+    """A launch that gave no figures."""
+
+    index: int  # its block
+    position: int
+    error: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the measured ceilings allow this run (roofline); `reason` says why a limit is not claimed."""
+
+    decode_tokens_per_second: float | None = None  # bandwidth over the bytes read for each token
+    prefill_tokens_per_second: float | None = None  # operations per second over 2 x active parameters
+    bytes_per_token: float | None = None  # read to decode: weights, and the KV cache in mid-answer
+    operations_per_token: float | None = None  # to read a prompt
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
 class Run:
-    """One model under one workload."""
+    """One model with one set of settings at one point of the workload."""
 
     model: ModelRecord
     workload: Workload
     launches: tuple[Launch, ...]
     measurements: tuple[Measurement, ...]
+    settings: Settings
+    failures: tuple[LaunchFailure, ...] = ()
+    limits: Limits = Limits()
+    ended: str | None = None  # "launches" | "interval" | "budget": why there are no more; None: not ended
 
     def measurement(self, name: str) -> Measurement:
         """The measurement called `name`. Raises KeyError."""
@@ -245,6 +306,20 @@ class Run:
         """Statistics of the measurement called `name`; None when it is absent or has no samples."""
         found = [m for m in self.measurements if m.name == name]
         return found[0].summary() if found else None
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """The most this machine was seen to do with so many threads, in the process and affinity a launch has."""
+
+    n_threads: int
+    read_bytes_per_second: float | None  # the best of `read_samples`
+    read_samples: tuple[float, ...] = ()
+    read_method: str = ""
+    array_bytes: int | None = None  # read each time: four last-level caches or more
+    operations_per_second: Mapping[str, float] | None = None  # "f32" and "int8", a product counted as two
+    operations_method: str = ""
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -270,6 +345,12 @@ class Machine:
     kernel: str
     python: str
     libraries: Mapping[str, str]
+    affinity: tuple[int, ...] | None = None  # processors this process may use
+    ceilings: tuple[Ceiling, ...] = ()
+
+    def ceiling(self, n_threads: int) -> Ceiling | None:
+        """What was measured with `n_threads`."""
+        return next((c for c in self.ceilings if c.n_threads == n_threads), None)
 
 
 @dataclass(frozen=True)
@@ -284,6 +365,8 @@ class Report:
     runs: tuple[Run, ...]
     caveats: tuple[Caveat, ...]
     complete: bool
+    plan: Plan = field(default_factory=Plan)
+    quality: Mapping[str, QualityRecord] | None = None  # by the model's name; None: not asked for
 
 
 class ResultError(EdgellmError):

@@ -17,15 +17,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import IO
 
-from edgellm import __version__
+from edgellm import __version__, hardware
 from edgellm.artifact import Artifact
 from edgellm.errors import EngineCrashError, EngineError, UsageError
-from edgellm.profiles import checks, derive, energy, machine
+from edgellm.profiles import checks, derive, energy, machine, roofline
 from edgellm.profiles.caveats import Caveat, Value
 from edgellm.profiles.codec import from_plain, to_plain
 from edgellm.profiles.launch import LaunchRequest
 from edgellm.profiles.model_files import display_name, model_record
 from edgellm.profiles.result import SCHEMA, Launch, Machine, ModelRecord, Report, Run, Workload
+from edgellm.profiles.settings import Settings
 from edgellm.session import EngineOptions
 
 #: Receives a line about what is going on.
@@ -52,7 +53,10 @@ def profile(request: ProfileRequest, progress: Progress, save: Save) -> Report:
     _check(request)
     options = _with_context(request.options, request.workload)
     here = machine.describe()
-    models = _model_records(request.artifacts, progress)
+    models = [
+        replace(model, cache_resident=roofline.cache_resident(model, here.last_level_cache_bytes))
+        for model in _model_records(request.artifacts, progress)
+    ]
     launches: list[list[Launch]] = [[] for _ in models]
     failures: list[Caveat] = []
     order = schedule(len(models), request.workload.launches)
@@ -197,10 +201,7 @@ def _report(
     done: int,
     planned: int,
 ) -> Report:
-    runs = tuple(
-        Run(model, request.workload, tuple(own), derive.measurements(own))
-        for model, own in zip(models, launches, strict=True)
-    )
+    runs = tuple(_run(request, model, own, here) for model, own in zip(models, launches, strict=True))
     caveats = [*checks.check_machine(here, runs), *failures]
     for run in runs:
         caveats += checks.check_run(run)
@@ -215,6 +216,28 @@ def _report(
         runs=runs,
         caveats=tuple(caveats),
         complete=done == planned,
+    )
+
+
+def _run(request: ProfileRequest, model: ModelRecord, launches: Sequence[Launch], here: Machine) -> Run:
+    settings = settings_of(request.options, model.format)
+    kv = launches[0].engine.kv_bytes_per_token if launches else None
+    found = roofline.limits(model, request.workload, here.ceiling(settings.n_threads), kv)
+    measured = derive.measurements(launches, found)
+    return Run(model, request.workload, tuple(launches), measured, settings, limits=found)
+
+
+def settings_of(options: EngineOptions, format_: str) -> Settings:
+    """The part of the engine's options that tells runs apart."""
+    return Settings(
+        backend="llamacpp" if format_ == "gguf" else "onnxruntime",
+        n_threads=options.n_threads or hardware.default_threads(),
+        n_gpu_layers=options.n_gpu_layers,
+        flash_attn=options.flash_attn,
+        type_k=options.type_k,
+        type_v=options.type_v,
+        use_mmap=options.use_mmap,
+        repack=options.repack,
     )
 
 

@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
-from edgellm.profiles import derive
+from edgellm.footprint import Buffers
+from edgellm.profiles import derive, roofline
 from edgellm.profiles.caveats import Caveat
 from edgellm.profiles.result import (
     SCHEMA,
+    Ceiling,
     EnergyRecord,
     EnergyWindow,
     EngineRecord,
@@ -13,6 +15,7 @@ from edgellm.profiles.result import (
     Machine,
     MemoryPhase,
     MemoryRecord,
+    MemorySplit,
     ModelRecord,
     NoiseRecord,
     PromptRecord,
@@ -21,6 +24,7 @@ from edgellm.profiles.result import (
     Run,
     Workload,
 )
+from edgellm.profiles.settings import Plan, Settings
 
 MIB = 1 << 20
 OPTIONS = {"n_threads_batch": 4, "type_k": "f16", "type_v": "f16", "use_mmap": True, "flash_attn": "auto"}
@@ -48,6 +52,10 @@ def machine(**changes: object) -> Machine:
         kernel="Linux 6.1",
         python="CPython 3.11.7",
         libraries={"numpy": "2.0"},
+        affinity=tuple(range(8)),
+        ceilings=(
+            Ceiling(4, 20e9, (19e9, 20e9), "memchr", 64 * MIB, {"f32": 1e11, "int8": 4e11}, "ONNX Runtime"),
+        ),
     )
     return replace(plain, **changes)  # type: ignore[arg-type]
 
@@ -100,6 +108,11 @@ def launch(
             memory_phase("repetitions", 0, 61 * MIB, weights),
         ),
         "phase",
+        split=MemorySplit(weights, 12 * MIB, 18 * MIB, 60 * MIB),
+        engine=Buffers(weights, 0, 12 * MIB, 40 * MIB, "engine log"),
+        predicted=Buffers(weights, 0, 12 * MIB, 41 * MIB, "prediction"),
+        process_peak=190 * MIB,
+        gpu_reason="no layer is on a GPU",
     )
     return Launch(
         index=index,
@@ -108,7 +121,14 @@ def launch(
         prepare_ns=90_000_000,
         load_ns=50_000_000 + index * 1_000_000,
         engine=EngineRecord(
-            "llamacpp", "llama-cpp-python 0.3", "AVX2 = 1", 768, 1000, OPTIONS | {"n_threads": threads}, notes
+            "llamacpp",
+            "llama-cpp-python 0.3",
+            "AVX2 = 1",
+            768,
+            1000,
+            OPTIONS | {"n_threads": threads},
+            notes,
+            16384.0,
         ),
         prompt=PromptRecord(n_prompt, n_prompt * 3, "ab" * 32, 3.0, 2328, "cd" * 32),
         repetitions=repetitions,
@@ -118,7 +138,13 @@ def launch(
     )
 
 
-def run(name: str = "model-Q8_0", launches: tuple[Launch, ...] | None = None, **changes: object) -> Run:
+def run(
+    name: str = "model-Q8_0",
+    launches: tuple[Launch, ...] | None = None,
+    workload: Workload | None = None,
+    settings: Settings | None = None,
+    **changes: object,
+) -> Run:
     launches = (launch(0), launch(1)) if launches is None else launches
     model = ModelRecord(
         name=name,
@@ -133,9 +159,18 @@ def run(name: str = "model-Q8_0", launches: tuple[Launch, ...] | None = None, **
         tensor_types={"F32": 9, "Q8_0": 40},
         n_layer=8,
         n_ctx_train=4096,
+        n_params_active=90_000_000,
+        n_params_head=10_000_000,
+        weight_bytes_per_token=104 * MIB,
+        tokenizer_sha256="34" * 32,
+        cache_resident=False,
     )
-    workload = Workload(repetitions=3, launches=len(launches))
-    return Run(replace(model, **changes), workload, launches, derive.measurements(launches))  # type: ignore[arg-type]
+    model = replace(model, **changes)  # type: ignore[arg-type]
+    workload = workload or Workload(repetitions=3, launches=len(launches))
+    settings = settings or Settings("llamacpp", 4)
+    limits = roofline.limits(model, workload, machine().ceiling(settings.n_threads), 16384.0)
+    measured = derive.measurements(launches, limits)
+    return Run(model, workload, launches, measured, settings, limits=limits, ended="launches")
 
 
 def report(*runs: Run, caveats: tuple[Caveat, ...] = (), complete: bool = True) -> Report:
@@ -148,4 +183,5 @@ def report(*runs: Run, caveats: tuple[Caveat, ...] = (), complete: bool = True) 
         runs=runs or (run("model-a-Q8_0"), run("model-b-Q8_0")),
         caveats=caveats,
         complete=complete,
+        plan=Plan(),
     )

@@ -130,7 +130,6 @@ def test_a_clean_run_has_no_caveats():
         ("engine-note", {"notes": ("running without repacked kernels",)}, {}),
         ("governor", {}, {"governor": "powersave"}),
         ("on-battery", {}, {"power_source": "battery"}),
-        ("small-model", {}, {"last_level_cache_bytes": 1 << 30}),
         ("wide", {"gap_ms": (8.0, 10.0, 12.0)}, {}),
         ("drift", {"prefill_ms": (100.0, 105.0, 110.1, 114.9, 120.0), "gap_ms": (10.0,) * 5}, {}),
         ("outliers", {"gap_ms": (10.0, 10.1, 9.9, 10.05, 30.0), "prefill_ms": (100.0,) * 5}, {}),
@@ -139,6 +138,13 @@ def test_a_clean_run_has_no_caveats():
 def test_what_would_mislead_a_reader_is_said(code, run, machine):
     found = caveats(samples.run(launches=(samples.launch(**run),)), **machine)
     assert code in found
+
+
+def test_a_model_that_the_caches_may_hold_is_marked():
+    run = samples.run(cache_resident=True)
+    assert "small-model" in caveats(run)
+    assert run.limits.decode_tokens_per_second is None and "last-level caches" in str(run.limits.reason)
+    assert run.measurement("decode_bandwidth_share").samples == ()
 
 
 def test_launches_that_disagree_are_said():
