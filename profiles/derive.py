@@ -6,7 +6,8 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from edgellm.profiles.result import EnergyWindow, Launch, Limits, Measurement, MemoryPhase, Repetition
+from edgellm.profiles.bounds import Limits
+from edgellm.profiles.result import EnergyWindow, Launch, Measurement, MemoryPhase, Repetition
 from edgellm.profiles.stats import quantile
 
 NS = 1e-9

@@ -14,6 +14,7 @@ from typing import Any
 
 from edgellm.errors import EdgellmError
 from edgellm.footprint import Buffers
+from edgellm.profiles.bounds import Ceiling, Limits
 from edgellm.profiles.caveats import Caveat
 from edgellm.profiles.codec import CodecError, from_plain, to_plain
 from edgellm.profiles.quality_record import QualityRecord
@@ -272,17 +273,6 @@ class LaunchFailure:
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What the measured ceilings allow this run (roofline); `reason` says why a limit is not claimed."""
-
-    decode_tokens_per_second: float | None = None  # bandwidth over the bytes read for each token
-    prefill_tokens_per_second: float | None = None  # operations per second over 2 x active parameters
-    bytes_per_token: float | None = None  # read to decode: weights, and the KV cache in mid-answer
-    operations_per_token: float | None = None  # to read a prompt
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
 class Run:
     """One model with one set of settings at one point of the workload."""
 
@@ -292,7 +282,7 @@ class Run:
     measurements: tuple[Measurement, ...]
     settings: Settings
     failures: tuple[LaunchFailure, ...] = ()
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     ended: str | None = None  # "launches" | "interval" | "budget": why there are no more; None: not ended
 
     def measurement(self, name: str) -> Measurement:
@@ -306,20 +296,6 @@ class Run:
         """Statistics of the measurement called `name`; None when it is absent or has no samples."""
         found = [m for m in self.measurements if m.name == name]
         return found[0].summary() if found else None
-
-
-@dataclass(frozen=True)
-class Ceiling:
-    """The most this machine was seen to do with so many threads, in the process and affinity a launch has."""
-
-    n_threads: int
-    read_bytes_per_second: float | None  # the best of `read_samples`
-    read_samples: tuple[float, ...] = ()
-    read_method: str = ""
-    array_bytes: int | None = None  # read each time: four last-level caches or more
-    operations_per_second: Mapping[str, float] | None = None  # "f32" and "int8", a product counted as two
-    operations_method: str = ""
-    reason: str | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ processor's caches may hold, for then its weights do not come from memory.
 
 from __future__ import annotations
 
-from edgellm.profiles.result import Ceiling, Limits, ModelRecord, Workload
+from edgellm.profiles.bounds import Ceiling, Limits
+from edgellm.profiles.result import ModelRecord, Workload
 
 #: A model smaller than this many last-level caches may be served from them.
 CACHE_MULTIPLE = 4

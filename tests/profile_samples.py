@@ -4,10 +4,10 @@ from dataclasses import replace
 
 from edgellm.footprint import Buffers
 from edgellm.profiles import derive, roofline
+from edgellm.profiles.bounds import Ceiling
 from edgellm.profiles.caveats import Caveat
 from edgellm.profiles.result import (
     SCHEMA,
-    Ceiling,
     EnergyRecord,
     EnergyWindow,
     EngineRecord,
