@@ -72,6 +72,45 @@ class EngineInfo:
     notes: tuple[str, ...] = field(default=())  # one line each, for the user: fallbacks and why
 
 
+class Constraint(Protocol):
+    """Says which ids may come next. It serves one generation and moves on with every id. Knows ids, no engine."""
+
+    def apply(self, logits: Logits) -> None:
+        """Write -inf into `logits` [n_vocab], in place, for every id that may not come next."""
+        ...
+
+    def take(self, token: int) -> int:
+        """Move past `token`, drawn from logits that `apply` saw.
+
+        Returns the id to use: another one only where the room left for the answer forces its ending now.
+        """
+        ...
+
+    def forced(self) -> Sequence[int]:
+        """Ids about which there will be no choice, possibly none: guesses worth evaluating at once."""
+        ...
+
+    def follow(self, token: int) -> None:
+        """Move past an id that another copy of this constraint has taken."""
+        ...
+
+
+class Drafter(Protocol):
+    """Guesses what comes next, so that an engine evaluates several ids at once. Serves one session at a time."""
+
+    def begin(self, session: Session) -> None:
+        """A generation starts after `session.tokens`, the prompt included."""
+        ...
+
+    def take(self, token: int) -> None:
+        """`token` was drawn."""
+        ...
+
+    def draft(self, room: int) -> Sequence[int]:
+        """At most `room` guesses of what follows the last id taken. Called before every evaluation."""
+        ...
+
+
 class Session(Protocol):
     """One sequence in one engine. Not thread-safe; close it, or use it as a context manager."""
 
@@ -109,11 +148,19 @@ class Session(Protocol):
         """Append tokens; return logits [len(tokens), n_vocab], a copy."""
         ...
 
-    def stream(self, tokens: Sequence[int], sampling: Sampling) -> Iterator[int]:
+    def stream(
+        self,
+        tokens: Sequence[int],
+        sampling: Sampling,
+        *,
+        constraint: Constraint | None = None,
+        drafter: Drafter | None = None,
+    ) -> Iterator[int]:
         """Append tokens, then yield sampled ids one by one until the caller stops or the context is full.
 
         Each yielded id is appended to the sequence only when the next one is asked for. EOS ids are yielded
-        like any other: ending is the caller's decision.
+        like any other: ending is the caller's decision. `constraint` narrows what is drawn. `drafter` changes
+        how fast ids come, not which: every id is drawn from the engine's own logits by the same sampler.
         """
         ...
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from edgellm.artifact import Artifact
 from edgellm.errors import EdgellmError, EngineCrashError, EngineError
-from edgellm.session import EngineInfo, EngineOptions, Sampling, Session
+from edgellm.session import Constraint, Drafter, EngineInfo, EngineOptions, Sampling, Session
 
 if TYPE_CHECKING:
     from edgellm.session import Logits
@@ -103,11 +103,20 @@ class WorkerSession:
         logits: Logits = self._call("eval_all", list(tokens))
         return logits
 
-    def stream(self, tokens: Sequence[int], sampling: Sampling) -> Iterator[int]:
-        """Append tokens, then yield sampled ids."""
-        self._call("stream", list(tokens), sampling)
+    def stream(
+        self,
+        tokens: Sequence[int],
+        sampling: Sampling,
+        *,
+        constraint: Constraint | None = None,
+        drafter: Drafter | None = None,
+    ) -> Iterator[int]:
+        """Append tokens, then yield sampled ids. The child works with copies of `constraint` and `drafter`."""
+        self._call("stream", list(tokens), sampling, constraint=constraint, drafter=drafter)
         try:
             while (token := self._call("next")) is not None:
+                if constraint is not None:
+                    constraint.follow(token)
                 yield token
         finally:
             if self._child.poll() is None:
@@ -213,7 +222,7 @@ class _Child:
         session = self._session
         assert session is not None
         if method == "stream":
-            self._stream = session.stream(*args)
+            self._stream = session.stream(*args, **kwargs)
             return None
         if method == "next":
             return next(self._stream, None)

@@ -46,7 +46,7 @@ class ChatSession(ScriptedSession):
         names = {value: name.encode() for name, value in _SPECIAL.items()}
         return b"".join(names.get(token) or bytes([token]) for token in tokens).decode()
 
-    def stream(self, tokens: Sequence[int], sampling: Sampling) -> Iterator[int]:
+    def stream(self, tokens: Sequence[int], sampling: Sampling, **_: object) -> Iterator[int]:
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         self.seeds.append(sampling.seed)
         if self.interrupt_before == 0:

@@ -53,7 +53,7 @@ class ScriptedSession:
         self.eval(tokens)
         return np.zeros((len(tokens), N_VOCAB), np.float32)
 
-    def stream(self, tokens: Sequence[int], sampling: Sampling) -> Iterator[int]:
+    def stream(self, tokens: Sequence[int], sampling: Sampling, **_: object) -> Iterator[int]:
         self.eval(tokens)
         for token in [*self.script, EOS]:
             yield token

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from edgellm import hardware
 from edgellm.artifact import Artifact
-from edgellm.backends import _canary, _checks, _llama_lib
+from edgellm.backends import _canary, _checks, _llama_lib, _steps
+from edgellm.backends._llama_steps import LlamaStepper
 from edgellm.errors import EngineError
 from edgellm.normalize import Normalizer
-from edgellm.session import EngineInfo, EngineOptions, Sampling, Session
+from edgellm.session import Constraint, Drafter, EngineInfo, EngineOptions, Sampling, Session
 
 if TYPE_CHECKING:
     from edgellm.backends._llama_observe import Observer
@@ -47,6 +48,7 @@ class LlamaCppSession:
         self._pieces: dict[int, bytes] = {}
         self._tokens: list[int] = []
         self._artifact, self._observer = artifact, observer
+        self._stepper: LlamaStepper | None = None  # of the stream that last ran ahead
         self._normalize = Normalizer(artifact.path, artifact.metadata)
         self._lib = lib = _llama_lib.load()
         notes: list[str] = []
@@ -109,6 +111,7 @@ class LlamaCppSession:
         """Append tokens; logits [len(tokens), n_vocab], a copy."""
         import numpy as np
 
+        self._settle()
         _checks.check_tokens(tokens, len(self.tokens), self._info)
         out = np.empty((len(tokens), self._info.n_vocab), np.float32)
         batch = self._lib.llama_batch_init(self._n_batch, 0, 1)
@@ -123,8 +126,18 @@ class LlamaCppSession:
             self._lib.llama_batch_free(batch)
         return out
 
-    def stream(self, tokens: Sequence[int], sampling: Sampling) -> Iterator[int]:
+    def stream(
+        self,
+        tokens: Sequence[int],
+        sampling: Sampling,
+        *,
+        constraint: Constraint | None = None,
+        drafter: Drafter | None = None,
+    ) -> Iterator[int]:
         """Append tokens, then yield sampled ids until the caller stops or the context is full."""
+        if constraint is not None or drafter is not None:
+            yield from self._stream_steps(tokens, sampling, constraint, drafter)
+            return
         sampler = _make_sampler(self._lib, sampling, self._info.n_vocab)
         self._append(tokens)
         lib, context, room = self._lib, self._context, self._info.n_ctx - len(self.tokens)
@@ -142,8 +155,27 @@ class LlamaCppSession:
         finally:
             lib.llama_sampler_free(sampler)
 
+    def _stream_steps(
+        self,
+        tokens: Sequence[int],
+        sampling: Sampling,
+        constraint: Constraint | None,
+        drafter: Drafter | None,
+    ) -> Iterator[int]:
+        self._append(tokens)
+        with LlamaStepper(self, _make_sampler(self._lib, sampling, self._info.n_vocab)) as self._stepper:
+            room = self._info.n_ctx - len(self._tokens)
+            yield from _steps.draw(self._stepper, self, room, constraint, drafter)
+
+    def _settle(self) -> None:
+        """Cut the cache back to the sequence, where a stream was left running ahead."""
+        if self._stepper is not None:
+            self._stepper.settle()
+            self._stepper = None
+
     def rewind(self, n: int) -> None:
         """Keep the first `n` tokens."""
+        self._settle()
         _checks.check_rewind(n, len(self.tokens))
         if not self._lib.llama_memory_seq_rm(self._memory, 0, n, -1):
             raise EngineError(f"this model's cache cannot be cut at position {n}")
@@ -151,6 +183,7 @@ class LlamaCppSession:
 
     def save_state(self) -> bytes:
         """The sequence's KV state as llama.cpp serialises it."""
+        self._settle()
         size = self._lib.llama_state_seq_get_size(self._context, 0)
         data = (ctypes.c_uint8 * size)()
         written = self._lib.llama_state_seq_get_data(self._context, data, size, 0)
@@ -158,6 +191,7 @@ class LlamaCppSession:
 
     def restore_state(self, state: bytes, tokens: Sequence[int]) -> None:
         """Put back what `save_state` gave. Only for bytes known to be intact: llama.cpp trusts them."""
+        self._settle()
         data = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
         if self._lib.llama_state_seq_set_data(self._context, data, len(state), 0) == 0:
             raise EngineError("the saved state does not fit this model and these options")
@@ -166,6 +200,7 @@ class LlamaCppSession:
     def close(self) -> None:
         """Free the engine. Idempotent."""
         if self._context is not None:
+            self._settle()
             self._lib.llama_free(self._context)
             self._context = None
         if self._model is not None:
@@ -182,6 +217,7 @@ class LlamaCppSession:
         self.close()
 
     def _append(self, tokens: Sequence[int]) -> None:
+        self._settle()
         _checks.check_tokens(tokens, len(self.tokens), self._info)
         lib, buffer = self._lib, self._buffer
         for start in range(0, len(tokens), self._n_batch):

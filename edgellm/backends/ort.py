@@ -16,12 +16,13 @@ import numpy as np
 
 from edgellm import hardware, onnx_folder
 from edgellm.artifact import Artifact
-from edgellm.backends import _checks, _ort_graph, _ort_prepacked
+from edgellm.backends import _checks, _ort_graph, _ort_prepacked, _steps
 from edgellm.backends._ort_cache import Cache, ConcatCache, InPlaceCache
 from edgellm.backends._ort_sampler import Sampler
+from edgellm.backends._ort_steps import OrtStepper
 from edgellm.backends._ort_tokenizer import Tokenizer
 from edgellm.errors import EngineError
-from edgellm.session import EngineInfo, EngineOptions, Sampling, Session
+from edgellm.session import Constraint, Drafter, EngineInfo, EngineOptions, Sampling, Session
 
 if TYPE_CHECKING:
     from edgellm.session import Logits
@@ -52,6 +53,7 @@ class OrtSession:
         self._artifact = artifact
         folder = onnx_folder.read(artifact.path)
         self._tokens: list[int] = []
+        self._stepper: OrtStepper | None = None  # of the stream that last ran ahead
         notes: list[str] = []
         threads = options.n_threads or hardware.default_threads()
         graph = _load(folder, folder.model, threads, options, notes)
@@ -105,6 +107,7 @@ class OrtSession:
 
     def eval_all(self, tokens: Sequence[int]) -> Logits:
         """Append tokens; logits [len(tokens), n_vocab], a copy."""
+        self._settle()
         _checks.check_tokens(tokens, len(self._tokens), self._info)
         out = np.empty((len(tokens), self._info.n_vocab), np.float32)
         for start in range(0, len(tokens), self._n_batch):
@@ -113,8 +116,18 @@ class OrtSession:
             self._tokens.extend(chunk)
         return out
 
-    def stream(self, tokens: Sequence[int], sampling: Sampling) -> Iterator[int]:
+    def stream(
+        self,
+        tokens: Sequence[int],
+        sampling: Sampling,
+        *,
+        constraint: Constraint | None = None,
+        drafter: Drafter | None = None,
+    ) -> Iterator[int]:
         """Append tokens, then yield sampled ids until the caller stops or the context is full."""
+        if constraint is not None or drafter is not None:
+            yield from self._stream_steps(tokens, sampling, constraint, drafter)
+            return
         sampler = Sampler(sampling)
         _checks.check_tokens(tokens, len(self._tokens), self._info)
         logits = self._append(tokens)
@@ -124,8 +137,28 @@ class OrtSession:
             logits = self._append((token,))
         yield sampler.draw(logits)
 
+    def _stream_steps(
+        self,
+        tokens: Sequence[int],
+        sampling: Sampling,
+        constraint: Constraint | None,
+        drafter: Drafter | None,
+    ) -> Iterator[int]:
+        _checks.check_tokens(tokens, len(self._tokens), self._info)
+        first = self._append(tokens)
+        with OrtStepper(self._runner, self._cache, self._tokens, Sampler(sampling), first) as self._stepper:
+            room = self._info.n_ctx - len(self._tokens)
+            yield from _steps.draw(self._stepper, self, room, constraint, drafter)
+
+    def _settle(self) -> None:
+        """Cut the cache back to the sequence, where a stream was left running ahead."""
+        if self._stepper is not None:
+            self._stepper.settle()
+            self._stepper = None
+
     def rewind(self, n: int) -> None:
         """Keep the first `n` tokens."""
+        self._settle()
         _checks.check_rewind(n, len(self._tokens))
         if n < len(self._tokens):
             self._cache.rewind(n)
@@ -133,10 +166,12 @@ class OrtSession:
 
     def save_state(self) -> bytes:
         """The KV cache of the sequence."""
+        self._settle()
         return self._cache.save(len(self._tokens))
 
     def restore_state(self, state: bytes, tokens: Sequence[int]) -> None:
         """Put back what `save_state` gave."""
+        self._settle()
         n = self._cache.restore(state)
         if n != len(tokens):
             self._tokens = []
@@ -156,6 +191,7 @@ class OrtSession:
         self.close()
 
     def _append(self, tokens: Sequence[int]) -> Logits:
+        self._settle()
         if self._prompts and len(tokens) > _SHORT:
             tokens = self._append_prompt(self._prompts, tokens)
         for start in range(0, len(tokens), self._n_batch):

@@ -43,7 +43,7 @@ class ClockedSession:
         self.clock.now += len(tokens) * MS
         self.tokens += tokens
 
-    def stream(self, tokens: Sequence[int], sampling: Sampling) -> Iterator[int]:
+    def stream(self, tokens: Sequence[int], sampling: Sampling, **_: object) -> Iterator[int]:
         self.eval(tokens)
         self.clock.now += 5 * MS  # one sampling
         try:

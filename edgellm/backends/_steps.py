@@ -1,0 +1,76 @@
+"""The loop that draws ids under a constraint, or with guesses evaluated ahead; the same for every engine.
+
+A guess is kept when it is what the sampler draws from the engine's own logits at its place: sample and compare.
+So the ids drawn, and their distribution under any sampler, are those of decoding one by one, whoever guesses;
+only the rounding of logits differs, where an engine computes several positions with other kernels than one.
+Knows no engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from edgellm.session import Constraint, Drafter, Logits, Session
+
+
+class Stepper(Protocol):
+    """An engine that evaluates ids ahead of its session's sequence."""
+
+    max_guesses: int  # that one evaluation takes beside the id drawn
+
+    def logits(self, row: int) -> Logits:
+        """Logits [n_vocab] after the row-th id of the last evaluation; writable, valid until the next one."""
+        ...
+
+    def sample(self, row: int) -> int:
+        """Draw from the logits of `row`."""
+        ...
+
+    def evaluate(self, token: int, guesses: Sequence[int]) -> None:
+        """Append `token`; evaluate `guesses` after it without appending them. Drops older guesses."""
+        ...
+
+    def accept(self, token: int) -> None:
+        """Append the next guess, which is `token`: it is evaluated already."""
+        ...
+
+
+def draw(
+    engine: Stepper, session: Session, room: int, constraint: Constraint | None, drafter: Drafter | None
+) -> Iterator[int]:
+    """Yield ids drawn after the prompt, which has been evaluated, until `room` ids were appended."""
+    guesses: Sequence[int] = ()
+    row = 0
+    if drafter is not None:
+        drafter.begin(session)
+    while True:
+        token = _sample(engine, row, constraint)
+        if drafter is not None:
+            drafter.take(token)
+        yield token
+        if not room:
+            return
+        room -= 1
+        if row < len(guesses) and guesses[row] == token:
+            engine.accept(token)
+            row += 1
+        else:
+            guesses = _guess(min(room, engine.max_guesses), constraint, drafter)
+            engine.evaluate(token, guesses)
+            row = 0
+
+
+def _sample(engine: Stepper, row: int, constraint: Constraint | None) -> int:
+    if constraint is None:
+        return engine.sample(row)
+    constraint.apply(engine.logits(row))
+    return constraint.take(engine.sample(row))
+
+
+def _guess(room: int, constraint: Constraint | None, drafter: Drafter | None) -> Sequence[int]:
+    """What a grammar forces is surer than any guess."""
+    if constraint is not None and (forced := constraint.forced()):
+        return forced[:room]
+    return drafter.draft(room) if drafter is not None and room else ()
