@@ -33,7 +33,14 @@ from edgellm.session import EngineOptions, Session, SessionOpener
 
 #: Small and exact: a short context, a float32 cache, no second copy of the weights in memory.
 ENGINE = EngineOptions(
-    n_ctx=64, n_batch=32, n_ubatch=32, flash_attn="off", type_k="f32", type_v="f32", repack=False
+    n_ctx=64,
+    n_batch=32,
+    n_ubatch=32,
+    flash_attn="off",
+    type_k="f32",
+    type_v="f32",
+    repack=False,
+    device="cpu",
 )
 
 _ENGINE_TO_BLAME = "yet all tensors match their source, so the engine or the model's numbers are to blame"

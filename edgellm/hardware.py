@@ -13,6 +13,9 @@ from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
 
+#: PCI vendor ids, as sysfs spells them.
+_PCI_VENDORS = {"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel"}
+
 
 @dataclass(frozen=True)
 class Cpu:
@@ -50,6 +53,17 @@ def available_bytes() -> int:
     free = int(psutil.virtual_memory().available)
     limit, used = _read_int(_CGROUP / "memory.max"), _read_int(_CGROUP / "memory.current")
     return min(free, limit - used) if limit is not None and used is not None else free
+
+
+def gpu_vendors(root: Path = Path("/")) -> tuple[str, ...]:
+    """Vendors of the GPUs the operating system shows, each once; a virtual display is none."""
+    if platform.system() == "Darwin" and platform.machine() == "arm64":
+        return ("Apple",)
+    cards = sorted((root / "sys/class/drm").glob("card[0-9]*/device/vendor"))
+    found = [_PCI_VENDORS.get(_read_text(path)) for path in cards]
+    if (root / "proc/driver/nvidia/version").exists():
+        found.insert(0, "NVIDIA")
+    return tuple(dict.fromkeys(vendor for vendor in found if vendor))
 
 
 def _cpuinfo() -> tuple[str, frozenset[str]]:
@@ -99,3 +113,10 @@ def _read_int(path: Path) -> int | None:
         return int(path.read_text())
     except (OSError, ValueError):
         return None
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

@@ -47,14 +47,17 @@ class EngineOptions:
     n_ctx: int | None = None  # tokens of context to reserve
     n_threads: int | None = None  # decode threads
     n_threads_batch: int | None = None  # prefill threads
-    n_batch: int = 2048  # tokens per logical batch
-    n_ubatch: int = 512  # tokens per physical batch
-    n_gpu_layers: int = 0
+    n_batch: int | None = None  # tokens per logical batch
+    n_ubatch: int | None = None  # tokens per physical batch
+    n_gpu_layers: int | None = None  # layers on the device, the output layer counting as one
     flash_attn: str = "auto"  # auto | on | off
-    type_k: str = "f16"  # KV cache types: f32 f16 bf16 q8_0 q4_0 ...
-    type_v: str = "f16"
-    use_mmap: bool = True
+    type_k: str | None = None  # KV cache types: f32 f16 bf16 q8_0 q4_0 ...
+    type_v: str | None = None
+    use_mmap: bool | None = None
     repack: bool | None = None  # CPU weight repacking (extra buffer types); None: on unless found broken
+    device: str = (
+        "auto"  # auto | cpu | cuda | metal | vulkan ..., or the engine's own name of one (devices.py)
+    )
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class EngineInfo:
     eos_ids: frozenset[int]
     add_bos: bool
     notes: tuple[str, ...] = field(default=())  # one line each, for the user: fallbacks and why
+    device: str = "cpu"  # what it runs on, by the engine's own name: "cpu", "CUDA0 (NVIDIA ...)"
 
 
 class Constraint(Protocol):

@@ -232,11 +232,11 @@ def settings_of(options: EngineOptions, format_: str) -> Settings:
     return Settings(
         backend="llamacpp" if format_ == "gguf" else "onnxruntime",
         n_threads=options.n_threads or hardware.default_threads(),
-        n_gpu_layers=options.n_gpu_layers,
+        n_gpu_layers=options.n_gpu_layers or 0,
         flash_attn=options.flash_attn,
-        type_k=options.type_k,
-        type_v=options.type_v,
-        use_mmap=options.use_mmap,
+        type_k=options.type_k or "f16",
+        type_v=options.type_v or "f16",
+        use_mmap=options.use_mmap is not False,
         repack=options.repack,
     )
 

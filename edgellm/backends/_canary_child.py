@@ -66,7 +66,7 @@ def _tensors() -> Iterator[tuple[str, np.ndarray, str]]:
 
 def _logits(path: Path, *, repack: bool) -> np.ndarray:
     artifact = Artifact(path, "gguf", "llama", "canary", "Q4_0", path.stat().st_size, 128, None)
-    with llamacpp.open_session(artifact, EngineOptions(n_ctx=128, repack=repack)) as session:
+    with llamacpp.open_session(artifact, EngineOptions(n_ctx=128, repack=repack, device="cpu")) as session:
         logits: np.ndarray = session.eval(range(_N_TOKENS)).copy()
         return logits
 

@@ -52,14 +52,14 @@ def load() -> Any:
     return lib
 
 
-def rebuild_command() -> str:
-    """The shell line that builds llama-cpp-python with flags that are right for every CPU.
+def rebuild_command(*cmake: str) -> str:
+    """The shell line that builds llama-cpp-python with flags that are right for every CPU, and with `cmake`'s.
 
     GCC 12 drops the stores of the AMX tile configuration as dead unless these two passes are off
     (llama.cpp issue 20824).
     """
-    flags = "'-DCMAKE_CXX_FLAGS=-fno-tree-dse -fno-dse'" if sys.platform == "linux" else ""
-    prefix = f'CMAKE_ARGS="{flags}" ' if flags else ""
+    flags = [*cmake, *(["'-DCMAKE_CXX_FLAGS=-fno-tree-dse -fno-dse'"] if sys.platform == "linux" else [])]
+    prefix = f'CMAKE_ARGS="{" ".join(flags)}" ' if flags else ""
     return (
         f"{prefix}pip install --force-reinstall --no-deps --no-cache-dir "
         f"--no-binary llama-cpp-python llama-cpp-python"

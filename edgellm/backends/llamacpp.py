@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from edgellm import hardware
+from edgellm import devices
 from edgellm.artifact import Artifact
-from edgellm.backends import _canary, _checks, _llama_lib, _steps
+from edgellm.backends import _canary, _checks, _llama_devices, _llama_lib, _llama_options, _steps
 from edgellm.backends._llama_steps import LlamaStepper
+from edgellm.devices import Device
 from edgellm.errors import EngineError
 from edgellm.normalize import Normalizer
 from edgellm.session import Constraint, Drafter, EngineInfo, EngineOptions, Sampling, Session
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from edgellm.session import Logits
 
 FORMAT = "gguf"
-
-_DEFAULT_CTX = 4096  # what a chat needs; a model's full window may ask for more memory than there is
-_KV_SHARE = 0.5  # of available memory, at most, for the KV cache chosen by default
 
 
 def open_session(artifact: Artifact, options: EngineOptions) -> Session:
@@ -52,9 +50,9 @@ class LlamaCppSession:
         self._normalize = Normalizer(artifact.path, artifact.metadata)
         self._lib = lib = _llama_lib.load()
         notes: list[str] = []
-        options = _resolve(artifact, options, notes)
+        options, device = _llama_options.resolve(artifact, options, notes)
         try:
-            self._model = _load_model(lib, artifact, options)
+            self._model = _load_model(lib, artifact, options, device)
             self._context = _new_context(lib, self._model, artifact, options, observer)
         except BaseException:
             self.close()
@@ -64,7 +62,7 @@ class LlamaCppSession:
         # The library's word: it cuts batches to the context asked for, and aborts on a longer one.
         self._n_batch = min(lib.llama_n_batch(self._context), lib.llama_n_ubatch(self._context))
         self._buffer = (lib.llama_token * max(self._n_batch, 1))()
-        self._info = _describe(lib, self._context, self._vocab, artifact, options, notes)
+        self._info = _describe(lib, self._context, self._vocab, artifact, options, device, notes)
 
     @property
     def artifact(self) -> Artifact:
@@ -261,53 +259,10 @@ class LlamaCppSession:
             size = -n
 
 
-def _resolve(artifact: Artifact, options: EngineOptions, notes: list[str]) -> EngineOptions:
-    """Fill in what the caller left to us, noting each fallback."""
-    threads = options.n_threads or hardware.default_threads()
-    repack = options.repack
-    if repack is None:
-        verdict = _canary.verdict()
-        repack = verdict.repack_works
-        if verdict.note:
-            notes.append(verdict.note)
-    return replace(
-        options,
-        n_threads=threads,
-        n_threads_batch=options.n_threads_batch or threads,
-        n_ctx=options.n_ctx or _fitting_ctx(artifact, options, notes),
-        repack=repack,
-    )
-
-
-def _fitting_ctx(artifact: Artifact, options: EngineOptions, notes: list[str]) -> int:
-    """The model's window, at most the default, halved until its KV cache fits in available memory."""
-    n_ctx = min(artifact.n_ctx_train or _DEFAULT_CTX, _DEFAULT_CTX)
-    budget = _KV_SHARE * hardware.available_bytes()
-    wanted = n_ctx
-    while n_ctx > 512 and n_ctx * kv_bytes_per_token(artifact, options) > budget:
-        n_ctx //= 2
-    if n_ctx < wanted:
-        notes.append(f"context reduced from {wanted} to {n_ctx} tokens to fit in memory; set it with -c")
-    return n_ctx
-
-
-def kv_bytes_per_token(artifact: Artifact, options: EngineOptions) -> float:
-    """Bytes of KV cache one token takes: n_layer * n_head_kv * head_dim * (bytes of K + bytes of V)."""
-    meta, prefix = artifact.metadata, artifact.architecture
-    heads = meta.get(f"{prefix}.attention.head_count", 1)
-    heads_kv = meta.get(f"{prefix}.attention.head_count_kv", heads)
-    head_dim = meta.get(f"{prefix}.embedding_length", 0) // heads
-    dim_k = meta.get(f"{prefix}.attention.key_length", head_dim)
-    dim_v = meta.get(f"{prefix}.attention.value_length", head_dim)
-    per_layer = (
-        dim_k * _llama_lib.kv_type(options.type_k).bytes_per_value
-        + dim_v * _llama_lib.kv_type(options.type_v).bytes_per_value
-    )
-    return float(meta.get(f"{prefix}.block_count", 1) * heads_kv * per_layer)
-
-
-def _load_model(lib: Any, artifact: Artifact, options: EngineOptions) -> Any:
+def _load_model(lib: Any, artifact: Artifact, options: EngineOptions, device: Device | None) -> Any:
     params = lib.llama_model_default_params()
+    chosen = _llama_devices.handles(device)  # alive until the call below
+    params.devices = ctypes.addressof(chosen)
     params.n_gpu_layers = options.n_gpu_layers
     params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if options.use_mmap else lib.LLAMA_LOAD_MODE_NONE
     params.use_extra_bufts = bool(options.repack)
@@ -325,6 +280,7 @@ def _new_context(
 ) -> Any:
     params = lib.llama_context_default_params()
     params.n_ctx = options.n_ctx
+    assert options.n_batch and options.n_ubatch and options.type_k and options.type_v
     params.n_batch = max(options.n_batch, options.n_ubatch)
     params.n_ubatch = options.n_ubatch
     params.n_threads = options.n_threads
@@ -345,7 +301,13 @@ def _new_context(
 
 
 def _describe(
-    lib: Any, context: Any, vocab: Any, artifact: Artifact, options: EngineOptions, notes: list[str]
+    lib: Any,
+    context: Any,
+    vocab: Any,
+    artifact: Artifact,
+    options: EngineOptions,
+    device: Device | None,
+    notes: list[str],
 ) -> EngineInfo:
     n_vocab = lib.llama_vocab_n_tokens(vocab)
     n_ctx = lib.llama_n_ctx(context)
@@ -361,6 +323,7 @@ def _describe(
         eos_ids=eos,
         add_bos=bool(lib.llama_vocab_get_add_bos(vocab)),
         notes=tuple(notes),
+        device=str(device or devices.CPU),
     )
 
 

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgellm import hardware, onnx_folder
+from edgellm import devices, hardware, onnx_folder
 from edgellm.artifact import Artifact
-from edgellm.backends import _checks, _ort_graph, _ort_prepacked, _steps
+from edgellm.backends import _checks, _ort_devices, _ort_graph, _ort_prepacked, _steps
 from edgellm.backends._ort_cache import Cache, ConcatCache, InPlaceCache
 from edgellm.backends._ort_sampler import Sampler
 from edgellm.backends._ort_steps import OrtStepper
 from edgellm.backends._ort_tokenizer import Tokenizer
+from edgellm.devices import Device
 from edgellm.errors import EngineError
 from edgellm.session import Constraint, Drafter, EngineInfo, EngineOptions, Sampling, Session
 
@@ -33,7 +34,6 @@ _DEFAULT_CTX = 4096  # what a chat needs
 _KV_SHARE = 0.5  # of available memory, at most, for the KV cache of the context chosen by default
 _CHUNK = 256  # tokens evaluated at once: more are no faster and take more memory
 _SHORT = 16  # new tokens up to which a second graph for prompts is not worth its extra step
-_KV_TYPES = ("f16", "f32")  # what EngineOptions says when nobody asked; the folder decides
 
 
 def open_session(artifact: Artifact, options: EngineOptions) -> Session:
@@ -56,7 +56,9 @@ class OrtSession:
         self._stepper: OrtStepper | None = None  # of the stream that last ran ahead
         notes: list[str] = []
         threads = options.n_threads or hardware.default_threads()
-        graph = _load(folder, folder.model, threads, options, notes)
+        device = devices.choose(options.device, _ort_devices.offer(), notes)
+        options = replace(options, device=device.kind if device else devices.CPU)
+        graph = _load(folder, folder.model, threads, options, device, notes)
         options = _resolve(folder, graph, options, threads, notes)
         assert options.n_ctx is not None
         self._cache: Cache = (
@@ -65,12 +67,13 @@ class OrtSession:
         self._runner = Runner(graph, self._cache, folder.n_vocab, options.n_ctx)
         self._prompts: Runner | None = None
         if folder.prefill:
-            second = _load(folder, folder.prefill, threads, options, notes)
+            second = _load(folder, folder.prefill, threads, options, device, notes)
             self._prompts = Runner(second, self._cache, folder.n_vocab, options.n_ctx)
         self._tokenizer = Tokenizer(folder.path, folder.control_ids, folder.bos_id)
         self._pieces: dict[int, bytes] = {}
-        self._info = _describe(folder, graph, options, notes)
-        self._n_batch = max(1, min(options.n_batch, options.n_ubatch, _CHUNK))
+        self._info = _describe(folder, graph, options, device, notes)
+        assert options.n_batch and options.n_ubatch
+        self._n_batch = min(options.n_batch, options.n_ubatch)
         _trim_heap()
 
     @property
@@ -280,17 +283,22 @@ class Runner:
 
 
 def _load(
-    folder: onnx_folder.OnnxFolder, model: Path, threads: int, options: EngineOptions, notes: list[str]
+    folder: onnx_folder.OnnxFolder,
+    model: Path,
+    threads: int,
+    options: EngineOptions,
+    device: Device | None,
+    notes: list[str],
 ) -> _ort_graph.Graph:
-    """Open a graph, through its prepared copy where that is worth it."""
+    """Open a graph, on the CPU through its prepared copy where that is worth it."""
 
     def fresh() -> Any:
         return _ort_graph.session_options(threads, model)
 
     data = tuple(folder.path / name for name in sorted(onnx_folder.external_files(model)))
     worth = sum(file.stat().st_size for file in data) >= _ort_prepacked.MIN_BYTES
-    if options.repack is False or not worth:
-        return _ort_graph.load(model, fresh(), ["CPUExecutionProvider"])
+    if device or options.repack is False or not worth:
+        return _ort_graph.load(model, fresh(), _ort_devices.providers(device))
     return _ort_prepacked.load(model, fresh, data, notes)
 
 
@@ -302,25 +310,30 @@ def _resolve(
     notes: list[str],
 ) -> EngineOptions:
     """Fill in what the caller left to us, noting each fallback."""
-    if options.type_k not in _KV_TYPES or options.type_v not in _KV_TYPES:
-        raise EngineError(
-            f"an ONNX model's KV cache is float32, {options.type_k} cannot be chosen; "
-            "convert to GGUF for a smaller cache"
-        )
+    kind = np.dtype(graph.slots[0].dtype).name.replace("float", "f")
+    for asked in (options.type_k, options.type_v):
+        if asked not in (None, "f16", kind):  # f16 is llama.cpp's default, often written out
+            raise EngineError(
+                f"an ONNX model's KV cache is {kind}, {asked} cannot be chosen; "
+                "convert to GGUF for a smaller cache"
+            )
     n_ctx = options.n_ctx or _fitting_ctx(folder, graph, notes)
     if n_ctx > folder.n_ctx:
         notes.append(
             f"context reduced from {n_ctx} to {folder.n_ctx} tokens, what this model was converted for"
         )
         n_ctx = folder.n_ctx
-    kind = np.dtype(graph.slots[0].dtype).name.replace("float", "f")
     return replace(
         options,
         n_ctx=n_ctx,
         n_threads=threads,
         n_threads_batch=threads,
+        n_batch=min(options.n_batch or _CHUNK, _CHUNK),
+        n_ubatch=min(options.n_ubatch or _CHUNK, _CHUNK),
+        n_gpu_layers=0,
         type_k=kind,
         type_v=kind,
+        use_mmap=True,
         repack=options.repack is not False,
     )
 
@@ -349,7 +362,11 @@ def _fitting_ctx(folder: onnx_folder.OnnxFolder, graph: _ort_graph.Graph, notes:
 
 
 def _describe(
-    folder: onnx_folder.OnnxFolder, graph: _ort_graph.Graph, options: EngineOptions, notes: list[str]
+    folder: onnx_folder.OnnxFolder,
+    graph: _ort_graph.Graph,
+    options: EngineOptions,
+    device: Device | None,
+    notes: list[str],
 ) -> EngineInfo:
     ort = _ort_graph.library()
     return EngineInfo(
@@ -362,4 +379,5 @@ def _describe(
         eos_ids=folder.eos_ids,
         add_bos=folder.add_bos,
         notes=tuple(notes),
+        device=str(device or devices.CPU),
     )

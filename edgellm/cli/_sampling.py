@@ -25,13 +25,39 @@ _COUNT = click.IntRange(min=1)
 _ENGINE = EngineOptions()
 
 
-def _engine(*names: str, type: Any, text: str, metavar: str | None = "N") -> Any:
+def _layers(context: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Click callback: a count of layers, None for `auto`."""
+    if value is None or value == "auto":
+        return None
+    if not value.isdecimal():
+        raise click.BadParameter(f"{value!r} is neither a count of layers nor auto", context, param)
+    return int(value)
+
+
+def _engine(*names: str, type: Any, text: str, metavar: str | None = "N", **more: Any) -> Any:
     """An engine option; the last name is its field, whose default is shown."""
     default = getattr(_ENGINE, names[-1])
     shown = "" if default is None else f"  [default: {default}]"
-    return click.option(*names, type=type, default=default, metavar=metavar, help=text + shown)
+    return click.option(*names, type=type, default=default, metavar=metavar, help=text + shown, **more)
 
 
+_DEVICE_OPTIONS = (
+    _engine(
+        "--device",
+        "device",
+        type=click.STRING,
+        metavar="NAME",
+        text="auto, cpu, cuda, metal, vulkan, ..., or a name of doctor's.",
+    ),
+    _engine(
+        "-ngl",
+        "--n-gpu-layers",
+        "n_gpu_layers",
+        type=click.STRING,
+        callback=_layers,
+        text="Layers on the device, or auto.  [default: what fits]",
+    ),
+)
 _IGNORE_EOS = click.option(
     "--ignore-eos", is_flag=True, help="Go on where the model would end, up to -n or the window."
 )
@@ -41,9 +67,13 @@ _ENGINE_OPTIONS = (
     _engine(
         "-tb", "--threads-batch", "n_threads_batch", type=_COUNT, text="Threads for prompts.  [default: -t]"
     ),
-    _engine("-b", "--batch-size", "n_batch", type=_COUNT, text="Tokens of a prompt's batch."),
-    _engine("-ub", "--ubatch-size", "n_ubatch", type=_COUNT, text="Tokens evaluated at once."),
-    _engine("-ngl", "--n-gpu-layers", "n_gpu_layers", type=click.IntRange(min=0), text="Layers on the GPU."),
+    _engine(
+        "-b", "--batch-size", "n_batch", type=_COUNT, text="Tokens of a prompt's batch.  [default: 2048]"
+    ),
+    _engine(
+        "-ub", "--ubatch-size", "n_ubatch", type=_COUNT, text="Tokens evaluated at once.  [default: 512]"
+    ),
+    *_DEVICE_OPTIONS,
     _engine(
         "-ctk", "--cache-type-k", "type_k", type=_KV, metavar="TYPE", text=f"KV cache keys: {_KV_NAMES}."
     ),
@@ -87,6 +117,13 @@ def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return collected
 
 
+def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--device` and `-ngl` alone; the command gets them as `device` and `n_gpu_layers`."""
+    for option in reversed(_DEVICE_OPTIONS):
+        function = option(function)
+    return function
+
+
 def _option(parameter: settings.Parameter) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     several = parameter.field == "stop"
 
@@ -125,7 +162,7 @@ def _generate_options(values: dict[str, Any]) -> GenerateOptions:
 
 def _engine_options(values: dict[str, Any]) -> EngineOptions:
     """Take the engine options out of click's values."""
-    use_mmap, repack = not values.pop("no_mmap"), False if values.pop("no_repack") else None
+    use_mmap, repack = (False if values.pop(name) else None for name in ("no_mmap", "no_repack"))
     names = ("n_ctx", "n_threads", "n_threads_batch", "n_batch", "n_ubatch", "n_gpu_layers")
-    chosen = {name: values.pop(name) for name in (*names, "type_k", "type_v", "flash_attn")}
+    chosen = {name: values.pop(name) for name in (*names, "type_k", "type_v", "flash_attn", "device")}
     return EngineOptions(use_mmap=use_mmap, repack=repack, **chosen)

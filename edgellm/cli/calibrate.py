@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgellm.cli._sampling import device_options
 from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -48,9 +49,7 @@ _COUNT = click.IntRange(min=1)
     "--save-every", type=_COUNT, default=10, help="Chunks between saves of an unfinished run.  [10]"
 )
 @click.option("-t", "--threads", "n_threads", type=_COUNT, help="Threads.  [default: physical cores]")
-@click.option(
-    "-ngl", "--n-gpu-layers", "n_gpu_layers", type=click.IntRange(min=0), default=0, help="Layers on the GPU."
-)
+@device_options
 @click.option("--force", is_flag=True, help="Replace an output that is there.")
 def command(
     model: str,
@@ -62,7 +61,8 @@ def command(
     resume: bool,
     save_every: int,
     n_threads: int | None,
-    n_gpu_layers: int,
+    n_gpu_layers: int | None,
+    device: str,
     force: bool,
 ) -> None:
     """Run MODEL over a text and write which columns of its weights matter most, in llama.cpp's imatrix format.
@@ -79,7 +79,7 @@ def command(
     files.check_output(output, force=force)
     artifact = _models.resolve(model)
     _check(artifact)
-    engine = EngineOptions(n_ctx=n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers)
+    engine = EngineOptions(n_ctx=n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers, device=device)
     chunks = _chunks(artifact, engine, text_file, n_ctx)[:n_chunks]
     dataset = text_file.name if text_file else text.NAME
     job = store.Job(artifact, chunks, dataset, output, engine, process_output, resume, save_every, force)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgellm.cli._sampling import device_options
 from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -70,9 +71,7 @@ class _Text:
     "--chunks", "n_chunks", type=_COUNT, help="Chunks, or dialogues, to run.  [default: all, or 224]"
 )
 @click.option("-t", "--threads", "n_threads", type=_COUNT, help="Threads.  [default: physical cores]")
-@click.option(
-    "-ngl", "--n-gpu-layers", "n_gpu_layers", type=click.IntRange(min=0), default=0, help="Layers on the GPU."
-)
+@device_options
 @click.option(
     "-o",
     "--output",
@@ -92,7 +91,8 @@ def command(
     n_ctx: int,
     n_chunks: int | None,
     n_threads: int | None,
-    n_gpu_layers: int,
+    n_gpu_layers: int | None,
+    device: str,
     output: str,
     force: bool,
 ) -> None:
@@ -114,7 +114,7 @@ def command(
         files.check_output(save_ref, force=force)
     items = task_scores.load(task_names) if task_names else []
     artifact = _models.resolve(model)
-    engine = EngineOptions(n_threads=n_threads, n_gpu_layers=n_gpu_layers)
+    engine = EngineOptions(n_threads=n_threads, n_gpu_layers=n_gpu_layers, device=device)
     subject: Subject | None = None
     on_text: TextResult | None = None
     answers: list[Answer] = []

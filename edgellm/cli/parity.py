@@ -45,6 +45,6 @@ def _logits(path: Path) -> Logits:
     from edgellm.convert import verify_logits
     from edgellm.session import EngineOptions
 
-    options = EngineOptions(n_ctx=64, repack=False)
+    options = EngineOptions(n_ctx=64, repack=False, device="cpu")
     with backends.open_session(Artifact.open(path), options) as session:
         return session.eval_all(session.tokenize(verify_logits.TEXT)[: verify_logits.N_TOKENS])

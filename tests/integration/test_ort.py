@@ -239,7 +239,7 @@ def test_a_context_beyond_the_models_is_cut_and_said(artifact):
 
 
 def test_a_cache_type_is_not_for_the_caller_to_choose(artifact):
-    with pytest.raises(EngineError, match="cache is float32, q8_0 cannot be chosen"):
+    with pytest.raises(EngineError, match="cache is f32, q8_0 cannot be chosen"):
         backends.open_session(artifact, EngineOptions(type_k="q8_0"))
 
 

@@ -39,7 +39,7 @@ def test_without_flags_the_dataclasses_decide():
 FLAGS = r"""
     --temp 0.1 --top-k 1 --top-p 0.2 --min-p 0.3 --repeat-penalty 1.1 --presence-penalty 0.4 --frequency-penalty -0.5
     --repeat-last-n 8 -s 9 -n 10 --stop A --stop '停\n' --ignore-eos
-    -c 512 -t 3 -tb 4 -b 64 -ub 32 -ngl 5 -ctk q8_0 -ctv Q4_0 -fa on --no-mmap --no-repack
+    -c 512 -t 3 -tb 4 -b 64 -ub 32 -ngl 5 -ctk q8_0 -ctv Q4_0 -fa on --no-mmap --no-repack --device CUDA
 """
 
 
@@ -47,11 +47,12 @@ def test_every_flag_arrives():
     options, engine = parse(*shlex.split(FLAGS))
     sampling = Sampling(0.1, 1, 0.2, 0.3, 1.1, 0.4, -0.5, 8, 9)
     assert options == GenerateOptions(10, ("A", "停\n"), sampling, ignore_eos=True)
-    assert engine == EngineOptions(512, 3, 4, 64, 32, 5, "on", "q8_0", "q4_0", False, False)
+    assert engine == EngineOptions(512, 3, 4, 64, 32, 5, "on", "q8_0", "q4_0", False, False, "CUDA")
+    assert parse("-ngl", "auto")[1].n_gpu_layers is None
 
 
 @pytest.mark.parametrize(
-    "arguments", ["--temp -1", "--top-p 2", "-s x", "-c 0", "-t 0", "-ctk q9", "-fa maybe"]
+    "arguments", ["--temp -1", "--top-p 2", "-s x", "-c 0", "-t 0", "-ctk q9", "-fa maybe", "-ngl some"]
 )
 def test_nonsense_is_refused_at_once(arguments):
     with pytest.raises(click.BadParameter):
