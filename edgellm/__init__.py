@@ -1,3 +1,62 @@
-"""edgellm: convert, run and measure Qwen and Llama 3 models on laptops and embedded boards."""
+"""edgellm: convert, run and measure Qwen and Llama 3 models on laptops and embedded boards.
+
+    import edgellm
+
+    with edgellm.load("tiny-qwen3") as model:
+        for piece in model.chat().ask("What is the capital of France?"):
+            print(piece, end="", flush=True)
+
+Importing this costs nothing: what the names below stand for is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgellm.api import Model, load
+    from edgellm.api_chat import Chat
+    from edgellm.api_stream import Stream
+    from edgellm.errors import EdgellmError
+    from edgellm.generate import Completion, Usage
+    from edgellm.scoring import Score
+    from edgellm.session import EngineOptions
 
 __version__ = "0.1.0"
+
+#: Public name -> the module that has it.
+_HOMES = {
+    "load": "edgellm.api",
+    "Model": "edgellm.api",
+    "Chat": "edgellm.api_chat",
+    "Stream": "edgellm.api_stream",
+    "Completion": "edgellm.generate",
+    "Usage": "edgellm.generate",
+    "Score": "edgellm.scoring",
+    "EngineOptions": "edgellm.session",
+    "EdgellmError": "edgellm.errors",
+}
+
+__all__ = [
+    "Chat",
+    "Completion",
+    "EdgellmError",
+    "EngineOptions",
+    "Model",
+    "Score",
+    "Stream",
+    "Usage",
+    "__version__",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'edgellm' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -5,6 +5,7 @@ Knows sessions and numpy; knows no engine, no file and no statistics.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -49,6 +50,71 @@ class Block:
     start: int  # index of the first target within the chunk's scored tokens
     targets: npt.NDArray[np.int64]  # [n]
     log_probs: Float64s  # [n, n_vocab], natural logarithm
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a model said of each token of a text."""
+
+    tokens: tuple[int, ...]
+    log_probs: tuple[float | None, ...]  # natural; None for a first token that nothing predicts
+    n_bytes: int  # of text that the scored tokens stand for
+
+    @property
+    def log_prob(self) -> float:
+        """Of the text: the sum over its scored tokens."""
+        return math.fsum(self._scored)
+
+    @property
+    def perplexity(self) -> float:
+        """exp of minus the mean log-probability. Depends on the tokenizer: compare bits per byte across models."""
+        return math.exp(-self.log_prob / len(self._scored))
+
+    @property
+    def bits_per_byte(self) -> float | None:
+        """-log2 of the text's probability over its bytes; None when the scored tokens stand for no text."""
+        return -self.log_prob / math.log(2) / self.n_bytes if self.n_bytes else None
+
+    @property
+    def _scored(self) -> list[float]:
+        return [value for value in self.log_probs if value is not None]
+
+
+def score(session: Session, text: str, *, after: str = "") -> Score:
+    """Score `text` as it follows `after`; control tokens written out in either are plain text.
+
+    Where the model wants a BOS token, that comes first and predicts the first token; elsewhere a text with
+    nothing before it has a first token that cannot be scored. Raises UsageError when no token can be.
+    """
+    before = session.tokenize(after, special=False, add_bos=session.info.add_bos)
+    tokens = session.tokenize(text, special=False)
+    ids = [*before, *tokens]
+    first = max(len(before), 1)
+    if len(ids) <= first:
+        raise UsageError(f"a text of {len(tokens)} tokens has none that can be scored; give a longer one")
+    bos = before[:1] if session.info.add_bos else []
+    found: list[float] = []
+    for chunk in windows(ids, first, session.info.n_ctx, bos):
+        for block in blocks(session, chunk):
+            found += target_log_probs(block).tolist()
+    n_bytes = sum(len(session.piece(token)) for token in ids[first:])
+    return Score(tuple(tokens), (*[None] * (first - len(before)), *found), n_bytes)
+
+
+def windows(tokens: Sequence[int], first: int, n_ctx: int, bos: Sequence[int] = ()) -> list[Chunk]:
+    """Chunks of at most `n_ctx` that score every token from `first` on once, with at least half a window before it
+    where there is so much. `bos` takes the place of a later window's first token.
+    """
+    if len(tokens) <= n_ctx:
+        return [Chunk(tuple(tokens), first)]
+    step = n_ctx // 2
+    found = []
+    for start in range(0, len(tokens) - n_ctx + step, step):
+        piece = tuple(tokens[start : start + n_ctx])
+        predicted = max(first - start, 1 if start == 0 else n_ctx - step)
+        if predicted < len(piece):
+            found.append(Chunk((*bos, *piece[len(bos) :]) if start else piece, predicted))
+    return found
 
 
 def text_chunks(session: Session, text: str, n_tokens: int, *, special: bool = False) -> list[Chunk]:

@@ -1,20 +1,17 @@
-"""Converting to an ONNX folder on the command line: options checked, progress shown, the result verified."""
+"""Converting to an ONNX folder on the command line: options checked, the result told."""
 
 from __future__ import annotations
 
-import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgellm.cli._convert import Converted, Display, open_engine
-from edgellm.errors import CheckFailedError, UsageError
+from edgellm import conversion
+from edgellm.errors import UsageError
 from edgellm.units import format_seconds, format_size
 
 if TYPE_CHECKING:
-    from edgellm.artifact import Artifact
     from edgellm.convert.onnx_writer import OnnxRequest
 
 #: Options of `convert` that have no meaning for ONNX, by their parameter names.
@@ -39,7 +36,7 @@ def command(
         return _export(request)
     if dry_run:
         return _print_preview(request)
-    done = run(request, verify=verify, keep_unverified=keep_unverified)
+    done = conversion.run_onnx(request, verify=verify, keep_unverified=keep_unverified)
     artifact = done.artifact
     click.echo(
         f"{artifact.path}: {artifact.quantization}, {format_size(artifact.size_bytes)}, "
@@ -51,44 +48,6 @@ def command(
         click.echo("not verified (--no-verify)")
     if done.failure:
         raise done.failure
-
-
-def convert_checkpoint(source: Path, output: Path, quant: str) -> Artifact:
-    """Convert a checkpoint folder into exactly the folder `output`, verified. Raises EdgellmError."""
-    from edgellm.convert.onnx_writer import OnnxRequest
-
-    return run(OnnxRequest(source, quant, output, force=True)).artifact
-
-
-def run(request: OnnxRequest, *, verify: bool = True, keep_unverified: bool = False) -> Converted:
-    """Convert, showing progress. With `keep_unverified` a failed check is returned and the folder stays."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from edgellm.convert.onnx_writer import convert_onnx
-
-    start, display = time.monotonic(), Display()
-    verdict: str | None = None
-    failure: CheckFailedError | None = None
-
-    def check(folder: Path) -> str:
-        from edgellm.convert.onnx_verify import verify_onnx
-
-        nonlocal verdict, failure
-        try:
-            verdict = verify_onnx(folder, request.source, open_engine, display.note).text
-        except CheckFailedError as error:
-            if not keep_unverified:
-                raise CheckFailedError(
-                    f"{error}. Nothing was written; --keep-unverified keeps the folder"
-                ) from error
-            failure = error
-            return f"failed: {error}"
-        return f"passed: {verdict}"
-
-    try:
-        artifact = convert_onnx(request, verify=check if verify else None, report=display.pace)
-    finally:
-        display.clear()
-    return Converted(artifact, verdict, failure, time.monotonic() - start)
 
 
 def _request(source: str, options: dict[str, Any]) -> OnnxRequest:

@@ -11,7 +11,7 @@ from edgellm.errors import UsageError
 from edgellm.units import format_seconds, format_size, parse_size
 
 if TYPE_CHECKING:
-    from edgellm.cli._convert import Converted
+    from edgellm.conversion import Converted
     from edgellm.convert.convert import ConvertRequest, Preview
 
 
@@ -64,7 +64,8 @@ def command(source: str, dry_run: bool, no_verify: bool, keep_unverified: bool, 
       edgellm convert ./Qwen2.5-0.5B-Instruct --quant q8_0 -o qwen.gguf
       edgellm convert ./Qwen2.5-0.5B-Instruct --quant onnx-int4 -o qwen-onnx
     """
-    from edgellm.cli import _convert, _convert_onnx
+    from edgellm import conversion
+    from edgellm.cli import _convert_onnx
     from edgellm.convert.onnx_options import is_onnx
 
     if is_onnx(options["quant"] or ""):
@@ -82,7 +83,7 @@ def command(source: str, dry_run: bool, no_verify: bool, keep_unverified: bool, 
 
         _print_preview(preview(request))
         return 0
-    done = _convert.run(request, verify=not no_verify, keep_unverified=keep_unverified)
+    done = conversion.run(request, verify=not no_verify, keep_unverified=keep_unverified)
     _print_result(done)
     if done.failure:
         raise done.failure

@@ -51,6 +51,9 @@ FORBIDDEN = {
         "edgellm.cli",
     ),
     "edgellm.worker": ("edgellm.convert", "edgellm.chat", "edgellm.profiles", "edgellm.cli"),
+    "edgellm.conversion": ("edgellm.chat", "edgellm.profiles", "edgellm.cli"),
+    "edgellm.first_use": ("edgellm.chat", "edgellm.profiles", "edgellm.cli"),
+    "edgellm.api": ("edgellm.convert", "edgellm.profiles", "edgellm.cli"),
     "edgellm.session": ("edgellm.backends", "edgellm.convert", "edgellm.cli"),
 }
 
