@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from edgellm.profiles.bounds import Limits
-from edgellm.profiles.result import EnergyWindow, Launch, Measurement, MemoryPhase, Repetition
+from edgellm.profiles.result import (
+    EnergyRecord,
+    EnergyWindow,
+    Launch,
+    Measurement,
+    MemoryPhase,
+    PromptRecord,
+    Repetition,
+)
 from edgellm.profiles.stats import quantile
 
 NS = 1e-9
@@ -194,7 +204,7 @@ def measurements(launches: Sequence[Launch], limits: Limits = _UNKNOWN) -> tuple
         _against(metric, rates[rate], getattr(limits, field), limits.reason, share=field.endswith("second"))
         for metric, rate, field in _ROOFLINE.values()
     )
-    return speeds + sizes + roofline + tuple(_energy(metric, launches) for metric in _ENERGY.values())
+    return speeds + sizes + roofline + _energies(launches)
 
 
 def _against(
@@ -236,10 +246,16 @@ def _measurement(metric: Metric, pairs: Sequence[tuple[int, float | None]], reas
     )
 
 
-def idle_watts(launch: Launch) -> float | None:
+def idle_watts(record: EnergyRecord) -> float | None:
     """Mean power of the idle windows before and after, the model loaded."""
-    idle = [watts(window) for window in launch.energy.windows if window.phase == "idle"]
+    idle = [watts(window) for window in record.windows if window.phase == "idle"]
     return statistics.fmean(idle) if idle else None
+
+
+def _idle_watts_error(record: EnergyRecord) -> float:
+    """Standard error of `idle_watts` by the meter's pace."""
+    idle = [window for window in record.windows if window.phase == "idle"]
+    return math.hypot(*((w.error_joules or 0.0) / w.seconds for w in idle)) / len(idle)
 
 
 def watts(window: EnergyWindow) -> float:
@@ -247,33 +263,65 @@ def watts(window: EnergyWindow) -> float:
     return sum(window.joules.values()) / window.seconds
 
 
-def _energy(metric: Metric, launches: Sequence[Launch]) -> Measurement:
-    phase_name, _, quantity = metric.name.partition("_")
-    pairs = [
-        (launch.index, _energy_value(quantity, launch, window))
-        for launch in launches
-        for window in launch.energy.windows
-        if window.phase == phase_name
-    ]
-    return _measurement(metric, pairs, _energy_reason(launches[0], phase_name))
+def _energies(launches: Sequence[Launch]) -> tuple[Measurement, ...]:
+    """The headline meter's figures, then each other meter's under `NAME@METER`: scopes are never added."""
+    others = dict.fromkeys(record.meter for launch in launches for record in launch.energy_beside)
+    found = [_energy(metric, launches, lambda launch: launch.energy) for metric in _ENERGY.values()]
+    for meter in filter(None, others):
+        for metric in _ENERGY.values():
+            named = replace(metric, name=f"{metric.name}@{meter}")
+            found.append(_energy(named, launches, partial(_beside, meter)))
+    return tuple(found)
 
 
-def _energy_value(quantity: str, launch: Launch, window: EnergyWindow) -> float | None:
-    joules = sum(window.joules.values())
+def _beside(meter: str, launch: Launch) -> EnergyRecord:
+    for record in launch.energy_beside:
+        if record.meter == meter:
+            return record
+    return EnergyRecord(meter=None, reason=f"{meter} was not there in this launch")
+
+
+def _energy(metric: Metric, launches: Sequence[Launch], of: Callable[[Launch], EnergyRecord]) -> Measurement:
+    phase_name, _, quantity = metric.name.partition("@")[0].partition("_")
+    pairs, errors = [], []
+    for launch in launches:
+        for window in of(launch).windows:
+            if window.phase == phase_name:
+                value, error = _energy_value(quantity, launch.prompt, of(launch), window)
+                pairs.append((launch.index, value))
+                errors += [] if error is None else [error]
+    found = _measurement(metric, pairs, _energy_reason(of(launches[0]), phase_name))
+    return replace(found, resolution=statistics.fmean(errors)) if errors else found
+
+
+def _energy_value(
+    quantity: str, prompt: PromptRecord, record: EnergyRecord, window: EnergyWindow
+) -> tuple[float | None, float | None]:
+    """A window's figure, and its standard error by the meter's pace; (None, None) where it has none."""
+    scale = _per_joule(quantity, prompt, window)
+    if scale is None:
+        return None, None
+    joules, error = sum(window.joules.values()), window.error_joules
+    if quantity.endswith("_net"):
+        idle = idle_watts(record)
+        if idle is None:
+            return None, None
+        joules -= idle * window.seconds
+        error = None if error is None else math.hypot(error, _idle_watts_error(record) * window.seconds)
+    return joules * scale, None if error is None else error * scale
+
+
+def _per_joule(quantity: str, prompt: PromptRecord, window: EnergyWindow) -> float | None:
+    """What one joule in the window counts for in the figure's unit."""
     if quantity == "joules":
-        return joules
+        return 1.0
     if quantity == "watts":
-        return joules / window.seconds
+        return 1 / window.seconds
     if not window.tokens:
         return None
-    if quantity == "joules_per_token_net":
-        idle = idle_watts(launch)
-        return None if idle is None else (joules - idle * window.seconds) / window.tokens
-    per_token = joules / window.tokens
-    return per_token / launch.prompt.bytes_per_token if quantity == "joules_per_byte" else per_token
+    return 1 / window.tokens / (prompt.bytes_per_token if quantity == "joules_per_byte" else 1)
 
 
-def _energy_reason(launch: Launch, phase_name: str) -> str:
-    record = launch.energy
+def _energy_reason(record: EnergyRecord, phase_name: str) -> str:
     by_phase = (record.phase_reasons or {}).get(phase_name)
     return record.reason or by_phase or "the meter gave no window for this phase"

@@ -22,14 +22,14 @@ from edgellm.artifact import Artifact
 from edgellm.errors import EdgellmError
 from edgellm.profiles import energy, speed
 from edgellm.profiles.codec import from_plain, to_plain
-from edgellm.profiles.energy import Reading
-from edgellm.profiles.energy._log import EnergyLog
+from edgellm.profiles.energy import _estimate
+from edgellm.profiles.energy._log import EnergyLog, Mark
 from edgellm.profiles.machine import frequency_mhz
 from edgellm.profiles.memory import MemoryWatch
 from edgellm.profiles.model_files import weight_files
 from edgellm.profiles.noise import NoiseWatch
 from edgellm.profiles.prompt import Prompt, make_prompt
-from edgellm.profiles.result import EngineRecord, Launch, NoiseRecord, Repetition, Workload
+from edgellm.profiles.result import EnergyEstimate, EngineRecord, Launch, NoiseRecord, Repetition, Workload
 from edgellm.session import EngineOptions, Sampling, Session, SessionOpener
 
 #: One pass of a very small model is over before the clock rate and the caches have settled.
@@ -56,10 +56,10 @@ def run_launch(request: LaunchRequest, progress: Progress) -> Launch:
     opener = _find_opener(request.opener)
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     prepare_ns = _timed_ns(lambda: backends.prepare(artifact.format))
-    meter, reason = energy.choose(workload.energy)
+    choice = energy.choose(workload.energy)
     memory = MemoryWatch(weight_files(artifact))
     memory.end_phase("start")
-    with EnergyLog(meter, reason, workload.energy_seconds) as log:
+    with EnergyLog(choice, workload.energy_seconds) as log:
         at_start = log.mark()
         begin = time.perf_counter_ns()
         session = opener(artifact, request.options)
@@ -70,6 +70,7 @@ def run_launch(request: LaunchRequest, progress: Progress) -> Launch:
             prompt = make_prompt(session, workload.n_prompt)
             repetitions, noise = _Measurement(session, prompt, workload, log, memory, progress).run()
             engine = engine_record(session)
+    headline, *beside = log.records()
     return Launch(
         index=request.index,
         position=request.position,
@@ -80,9 +81,16 @@ def run_launch(request: LaunchRequest, progress: Progress) -> Launch:
         prompt=prompt.record,
         repetitions=repetitions,
         memory=memory.record(),
-        energy=log.record(),
+        energy=headline,
         noise=noise,
+        energy_beside=tuple(beside),
+        energy_estimate=_estimated(log, workload.energy_estimate),
+        spans=log.spans(),
     )
+
+
+def _estimated(log: EnergyLog, powers: str | None) -> EnergyEstimate | None:
+    return None if powers is None else _estimate.estimate(log.kept(), _estimate.parse(powers))
 
 
 @dataclass
@@ -131,7 +139,7 @@ class _Measurement:
 
     def _repeat(self, number: int) -> Repetition:
         self.progress(f"repetition {number + 1} of {self.workload.repetitions}")
-        marks: list[Reading | None] = []
+        marks: list[Mark] = []
         result = speed.repetition(
             self.session,
             self.prompt,

@@ -19,7 +19,7 @@ from edgellm.profiles.caveats import Caveat
 from edgellm.profiles.codec import CodecError, from_plain, to_plain
 from edgellm.profiles.quality_record import QualityRecord
 from edgellm.profiles.settings import Plan, Settings
-from edgellm.profiles.stats import Summary, summarize
+from edgellm.profiles.stats import Summary, summarize, widen
 
 #: Changed whenever a field changes its meaning or goes; a new optional field does not change it.
 SCHEMA = "edgellm.profile/2"
@@ -257,10 +257,14 @@ class Measurement:
     samples: tuple[float, ...]
     launches: tuple[int, ...]  # which launch each sample came from
     reason: str | None = None
+    resolution: float | None = None  # standard error of a sample that the meter's pace alone makes
 
     def summary(self) -> Summary | None:
         """Statistics of the samples; None when nothing was measured."""
-        return summarize(self.samples, self.launches) if self.samples else None
+        if not self.samples:
+            return None
+        found = summarize(self.samples, self.launches)
+        return found if self.resolution is None else widen(found, self.resolution)
 
 
 @dataclass(frozen=True)

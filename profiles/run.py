@@ -23,6 +23,7 @@ from edgellm.errors import EngineCrashError, EngineError, UsageError
 from edgellm.profiles import checks, derive, energy, machine, roofline
 from edgellm.profiles.caveats import Caveat, Value
 from edgellm.profiles.codec import from_plain, to_plain
+from edgellm.profiles.energy import _estimate
 from edgellm.profiles.launch import LaunchRequest
 from edgellm.profiles.model_files import display_name, model_record
 from edgellm.profiles.result import SCHEMA, Launch, Machine, ModelRecord, Report, Run, Workload
@@ -155,8 +156,9 @@ def _check(request: ProfileRequest) -> None:
     ):
         if value < least:
             raise UsageError(f"{name} must be at least {least}, got {value}")
-    if workload.energy not in (energy.AUTO, energy.NONE):
-        energy.find(workload.energy)
+    energy.check(workload.energy)
+    if workload.energy_estimate is not None:
+        _estimate.parse(workload.energy_estimate)
     if not request.artifacts:
         raise UsageError("there is no model to profile; name one")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 #: Two-sided 95% quantiles of Student's t by degrees of freedom; beyond the table see `t95`.
 _T95 = (
@@ -97,6 +97,20 @@ def launch_medians(samples: Sequence[float], launches: Sequence[int]) -> dict[in
     for sample, launch in zip(samples, launches, strict=True):
         groups.setdefault(launch, []).append(sample)
     return {launch: statistics.median(group) for launch, group in groups.items()}
+
+
+def widen(summary: Summary, error: float) -> Summary:
+    """The summary with an interval no narrower than samples of this standard error allow.
+
+    Few samples can agree by chance beyond what their instrument resolves; one sample has no spread at all.
+    """
+    half, unit = _Z95 * error / math.sqrt(summary.n), summary.ci95_unit
+    low, high = summary.ci95_low, summary.ci95_high
+    if low is not None and high is not None and high - low >= 2 * half:
+        return summary
+    return replace(
+        summary, ci95_low=summary.mean - half, ci95_high=summary.mean + half, ci95_unit=unit or "resolution"
+    )
 
 
 def launch_means(samples: Sequence[float], launches: Sequence[int]) -> list[float]:

@@ -9,11 +9,20 @@ from edgellm.profiles.energy import EnergyLostError, Reading
 class ConstantMeter:
     """A meter of a machine that draws `watts`, on the real clock."""
 
-    name = "constant"
     recipe = ""
+    parts: frozenset[str] = frozenset()
     scope = "a machine of constant power"
 
-    def __init__(self, watts: float, kind: str = "counter", period: float = 0.0001, fails_after: int = 10**9):
+    def __init__(
+        self,
+        watts: float,
+        kind: str = "counter",
+        period: float = 0.0001,
+        fails_after: int = 10**9,
+        name: str = "constant",
+        covers: str = "processor",
+    ):
+        self.name, self.covers = name, covers
         self.watts, self.kind, self.update_period_seconds = watts, kind, period
         self._reads = itertools.count()
         self._fails_after = fails_after

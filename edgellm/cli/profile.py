@@ -43,13 +43,18 @@ def _option(*names: str, default: float | str, type: Any, text: str, metavar: st
     default="auto",
     type=click.STRING,
     metavar="SOURCE",
-    text="Energy source: auto, none, or a name of doctor's.",
+    text="Energy sources: auto, none, names of doctor's, or csv for a meter's log imported later.",
 )
 @_option(
     "--energy-seconds",
     default=2.0,
     type=click.FloatRange(min=0),
     text="Longest extra loop for a phase too short for the meter; a battery's gauge needs 300.",
+)
+@click.option(
+    "--energy-estimate",
+    metavar="IDLE_W,MAX_W",
+    help="Also guess energy from utilisation between two powers; kept apart from all that is measured.",
 )
 @click.option(
     "-o",
@@ -81,6 +86,7 @@ def command(
     seed: int,
     energy: str,
     energy_seconds: float,
+    energy_estimate: str | None,
     format_: str | None,
     files: tuple[Path, ...],
     force: bool,
@@ -114,6 +120,7 @@ def command(
         temperature=temperature,
         energy=energy,
         energy_seconds=energy_seconds,
+        energy_estimate=energy_estimate,
     )
     artifacts = tuple(_models.resolve(model, offline=offline) for model in models or (None,))
     request = ProfileRequest(artifacts, workload, engine, _typed())

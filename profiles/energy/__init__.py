@@ -1,7 +1,8 @@
-"""Energy: what a meter is, which of them work here, and which one to use.
+"""Energy: what a meter is, which of them work here, and which ones to use.
 
 A source is one file beside this one with a function `find(root) -> EnergyMeter`; adding the file is the
-registration. Nothing here estimates: where no meter works, the answer is None with every source's reason.
+registration. Nothing here estimates: where no meter works, the answer is none, with every source's reason.
+Meters of different scopes run side by side and stay apart; of those that see the same thing one is chosen.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from edgellm.errors import EdgellmError, UsageError
 MIN_UPDATES = 100
 
 AUTO, NONE = "auto", "none"
+#: A meter that is read elsewhere, its log imported afterwards (profiles/energy_import.py): here only time is kept.
+CSV = "csv"
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,9 @@ class EnergyMeter(Protocol):
 
     name: str
     kind: str  # "counter" | "power" | "imported"
+    covers: str  # "processor" | "machine" | "nvidia" | ...: of meters that cover the same, one is enough
     scope: str  # what the figure covers, and what it leaves out
+    parts: frozenset[str]  # channels whose energy is already in another channel
     update_period_seconds: float  # how often the hardware brings a new value
     recipe: str  # what to paste where, should `why_not` speak of permission; may be empty
 
@@ -77,18 +82,47 @@ def meters(root: Path = Path("/")) -> list[EnergyMeter]:
     return [find(name, root) for name in sources()]
 
 
-def choose(wanted: str = AUTO, root: Path = Path("/")) -> tuple[EnergyMeter | None, str | None]:
-    """The meter to use and None, or None and the reason.
+@dataclass(frozen=True)
+class Choice:
+    """The meters to use, the first of them for the headline; or none, and the reason."""
 
-    Of those that work, counters come before power gauges and fast ones before slow ones, so that the choice
-    depends on what the meters are and not on their names.
+    meters: tuple[EnergyMeter, ...] = ()
+    reason: str | None = None
+    later: bool = False  # a meter's log will be imported: phases must be long enough for it
+
+
+def choose(wanted: str = AUTO, root: Path = Path("/")) -> Choice:
+    """The meters for `wanted`: auto, none, csv, or names separated by commas. Raises UsageError.
+
+    Of those that work, one for each thing covered. Counters come before power gauges and fast ones before slow
+    ones, so that the choice depends on what the meters are and not on their names.
     """
     if wanted == NONE:
-        return None, "not asked for (--energy none)"
-    tried = meters(root) if wanted == AUTO else [find(wanted, root)]
+        return Choice(reason="not asked for (--energy none)")
+    names = sources() if wanted == AUTO else tuple(wanted.split(","))
+    later = CSV in names
+    tried = [find(name, root) for name in names if name != CSV]
     reasons = {meter.name: meter.why_not() for meter in tried}
-    working = [meter for meter in tried if reasons[meter.name] is None]
-    if not working:
-        told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-        return None, f"no energy counter works here ({told})" if wanted == AUTO else told
-    return min(working, key=lambda m: (m.kind != "counter", m.update_period_seconds)), None
+    working = sorted(
+        (meter for meter in tried if reasons[meter.name] is None),
+        key=lambda m: (m.kind != "counter", m.update_period_seconds),
+    )
+    chosen: dict[str, EnergyMeter] = {}
+    for meter in working:
+        chosen.setdefault(meter.covers if wanted == AUTO else meter.name, meter)
+    return Choice(tuple(chosen.values()), None if chosen else _no_meter(wanted, reasons, later), later)
+
+
+def _no_meter(wanted: str, reasons: Mapping[str, str | None], later: bool) -> str:
+    told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    if later:
+        told = f"a meter's log is to be imported: edgellm energy import{'; ' if told else ''}{told}"
+    return f"no energy counter works here ({told})" if wanted == AUTO else told
+
+
+def check(wanted: str) -> None:
+    """Raises UsageError when `wanted` names a source that there is not."""
+    if wanted not in (AUTO, NONE):
+        for name in wanted.split(","):
+            if name != CSV:
+                find(name)

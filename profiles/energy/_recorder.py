@@ -6,6 +6,8 @@ must be sampled to be integrated. It wakes rarely, so that it does not disturb w
 
 from __future__ import annotations
 
+import math
+import statistics
 import threading
 from bisect import bisect_left, bisect_right
 from itertools import pairwise
@@ -58,10 +60,32 @@ class Recorder:
         """Energy by channel between two marks: a difference for counters, an integral for power."""
         if self.meter.kind == "counter":
             return {name: end.channels[name] - begin.channels[name] for name in end.channels}
+        return integrate(self._between(begin, end))
+
+    def error(self, begin: Reading, end: Reading, joules: float) -> float:
+        """Standard error of `joules` between two marks by what the meter does not see.
+
+        Each mark may be older than the hardware's last update by anything up to the period T, which makes
+        P T / sqrt(12) at either end. A gauge's samples are besides a sample of the power: their spread over
+        the square root of their number, no more of them counted than the gauge brought.
+        """
+        seconds, period = end.seconds - begin.seconds, self.meter.update_period_seconds
+        edges = joules / seconds * period / math.sqrt(6) if seconds > 0 else 0.0
+        if self.meter.kind == "counter":
+            return abs(edges)
+        watts = [self._total(reading) for reading in self._between(begin, end)]
+        if len(watts) < 2:
+            return abs(edges)
+        count = max(1.0, min(len(watts), seconds / period))
+        return math.hypot(edges, statistics.stdev(watts) / math.sqrt(count) * seconds)
+
+    def _total(self, reading: Reading) -> float:
+        return sum(value for name, value in reading.channels.items() if name not in self.meter.parts)
+
+    def _between(self, begin: Reading, end: Reading) -> list[Reading]:
         with self._lock:
             times = [reading.seconds for reading in self._readings]
-            inside = self._readings[bisect_left(times, begin.seconds) : bisect_right(times, end.seconds)]
-        return integrate(inside)
+            return self._readings[bisect_left(times, begin.seconds) : bisect_right(times, end.seconds)]
 
     def _poll(self) -> None:
         period = COUNTER_POLL_SECONDS

@@ -21,6 +21,8 @@ class Battery:
 
     name = "battery"
     kind = "power"
+    covers = "machine"
+    parts: frozenset[str] = frozenset()
     scope = "the whole machine, screen included, as the battery's gauge sees it"
     update_period_seconds = 3.0
     recipe = ""

@@ -49,6 +49,8 @@ class Rapl:
 
     name = "rapl"
     kind = "counter"
+    covers = "processor"
+    parts: frozenset[str] = frozenset()
     update_period_seconds = 0.001
     recipe = f"/etc/udev/rules.d/70-rapl.rules: {UDEV_RULE}"
 

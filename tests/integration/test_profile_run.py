@@ -128,7 +128,7 @@ def test_clocks_agree_with_an_outside_observer(models):
 )  # fast: each repetition is a window; slow: loops are needed
 def test_energy_of_a_machine_of_constant_power(models, monkeypatch, period):
     """25 W all the time: joules per token follow from the window's own duration, and net of idle is nothing."""
-    monkeypatch.setattr(energy, "choose", lambda wanted: (ConstantMeter(25.0, period=period), None))
+    monkeypatch.setattr(energy, "choose", lambda wanted: energy.Choice((ConstantMeter(25.0, period=period),)))
     launch = run_launch(run.LaunchRequest(str(models[0]), SMALL, ONE_THREAD), lambda text: None)
     found = {m.name: m for m in derive.measurements([launch])}
     assert found["idle_watts"].samples == pytest.approx([25.0, 25.0])

@@ -10,8 +10,8 @@ from constant_meter import ConstantMeter
 
 from edgellm.errors import UsageError
 from edgellm.profiles import energy
-from edgellm.profiles.energy import Reading
-from edgellm.profiles.energy._log import EnergyLog
+from edgellm.profiles.energy import Choice, Reading, _estimate
+from edgellm.profiles.energy._log import EnergyLog, Mark, Span
 from edgellm.profiles.energy._recorder import Recorder, integrate
 
 
@@ -19,7 +19,8 @@ from edgellm.profiles.energy._recorder import Recorder, integrate
 def test_every_source_keeps_the_protocol(name, tmp_path):
     meter = energy.find(name, tmp_path)
     assert meter.name == name
-    assert meter.kind in ("counter", "power", "imported")
+    assert meter.kind in ("counter", "power") and meter.covers and meter.scope
+    assert isinstance(meter.parts, frozenset)
     assert meter.update_period_seconds > 0
     why = meter.why_not()
     assert why and "\n" not in why, "an empty machine must be refused with a reason in one line"
@@ -32,18 +33,38 @@ def test_sources_are_the_files_of_the_package():
 
 
 def test_without_a_meter_there_is_every_source_s_reason(tmp_path):
-    meter, why = energy.choose(root=tmp_path)
-    assert meter is None and why is not None
-    assert all(name in why for name in energy.sources())
-    assert energy.choose("none", tmp_path) == (None, "not asked for (--energy none)")
+    choice = energy.choose(root=tmp_path)
+    assert choice.meters == () and choice.reason is not None
+    assert all(name in choice.reason for name in energy.sources())
+    assert energy.choose("none", tmp_path) == Choice(reason="not asked for (--energy none)")
     with pytest.raises(UsageError, match=r"no energy source is called 'nuclear'; there are: .*rapl"):
         energy.choose("nuclear", tmp_path)
 
 
 def test_a_counter_is_chosen_before_a_gauge(tmp_path, monkeypatch):
-    gauge, counter = ConstantMeter(5, "power", 0.1), ConstantMeter(5, "counter", 1.0)
-    monkeypatch.setattr(energy, "meters", lambda root: [gauge, counter])
-    assert energy.choose(root=tmp_path) == (counter, None)
+    install(monkeypatch, ConstantMeter(5, "power", 0.1), ConstantMeter(5, "counter", 1.0, name="rapl"))
+    assert [meter.name for meter in energy.choose(root=tmp_path).meters] == ["rapl"]
+
+
+def install(monkeypatch: pytest.MonkeyPatch, *meters: ConstantMeter) -> None:
+    """These are all the sources there are."""
+    monkeypatch.setattr(energy, "sources", lambda: tuple(meter.name for meter in meters))
+    monkeypatch.setattr(energy, "find", lambda name, root: next(m for m in meters if m.name == name))
+
+
+def test_meters_of_different_scopes_run_side_by_side_and_those_of_the_same_do_not(tmp_path, monkeypatch):
+    cpu, again = ConstantMeter(30, name="cpu"), ConstantMeter(30, period=1.0, name="cpu-again")
+    gpu = ConstantMeter(70, name="gpu", covers="gpu", period=0.001)
+    install(monkeypatch, again, gpu, cpu)
+    choice = energy.choose(root=tmp_path)
+    assert [meter.name for meter in choice.meters] == ["cpu", "gpu"]
+    assert [meter.name for meter in energy.choose("cpu-again,cpu", tmp_path).meters] == ["cpu", "cpu-again"]
+    with EnergyLog(choice, 2.0) as log:
+        begin = log.mark()
+        time.sleep(0.11)
+        log.add("decode", begin, log.mark(), 10)
+    joules = {record.meter: sum(record.windows[0].joules.values()) for record in log.records()}
+    assert joules["gpu"] / joules["cpu"] == pytest.approx(70 / 30, rel=0.05)
 
 
 def readings(*pairs: tuple[float, float]) -> list[Reading]:
@@ -85,22 +106,22 @@ def test_the_background_thread_samples_gauges_and_ends():
 
 
 def test_a_lost_meter_gives_a_reason_and_no_figure():
-    with EnergyLog(ConstantMeter(50.0, fails_after=4), None, 2.0) as log:
+    with EnergyLog(Choice((ConstantMeter(50.0, fails_after=4),)), 2.0) as log:
         for _ in range(3):
             begin = log.mark()
             time.sleep(0.012)
             log.add("decode", begin, log.mark(), 10)
-    record = log.record()
+    record = log.records()[0]
     assert record.windows == () and record.reason == "the cable came off"
 
 
 def test_windows_too_short_for_the_meter_are_filled_by_loops():
     calls = []
-    with EnergyLog(ConstantMeter(50.0), None, 2.0) as log:
+    with EnergyLog(Choice((ConstantMeter(50.0),)), 2.0) as log:
         begin = log.mark()
         log.add("prefill", begin, log.mark(), 8)  # far shorter than 100 updates
         log.fill("prefill", lambda: (time.sleep(0.001), calls.append(1), 8)[2], windows=3)
-    record = log.record()
+    record = log.records()[0]
     assert len(record.windows) == 3
     assert sum(window.tokens for window in record.windows) == 8 * (
         len(calls) - 1
@@ -113,41 +134,41 @@ def test_windows_too_short_for_the_meter_are_filled_by_loops():
 
 def test_long_windows_do_not_stand_for_the_short_ones_beside_them():
     """Of repetitions around the meter's limit only the slow ones would count: so none do, and loops are run."""
-    with EnergyLog(ConstantMeter(50.0), None, 2.0) as log:
+    with EnergyLog(Choice((ConstantMeter(50.0),)), 2.0) as log:
         begin = log.mark()
         log.add("decode", begin, log.mark(), 1)
         begin = log.mark()
         time.sleep(0.015)
         log.add("decode", begin, log.mark(), 2)
         log.fill("decode", lambda: 7, windows=1)
-    assert [window.tokens % 7 for window in log.record().windows] == [0]
+    assert [window.tokens % 7 for window in log.records()[0].windows] == [0]
 
 
 def test_phases_measured_already_are_not_looped_over():
-    with EnergyLog(ConstantMeter(50.0), None, 2.0) as log:
+    with EnergyLog(Choice((ConstantMeter(50.0),)), 2.0) as log:
         begin = log.mark()
         time.sleep(0.015)
         log.add("decode", begin, log.mark(), 5)
         log.fill("decode", lambda: pytest.fail("needless work"), windows=3)
-    assert [window.tokens for window in log.record().windows] == [5]
+    assert [window.tokens for window in log.records()[0].windows] == [5]
 
 
 def test_a_slow_gauge_says_how_much_time_it_would_need():
-    with EnergyLog(ConstantMeter(5.0, "power", period=3.0), None, 2.0) as log:
+    with EnergyLog(Choice((ConstantMeter(5.0, "power", period=3.0),)), 2.0) as log:
         log.idle()
         log.fill("decode", lambda: pytest.fail("no budget for this"), windows=1)
-    record = log.record()
+    record = log.records()[0]
     assert record.windows == ()
     assert record.phase_reasons is not None
     assert "--energy-seconds 300" in record.phase_reasons["decode"]
 
 
 def test_without_a_meter_nothing_is_run_and_the_reason_stays():
-    with EnergyLog(None, "no meter", 2.0) as log:
+    with EnergyLog(Choice(reason="no meter"), 2.0) as log:
         log.idle()
         log.fill("decode", lambda: pytest.fail("no meter to fill"), windows=1)
-        assert log.mark() is None
-    assert log.record().reason == "no meter"
+        assert log.mark().readings == ()
+    assert log.records()[0].reason == "no meter"
 
 
 def test_the_root_of_a_source_is_honoured(tmp_path: Path):
@@ -155,5 +176,67 @@ def test_the_root_of_a_source_is_honoured(tmp_path: Path):
     path.mkdir(parents=True)
     for name, value in {"type": "Battery", "status": "Discharging", "power_now": "6000000"}.items():
         (path / name).write_text(value)
-    meter, why = energy.choose(root=tmp_path)
-    assert why is None and meter is not None and meter.name == "battery"
+    choice = energy.choose(root=tmp_path)
+    assert choice.reason is None and [meter.name for meter in choice.meters] == ["battery"]
+
+
+def test_parts_of_another_channel_are_kept_but_not_added():
+    meter = ConstantMeter(50.0)
+    meter.parts = frozenset({"all"})
+    with EnergyLog(Choice((meter,)), 2.0) as log:
+        begin = log.mark()
+        time.sleep(0.012)
+        log.add("decode", begin, log.mark(), 1)
+    (window,) = log.records()[0].windows
+    assert window.joules == {} and set(window.parts or {}) == {"all"}
+
+
+def test_a_counters_error_is_what_its_pace_hides_at_both_ends():
+    recorder = Recorder(ConstantMeter(60.0, period=0.1))
+    begin, end = Reading(0.0, {"all": 0.0}), Reading(10.0, {"all": 600.0})
+    assert recorder.error(begin, end, 600.0) == pytest.approx(60 * 0.1 / 6**0.5)
+
+
+def test_a_gauges_error_grows_with_the_spread_of_its_samples():
+    recorder = Recorder(ConstantMeter(60.0, "power", period=1.0))
+    recorder._readings = [Reading(float(t), {"all": 50.0 + 20 * (t % 2)}) for t in range(101)]
+    begin, end = recorder._readings[0], recorder._readings[-1]
+    spread = 10.0 / 100**0.5 * 100
+    assert recorder.error(begin, end, 6000.0) == pytest.approx(spread, rel=0.05)
+
+
+def test_phases_have_a_place_on_the_wall_clock_without_any_meter():
+    before = time.time()
+    with EnergyLog(Choice(reason="no meter"), 2.0) as log:
+        begin = log.mark()
+        time.sleep(0.01)
+        log.add("decode", begin, log.mark(), 7)
+    (span,) = log.spans()
+    assert (span.phase, span.tokens) == ("decode", 7)
+    assert before - 0.05 <= span.begin_unix <= time.time() and span.seconds >= 0.01
+
+
+def test_for_a_log_imported_later_phases_are_made_long_enough():
+    with EnergyLog(energy.choose("csv"), 0.05) as log:
+        log.fill("decode", lambda: 3, windows=4)
+    assert log.records()[0].meter is None and "edgellm energy import" in str(log.records()[0].reason)
+    assert all(span.seconds >= 0.05 for span in log.spans())
+
+
+def test_an_estimate_is_idle_and_utilisation_of_the_rest():
+    def at(seconds: float, cpu: float) -> Mark:
+        return Mark(seconds, cpu, ())
+
+    spans = [Span("idle", at(0, 0), at(2, 0), 0), Span("decode", at(2, 0), at(6, 4), 40)]
+    found = _estimate.estimate(spans, _estimate.parse("5,25"), processors=2)
+    assert [(p.phase, p.utilisation, p.joules) for p in found.phases] == [
+        ("idle", 0, 10),
+        ("decode", 0.5, 60),
+    ]
+    assert (found.idle_watts, found.max_watts) == (5, 25)
+
+
+@pytest.mark.parametrize("text", ["5", "5,4", "a,b", "-1,3", "1,2,3", "1,inf"])
+def test_an_estimate_needs_two_powers(text):
+    with pytest.raises(UsageError, match="--energy-estimate"):
+        _estimate.parse(text)

@@ -2,6 +2,7 @@
 
 import json
 import string
+from dataclasses import replace
 
 import profile_samples as samples
 import pytest
@@ -11,7 +12,7 @@ from edgellm.profiles.caveats import TEXT, Caveat
 from edgellm.profiles.codec import CodecError, from_plain, to_plain
 from edgellm.profiles.report import _words_zh
 from edgellm.profiles.report._words import caveat_words
-from edgellm.profiles.result import ResultError, Workload, from_json, to_json
+from edgellm.profiles.result import EnergyRecord, EnergyWindow, ResultError, Workload, from_json, to_json
 
 MIB = 1 << 20
 
@@ -179,3 +180,27 @@ def test_one_remark_covers_several_figures():
     assert len(wide) == 1
     assert "writing speed, tokens and reading speed, tokens" in caveat_words(wide[0], "en")[0]
     assert "写出速度（词元）、读取速度（词元）" in caveat_words(wide[0], "zh")[0]
+
+
+def test_a_second_meter_has_figures_of_its_own_name_and_is_never_added():
+    gpu = EnergyRecord("nvml", windows=(EnergyWindow("decode", 2.0, 100, {"GPU-1": 80.0}),))
+    launch = replace(samples.launch(record=samples.energy()), energy_beside=(gpu,))
+    alone = samples.run(launches=(samples.launch(record=samples.energy()),))
+    both = samples.run(launches=(launch,))
+    name = "decode_joules_per_token"
+    assert both.measurement(name) == alone.measurement(name)
+    assert both.measurement(f"{name}@nvml").samples == (pytest.approx(0.8),)
+    assert "no window" in str(both.measurement("prefill_watts@nvml").reason)
+
+
+def test_the_meters_pace_bounds_the_interval_from_below():
+    window = EnergyWindow("decode", 2.0, 100, {"all": 50.0}, error_joules=1.0)
+    idle = EnergyWindow("idle", 1.0, 0, {"all": 5.0}, error_joules=0.3)
+    record = EnergyRecord("slow", windows=(idle, window, idle))
+    run = samples.run(launches=(samples.launch(record=record),))
+    gross = run.summary("decode_joules_per_token")
+    net = run.measurement("decode_joules_per_token_net")
+    assert gross is not None and gross.ci95_unit == "resolution"
+    assert gross.ci95_high == pytest.approx(0.5 + 1.96 * 0.01, rel=1e-3)
+    assert net.samples == (pytest.approx(0.4),)
+    assert net.resolution == pytest.approx((1.0 + (0.3 / 2**0.5 * 2) ** 2) ** 0.5 / 100)

@@ -20,6 +20,7 @@ from edgellm.profiles.stats import (
     student_p,
     summarize,
     t95,
+    widen,
 )
 
 
@@ -149,3 +150,12 @@ def test_pairs_cancel_what_both_shared():
     assert paired_ratio([1.0], [2.0]).p_value is None
     assert paired_ratio([2.0, 4.0], [1.0, 2.0]).p_value == 0
     assert launch_medians([1, 2, 9, 4], [0, 0, 0, 2]) == {0: 2, 2: 4}
+
+
+def test_an_instruments_error_widens_an_interval_and_never_narrows_it():
+    agreeing = summarize([10.0, 10.0])
+    wide = widen(agreeing, 1.0)
+    assert (wide.ci95_high or 0) - wide.mean == pytest.approx(1.96 / 2**0.5, rel=1e-3)
+    scattered = summarize([5.0, 15.0])
+    assert widen(scattered, 1.0) == scattered
+    assert widen(summarize([10.0]), 1.0).ci95_unit == "resolution"

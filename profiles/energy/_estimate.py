@@ -1,0 +1,54 @@
+"""Energy that nobody measured, for those who ask for it: idle power + (full power - idle power) x utilisation.
+
+The two powers come from the user or from a device profile, never from here. Utilisation is this process's processor
+time over the time of all processors. What is left out: the clock rate, memory, everything outside the processor.
+Such a figure is constant times time in disguise, hence a field of its own (result.EnergyEstimate).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from edgellm.errors import UsageError
+from edgellm.profiles.energy._log import Span
+from edgellm.profiles.result import EnergyEstimate, EstimatedEnergy
+
+
+@dataclass(frozen=True)
+class Powers:
+    """Power of the machine doing nothing and doing all it can, in watts."""
+
+    idle_watts: float
+    max_watts: float
+    origin: str
+
+
+def parse(text: str, origin: str = "given by the user") -> Powers:
+    """`5,28` as powers. Raises UsageError."""
+    try:
+        idle, full = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--energy-estimate takes IDLE_W,MAX_W such as 5,28; got {text!r}") from None
+    if not 0 <= idle < full < float("inf"):
+        raise UsageError(f"--energy-estimate needs 0 <= IDLE_W < MAX_W; got {text!r}")
+    return Powers(idle, full, origin)
+
+
+def estimate(spans: Iterable[Span], powers: Powers, processors: int | None = None) -> EnergyEstimate:
+    """The energy of each phase, all of its spans together."""
+    by_phase: dict[str, list[Span]] = {}
+    for span in spans:
+        by_phase.setdefault(span.phase, []).append(span)
+    count = processors or os.cpu_count() or 1
+    phases = tuple(_phase(name, group, powers, count) for name, group in by_phase.items())
+    return EnergyEstimate(powers.idle_watts, powers.max_watts, powers.origin, phases)
+
+
+def _phase(name: str, spans: Sequence[Span], powers: Powers, count: int) -> EstimatedEnergy:
+    seconds = sum(span.seconds for span in spans)
+    cpu_seconds = sum(span.end.cpu_seconds - span.begin.cpu_seconds for span in spans)
+    utilisation = min(1.0, cpu_seconds / seconds / count) if seconds else 0.0
+    watts = powers.idle_watts + (powers.max_watts - powers.idle_watts) * utilisation
+    return EstimatedEnergy(name, seconds, sum(span.tokens for span in spans), utilisation, watts * seconds)
