@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 BATCH, NEW, PAST, TOTAL, ASKED = "batch_size", "sequence_length", "past_length", "total_length", "n_logits"
 
+HIDDEN = "hidden_states"  # after the final norm, of the positions asked for; genai's name
 HEAD_MULTIPLE = 16  # GroupQueryAttention with rotary embedding, group_query_attention_helper.h
 
 _QKV = (Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V)
@@ -75,6 +76,7 @@ class Decoder:
             residual, hidden = self._norm(Role.FFN_NORM, layer, residual, delta)
             delta = self._feed_forward(layer, hidden)
         _, hidden = self._norm(Role.OUTPUT_NORM, None, residual, delta)
+        graph.output(hidden, DataType.FLOAT, (BATCH, ASKED, spec.n_embd), (BATCH, 1, spec.n_embd))
         self._head(hidden)
         shapes = (BATCH, ASKED, spec.n_vocab), (BATCH, 1, spec.n_vocab)
         graph.output("logits", DataType.FLOAT, *shapes)
@@ -133,7 +135,7 @@ class Decoder:
     def _norm(self, role: Role, layer: int | None, residual: str, delta: str | None) -> tuple[str, str]:
         """residual + delta, and its RMS norm."""
         graph, eps = self.writer.graph, self.spec.rms_eps
-        place = "final" if layer is None else f"layers.{layer}.{role.value}"
+        place = HIDDEN if layer is None else f"layers.{layer}.{role.value}"
         weight = self.layers.vector(f"{place}.weight", (role,), layer)
         if delta is None:
             return residual, self._simple_norm(residual, weight, place)

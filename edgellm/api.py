@@ -1,4 +1,4 @@
-"""The Python API: `load` a model, then complete, stream, chat, score.
+"""The Python API: `load` a model, then complete, stream, chat, score, embed.
 
     with edgellm.load("tiny-qwen3") as model:
         print(model.complete("The capital of France is", max_tokens=8).text)
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from edgellm.artifact import Artifact
     from edgellm.chat.conversation import OnFull, Reply
     from edgellm.chat.spans import Span
+    from edgellm.embedding import Pooling, Vectors
     from edgellm.scoring import Score
     from edgellm.session import EngineInfo, Session
     from edgellm.template import ChatTemplate
@@ -149,6 +150,16 @@ class Model:
 
         with self._turns.turn():
             return scoring.score(self.session, text, after=after)
+
+    def embed(
+        self, texts: str | Sequence[str], *, pooling: Pooling = "mean", normalize: bool = True
+    ) -> Vectors:
+        """Texts as vectors, [n, n_embd] in float32; one text gives one row. See `embedding.embed`."""
+        from edgellm import embedding
+
+        several = [texts] if isinstance(texts, str) else list(texts)
+        with self._turns.turn():
+            return embedding.embed(self.session, several, pooling=pooling, normalize=normalize)
 
     def close(self) -> None:
         """Free the engine; an open stream of this thread ends, other threads' calls are waited for. Idempotent."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgellm.artifact import Artifact
 
     Logits = npt.NDArray[np.float32]
+    Hidden = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,13 @@ class Session(Protocol):
 
     def eval_all(self, tokens: Sequence[int]) -> Logits:
         """Append tokens; return logits [len(tokens), n_vocab], a copy."""
+        ...
+
+    def hidden(self, tokens: Sequence[int]) -> Hidden:
+        """Append tokens; return their hidden states after the final norm, [len(tokens), n_embd], a copy.
+
+        Raises EngineError where a model's file has no way to give them.
+        """
         ...
 
     def stream(

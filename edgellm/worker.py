@@ -23,7 +23,7 @@ from edgellm.errors import EdgellmError, EngineCrashError, EngineError
 from edgellm.session import Constraint, Drafter, EngineInfo, EngineOptions, Sampling, Session
 
 if TYPE_CHECKING:
-    from edgellm.session import Logits
+    from edgellm.session import Hidden, Logits
 
 _LENGTH = struct.Struct("<I")
 _DEFAULTS = EngineOptions()
@@ -102,6 +102,11 @@ class WorkerSession:
         """Append tokens; logits [len(tokens), n_vocab]."""
         logits: Logits = self._call("eval_all", list(tokens))
         return logits
+
+    def hidden(self, tokens: Sequence[int]) -> Hidden:
+        """Append tokens; hidden states [len(tokens), n_embd]."""
+        states: Hidden = self._call("hidden", list(tokens))
+        return states
 
     def stream(
         self,

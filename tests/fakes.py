@@ -53,6 +53,10 @@ class ScriptedSession:
         self.eval(tokens)
         return np.zeros((len(tokens), N_VOCAB), np.float32)
 
+    def hidden(self, tokens: Sequence[int]) -> np.ndarray:
+        self.eval(tokens)
+        return np.array([[token, 1.0] for token in tokens], np.float32)
+
     def stream(self, tokens: Sequence[int], sampling: Sampling, **_: object) -> Iterator[int]:
         self.eval(tokens)
         for token in [*self.script, EOS]:

@@ -6,6 +6,7 @@ Knows the names onnxruntime-genai and optimum give a decoder's inputs; knows no 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ SPIN_MICROSECONDS = 2000
 #: Past and present of one layer's key or value, as genai and optimum spell them.
 _PAST = re.compile(r"past_key_values\.(\d+)\.(key|value)")
 _PRESENT = re.compile(r"present(?:_key_values)?\.(\d+)\.(key|value)")
+
+LOGITS, HIDDEN = "logits", "hidden_states"
 
 _DTYPES = {
     "tensor(float)": np.float32,
@@ -50,6 +53,7 @@ class Graph:
     slots: tuple[CacheSlot, ...]
     inputs: frozenset[str]
     outputs: frozenset[str] = field(default=frozenset())
+    n_embd: int = 0  # width of the hidden states it gives; 0: it does not give them
 
     @property
     def picks_logits(self) -> bool:
@@ -98,15 +102,20 @@ def load(model: Path, options: Any, providers: list[Any]) -> Graph:
     except Exception as error:  # the library's own exceptions share no base
         raise EngineError(f"ONNX Runtime cannot load {model}: {first_line(error)}") from error
     inputs = {node.name: node for node in session.get_inputs()}
-    outputs = {node.name for node in session.get_outputs()}
+    outputs = {node.name: node for node in session.get_outputs()}
     slots = tuple(_slots(model, inputs, outputs))
     known = {"input_ids", "attention_mask", "position_ids", "logits_index", *(slot.past for slot in slots)}
     if unknown := sorted(inputs.keys() - known):
         raise EngineError(f"{model} wants the input {unknown[0]}, which is not a plain decoder's")
-    return Graph(session, slots, frozenset(inputs), frozenset(outputs))
+    return Graph(session, slots, frozenset(inputs), frozenset(outputs), _n_embd(outputs))
 
 
-def _slots(model: Path, inputs: dict[str, Any], outputs: set[str]) -> Any:
+def _n_embd(outputs: dict[str, Any]) -> int:
+    width = outputs[HIDDEN].shape[-1] if HIDDEN in outputs else 0
+    return width if isinstance(width, int) else 0
+
+
+def _slots(model: Path, inputs: dict[str, Any], outputs: Iterable[str]) -> Any:
     presents = {match.groups(): name for name in outputs if (match := _PRESENT.fullmatch(name))}
     pasts = {match.groups(): node for name, node in inputs.items() if (match := _PAST.fullmatch(name))}
     if not pasts or pasts.keys() != presents.keys():

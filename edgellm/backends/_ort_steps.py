@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edgellm.backends._ort_cache import Cache
+    from edgellm.backends._ort_runner import Runner
     from edgellm.backends._ort_sampler import Sampler
-    from edgellm.backends.ort import Runner
     from edgellm.session import Logits
 
 _MOST = 32  # guesses in one run: beyond this no model here repeats itself often enough

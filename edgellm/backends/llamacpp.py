@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +21,17 @@ from edgellm.normalize import Normalizer
 from edgellm.session import Constraint, Drafter, EngineInfo, EngineOptions, Sampling, Session
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from edgellm.backends._llama_observe import Observer
-    from edgellm.session import Logits
+    from edgellm.session import Hidden, Logits
 
 FORMAT = "gguf"
+
+_HIDDEN_BATCH = (
+    64  # tokens at once for hidden states: llama.cpp computes and keeps the logits of each as well
+)
 
 
 def open_session(artifact: Artifact, options: EngineOptions) -> Session:
@@ -107,22 +114,16 @@ class LlamaCppSession:
 
     def eval_all(self, tokens: Sequence[int]) -> Logits:
         """Append tokens; logits [len(tokens), n_vocab], a copy."""
-        import numpy as np
+        return self._rows(tokens, self._logits, self._info.n_vocab, self._n_batch)
 
-        self._settle()
-        _checks.check_tokens(tokens, len(self.tokens), self._info)
-        out = np.empty((len(tokens), self._info.n_vocab), np.float32)
-        batch = self._lib.llama_batch_init(self._n_batch, 0, 1)
+    def hidden(self, tokens: Sequence[int]) -> Hidden:
+        """Append tokens; hidden states after the final norm [len(tokens), n_embd], a copy."""
+        n_embd = self._lib.llama_model_n_embd(self._model)
+        self._lib.llama_set_embeddings(self._context, True)
         try:
-            for start in range(0, len(tokens), self._n_batch):
-                chunk = tokens[start : start + self._n_batch]
-                self._fill(batch, chunk)
-                self._decode(batch, chunk)
-                for i in range(len(chunk)):
-                    out[start + i] = self._logits(i)
+            return self._rows(tokens, self._embedding, n_embd, min(self._n_batch, _HIDDEN_BATCH))
         finally:
-            self._lib.llama_batch_free(batch)
-        return out
+            self._lib.llama_set_embeddings(self._context, False)
 
     def stream(
         self,
@@ -240,6 +241,36 @@ class LlamaCppSession:
             batch.token[i], batch.pos[i], batch.logits[i] = token, past + i, 1
             batch.n_seq_id[i], batch.seq_id[i][0] = 1, 0
 
+    def _rows(
+        self, tokens: Sequence[int], row: Callable[[int], Logits], width: int, n_batch: int
+    ) -> npt.NDArray[np.float32]:
+        """Append tokens, with an output for every one; `row(i)` views the i-th of the last batch."""
+        import numpy as np
+
+        self._settle()
+        _checks.check_tokens(tokens, len(self.tokens), self._info)
+        out = np.empty((len(tokens), width), np.float32)
+        batch = self._lib.llama_batch_init(n_batch, 0, 1)
+        try:
+            for start in range(0, len(tokens), n_batch):
+                chunk = tokens[start : start + n_batch]
+                self._fill(batch, chunk)
+                self._decode(batch, chunk)
+                for i in range(len(chunk)):
+                    out[start + i] = row(i)
+        finally:
+            self._lib.llama_batch_free(batch)
+        return out
+
+    def _embedding(self, index: int) -> Hidden:
+        import numpy as np
+
+        pointer = self._lib.llama_get_embeddings_ith(self._context, index)
+        if not pointer:
+            raise EngineError("llama.cpp has no hidden state for this position")
+        state: Hidden = np.ctypeslib.as_array(pointer, (self._lib.llama_model_n_embd(self._model),))
+        return state
+
     def _logits(self, index: int) -> Logits:
         import numpy as np
 
@@ -289,6 +320,7 @@ def _new_context(
     params.type_k = _llama_lib.kv_type(options.type_k).id
     params.type_v = _llama_lib.kv_type(options.type_v).id
     params.no_perf = True
+    params.pooling_type = lib.LLAMA_POOLING_TYPE_NONE  # embedding.py pools, the same for every engine
     if observer is not None:
         params.cb_eval = observer.callback
     context = lib.llama_init_from_model(model, params)

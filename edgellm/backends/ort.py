@@ -18,6 +18,7 @@ from edgellm import devices, hardware, onnx_folder
 from edgellm.artifact import Artifact
 from edgellm.backends import _checks, _ort_devices, _ort_graph, _ort_prepacked, _steps
 from edgellm.backends._ort_cache import Cache, ConcatCache, InPlaceCache
+from edgellm.backends._ort_runner import Runner
 from edgellm.backends._ort_sampler import Sampler
 from edgellm.backends._ort_steps import OrtStepper
 from edgellm.backends._ort_tokenizer import Tokenizer
@@ -26,7 +27,7 @@ from edgellm.errors import EngineError
 from edgellm.session import Constraint, Drafter, EngineInfo, EngineOptions, Sampling, Session
 
 if TYPE_CHECKING:
-    from edgellm.session import Logits
+    from edgellm.session import Hidden, Logits
 
 FORMAT = "onnx"
 
@@ -66,6 +67,7 @@ class OrtSession:
         )
         self._runner = Runner(graph, self._cache, folder.n_vocab, options.n_ctx)
         self._prompts: Runner | None = None
+        self._states: Runner | None = None  # for hidden states, once they are asked for
         if folder.prefill:
             second = _load(folder, folder.prefill, threads, options, device, notes)
             self._prompts = Runner(second, self._cache, folder.n_vocab, options.n_ctx)
@@ -110,14 +112,13 @@ class OrtSession:
 
     def eval_all(self, tokens: Sequence[int]) -> Logits:
         """Append tokens; logits [len(tokens), n_vocab], a copy."""
-        self._settle()
-        _checks.check_tokens(tokens, len(self._tokens), self._info)
-        out = np.empty((len(tokens), self._info.n_vocab), np.float32)
-        for start in range(0, len(tokens), self._n_batch):
-            chunk = tokens[start : start + self._n_batch]
-            out[start : start + len(chunk)] = self._runner.run(len(self._tokens), chunk, every=True)
-            self._tokens.extend(chunk)
-        return out
+        return self._rows(tokens, self._runner)
+
+    def hidden(self, tokens: Sequence[int]) -> Hidden:
+        """Append tokens; hidden states after the final norm [len(tokens), n_embd], a copy."""
+        if self._states is None:
+            self._states = self._runner.for_hidden(self._info.n_ctx)
+        return self._rows(tokens, self._states)
 
     def stream(
         self,
@@ -183,7 +184,7 @@ class OrtSession:
 
     def close(self) -> None:
         """Free the engine. Idempotent."""
-        for name in ("_runner", "_prompts", "_cache"):
+        for name in ("_runner", "_prompts", "_states", "_cache"):
             if hasattr(self, name):
                 delattr(self, name)
 
@@ -192,6 +193,17 @@ class OrtSession:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def _rows(self, tokens: Sequence[int], runner: Runner) -> Logits:
+        """Append tokens, with an output for every one."""
+        self._settle()
+        _checks.check_tokens(tokens, len(self._tokens), self._info)
+        out = np.empty((len(tokens), runner.width), np.float32)
+        for start in range(0, len(tokens), self._n_batch):
+            chunk = tokens[start : start + self._n_batch]
+            out[start : start + len(chunk)] = runner.run(len(self._tokens), chunk, every=True)
+            self._tokens.extend(chunk)
+        return out
 
     def _append(self, tokens: Sequence[int]) -> Logits:
         self._settle()
@@ -211,75 +223,6 @@ class OrtSession:
             prompts.fill(len(self._tokens), chunk)
             self._tokens.extend(chunk)
         return tokens[-1:]
-
-
-class Runner:
-    """Runs a graph on bound buffers. What does not change between two calls is not bound again."""
-
-    def __init__(self, graph: _ort_graph.Graph, cache: Cache, n_vocab: int, n_ctx: int) -> None:
-        self._graph, self._cache, self._n_vocab = graph, cache, n_vocab
-        self._binding = graph.session.io_binding()
-        self._mask = np.ones((1, n_ctx), np.int64)
-        self._positions = np.arange(n_ctx, dtype=np.int64)[None]
-        self._ids = np.zeros((1, 1), np.int64)
-        self._index = np.array([-1], np.int64)
-        self._logits = np.empty((1, 1, n_vocab if graph.has_head else 0), np.float32)
-        self._bound: tuple[int, int, int] | None = None  # new tokens, positions asked for, cache's version
-
-    def run(self, past: int, tokens: Sequence[int], *, every: bool = False) -> Logits:
-        """Evaluate `tokens` after `past` cached ones; logits [1, n_vocab] after the last, or after every one.
-
-        The array is valid until the next call. Raises EngineError.
-        """
-        n = len(tokens)
-        asked = n if every else 1
-        self._run(past, tokens, asked)
-        found: Logits = self._logits[0] if self._graph.picks_logits else self._logits[0, -asked:]
-        return found
-
-    def fill(self, past: int, tokens: Sequence[int]) -> None:
-        """Evaluate `tokens` for the cache alone, with a graph that has no head. Raises EngineError."""
-        self._run(past, tokens, 0)
-
-    def _run(self, past: int, tokens: Sequence[int], asked: int) -> None:
-        n, total = len(tokens), past + len(tokens)
-        self._cache.reserve(total, past)
-        self._bind(n, asked)
-        self._ids[0, :] = tokens
-        bind, inputs = self._binding.bind_input, self._graph.inputs
-        if "attention_mask" in inputs:
-            bind("attention_mask", "cpu", 0, np.int64, (1, total), self._mask.ctypes.data)
-        if "position_ids" in inputs:
-            address = self._positions.ctypes.data + past * self._positions.itemsize
-            bind("position_ids", "cpu", 0, np.int64, (1, n), address)
-        try:
-            self._graph.session.run_with_iobinding(self._binding)
-        except Exception as error:  # the library's own exceptions share no base
-            self._bound = None
-            raise EngineError(
-                f"ONNX Runtime failed at position {past} of {total}: {_ort_graph.first_line(error)}"
-            ) from error
-        self._cache.keep(self._binding)
-
-    def _bind(self, n: int, asked: int) -> None:
-        """Bind ids, wanted positions, cache and logits for a run of this shape."""
-        shape = (n, asked, self._cache.version)
-        if self._bound == shape:
-            return
-        binding = self._binding
-        binding.clear_binding_outputs()
-        self._ids = np.empty((1, n), np.int64)
-        binding.bind_input("input_ids", "cpu", 0, np.int64, (1, n), self._ids.ctypes.data)
-        self._cache.bind(binding)
-        if self._graph.has_head:
-            rows = asked if self._graph.picks_logits else n
-            if self._graph.picks_logits:
-                self._index = np.arange(n - asked, n, dtype=np.int64)
-                binding.bind_input("logits_index", "cpu", 0, np.int64, (asked,), self._index.ctypes.data)
-            if self._logits.shape[1] != rows:
-                self._logits = np.empty((1, rows, self._n_vocab), np.float32)
-            binding.bind_output("logits", "cpu", 0, np.float32, self._logits.shape, self._logits.ctypes.data)
-        self._bound = shape
 
 
 def _load(

@@ -4,18 +4,17 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import tinymodels
 from onnx_helpers import nmse, oracle, typical_nmse
 from tokenizers import Tokenizer
 
-from edgellm import backends, worker
+from edgellm import backends
 from edgellm.artifact import Artifact
 from edgellm.convert.onnx_options import OnnxOptions
 from edgellm.convert.onnx_writer import OnnxRequest, convert_onnx
 from edgellm.errors import EngineError, OutputExistsError, UsageError
-from edgellm.session import GREEDY, EngineOptions, Sampling
+from edgellm.session import GREEDY, EngineOptions
 
 OPTIONS = EngineOptions(n_ctx=128, n_threads=1)
 TOKENS = [5, 17, 260, 40, 41, 42, 7, 9, 11, 100, 200, 150]
@@ -148,17 +147,6 @@ def test_tokens_and_pieces_are_the_tokenizers(session, source):
     assert session.info.eos_ids == set(session.tokenize("<|eot_id|><|end_of_text|>")) | {300}
 
 
-def test_logits_do_not_depend_on_how_tokens_are_batched(session):
-    tokens = list(range(1, 40))
-    whole = session.eval_all(tokens)
-    session.rewind(0)
-    session.eval(tokens[:7])
-    parts = session.eval(tokens[7:])
-    assert whole.shape == (39, session.info.n_vocab)
-    assert nmse(parts, whole[-1]) < 1e-8
-    assert list(session.tokens) == tokens
-
-
 def test_a_cache_that_grows_changes_nothing(source, tmp_path):
     artifact = convert_onnx(OnnxRequest(source, "onnx-fp32", tmp_path / "fp32"))
     tokens = [(7 * i) % 256 for i in range(510)]
@@ -170,66 +158,11 @@ def test_a_cache_that_grows_changes_nothing(source, tmp_path):
     assert nmse(grown, oracle(source, tokens)[-1]) < 1e-8
 
 
-def test_rewind_is_as_if_the_rest_never_was(session):
-    before = session.eval([1, 2, 3, 4]).copy()
-    session.eval([5, 6, 7])
-    session.rewind(3)
-    assert nmse(session.eval([4]), before) < 1e-10  # other kernels for one token than for four
-    with pytest.raises(EngineError, match="cannot rewind to 9"):
-        session.rewind(9)
-
-
-def test_greedy_takes_the_largest_logit(session):
-    best = int(np.argmax(session.eval([1, 2, 3])))
-    session.rewind(0)
-    assert first(session, [1, 2, 3], 1) == [best]
-
-
-def test_a_seed_repeats_and_another_differs(session):
-    def draw(seed: int) -> list[int]:
-        session.rewind(0)
-        hot = Sampling(temperature=2.0, top_k=0, top_p=1.0, min_p=0.0, seed=seed)
-        return first(session, [1, 2, 3], 20, hot)
-
-    assert draw(1) == draw(1)
-    assert draw(1) != draw(2)
-
-
-def test_the_stream_ends_when_the_context_is_full(artifact):
-    with backends.open_session(artifact, EngineOptions(n_ctx=32, n_threads=1)) as session:
-        assert len(list(session.stream([1, 2, 3], GREEDY))) == 32 - 3 + 1
-        with pytest.raises(EngineError, match="do not fit the context"):
-            session.eval([1])
-
-
-def test_state_round_trip(session, artifact):
-    session.eval([1, 2, 3, 4, 5])
-    state = session.save_state()
-    expected = first(session, [6], 5)
-    session.rewind(0)
-    session.restore_state(state, [1, 2, 3, 4, 5])
-    assert first(session, [6], 5) == expected
-    with backends.open_session(artifact, OPTIONS) as other:
-        other.restore_state(state, [1, 2, 3, 4, 5])
-        assert first(other, [6], 5) == expected
-
-
 @pytest.mark.parametrize("damage", [lambda s: s[:-4], lambda s: s[:10], lambda s: b"XXXX" + s[4:]])
 def test_a_state_of_another_shape_is_refused(session, damage):
     session.eval([1, 2, 3])
     with pytest.raises(EngineError, match="does not fit"):
         session.restore_state(damage(session.save_state()), [1, 2, 3])
-
-
-@pytest.mark.parametrize("token", [-1, 320])
-def test_an_id_outside_the_vocabulary_is_refused(session, token):
-    with pytest.raises(EngineError, match=f"token id {token} is outside"):
-        session.eval([1, token])
-
-
-def test_an_empty_prompt_is_refused(session):
-    with pytest.raises(EngineError, match="prompt is empty"):
-        session.eval([])
 
 
 def test_a_context_beyond_the_models_is_cut_and_said(artifact):
@@ -241,13 +174,6 @@ def test_a_context_beyond_the_models_is_cut_and_said(artifact):
 def test_a_cache_type_is_not_for_the_caller_to_choose(artifact):
     with pytest.raises(EngineError, match="cache is f32, q8_0 cannot be chosen"):
         backends.open_session(artifact, EngineOptions(type_k="q8_0"))
-
-
-def test_the_worker_is_the_same_session(artifact, session):
-    with worker.open_isolated(artifact, OPTIONS) as isolated:
-        np.testing.assert_array_equal(isolated.eval_all([1, 2, 3]), session.eval_all([1, 2, 3]))
-        assert first(isolated, [4], 10) == first(session, [4], 10)
-        assert isolated.info == session.info
 
 
 def test_a_damaged_graph_is_an_error(artifact, tmp_path):
