@@ -35,7 +35,7 @@ def _cells(row: Row, kind: str) -> list[str]:
         f"{row['model_name']} ({kind})" if kind else row["model_name"],
         _scaled("B", row["model_size"]),
         params(row["model_n_params"]),
-        row["backends"],
+        row["engine"],
         str(row["n_threads"] or ""),
         row["test"],
         plus_minus(row["avg_ts"], row["stddev_ts"]),

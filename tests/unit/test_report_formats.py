@@ -3,8 +3,12 @@
 import csv
 import io
 import json
+import os
 import random
 import re
+import subprocess
+import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -142,10 +146,12 @@ def test_rows_have_llama_bench_s_names_and_both_tests():
         ("model-b-Q8_0", 512, 0, 0),
         ("model-b-Q8_0", 0, 128, 512),
     ]
-    named = (
+    named = (  # tools/llama-bench/llama-bench.cpp, test::get_fields
         "build_commit build_number cpu_info gpu_info backends model_filename model_type model_size model_n_params "
-        "n_batch n_ubatch n_threads type_k type_v n_gpu_layers flash_attn test_time avg_ns stddev_ns avg_ts "
-        "stddev_ts samples_ns samples_ts"
+        "n_batch n_ubatch n_threads cpu_mask cpu_strict poll type_k type_v n_gpu_layers n_cpu_moe split_mode "
+        "main_gpu no_kv_offload flash_attn devices tensor_split tensor_buft_overrides load_mode lazy_mode embeddings "
+        "no_op_offload no_host repack fit_target fit_min_ctx n_prompt n_gen n_depth test_time avg_ns stddev_ns "
+        "avg_ts stddev_ts samples_ns samples_ts"
     )
     assert set(named.split()) <= set(rows[0])
     assert rows[0]["model_type"] == "qwen3 100.0M Q8_0"
@@ -153,6 +159,48 @@ def test_rows_have_llama_bench_s_names_and_both_tests():
     assert rows[0]["samples_ns"] == [100_000_000, 101_000_000, 99_000_000] * 2
     assert rows[1]["test"] == "tg128 @ d512"
     assert rows[1]["joules_per_token"] is None and "no energy counter" in rows[1]["energy_reason"]
+
+
+@pytest.mark.skipif(
+    not os.environ.get("EDGELLM_COMPARE_LLAMA_BENCH"),
+    reason="set EDGELLM_COMPARE_LLAMA_BENCH to llama.cpp's scripts/compare-llama-bench.py (needs tabulate, GitPython)",
+)
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_llama_cpp_s_own_script_compares_our_rows(tmp_path, suffix):
+    """Two builds of the engine, the second 10% faster at decoding."""
+    old = samples.report(samples.run("m", deep(10.0, "1.0.0")), samples.run("n", deep(10.0, "1.0.0")))
+    new = samples.report(samples.run("m", deep(10 / 1.1, "1.1.0")), samples.run("n", deep(10.0, "1.1.0")))
+    texts = [reports.render(each, suffix) for each in (old, new)]
+    if suffix == "csv":  # several files, or one with one header
+        texts[1] = texts[1].partition("\n")[2]
+    rows = tmp_path / f"rows.{suffix}"
+    rows.write_text("".join(texts))
+    script = os.environ["EDGELLM_COMPARE_LLAMA_BENCH"]
+    command = [
+        sys.executable,
+        script,
+        "-t",
+        "llama-bench",
+        "-i",
+        str(rows),
+        "-b",
+        "engine-1.0.0",
+        "-c",
+        "engine-1.1.0",
+        "-o",
+        "tsv",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = [[cell.strip() for cell in line.split("\t")] for line in done.stdout.splitlines()]
+    speedups = {tuple(line[:-3][-1:]): line[-1] for line in lines}
+    assert speedups[("pp512",)] == "1.00" and speedups[("tg128@d512",)] == "1.05"  # mean of m and n
+
+
+def deep(gap: float, version: str):
+    launches = (samples.launch(0, gap_ms=(gap,) * 3), samples.launch(1, gap_ms=(gap,) * 3))
+    engine = replace(launches[0].engine, version=f"engine {version}")
+    return tuple(replace(launch, engine=engine) for launch in launches)
 
 
 def test_csv_has_a_line_per_test_and_empty_cells_where_nothing_was_measured():
