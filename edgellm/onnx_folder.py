@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from edgellm import protobuf
 from edgellm.artifact import Artifact
 from edgellm.errors import ArtifactError
 
@@ -247,41 +248,9 @@ def external_files(model: Path) -> frozenset[str]:
 
 
 def _locations(data: mmap.mmap) -> Iterator[str]:
-    for graph in _fields(data, 0, len(data), _GRAPH):
-        for tensor in _fields(data, *graph, _INITIALIZER):
-            for entry in _fields(data, *tensor, _EXTERNAL_DATA):
-                key, value = (b"".join(data[a:b] for a, b in _fields(data, *entry, i)) for i in (1, 2))
+    for graph in protobuf.spans(data, 0, len(data), _GRAPH):
+        for tensor in protobuf.spans(data, *graph, _INITIALIZER):
+            for entry in protobuf.spans(data, *tensor, _EXTERNAL_DATA):
+                key, value = (b"".join(data[a:b] for a, b in protobuf.spans(data, *entry, i)) for i in (1, 2))
                 if key == b"location":
                     yield value.decode()
-
-
-def _fields(data: mmap.mmap, start: int, stop: int, wanted: int) -> Iterator[tuple[int, int]]:
-    """Spans of the length-delimited fields with number `wanted` in the message [start, stop)."""
-    while start < stop:
-        tag, start = _varint(data, start)
-        kind = tag & 7
-        if kind == 0:
-            _, start = _varint(data, start)
-        elif kind in (1, 5):
-            start += 8 if kind == 1 else 4
-        elif kind == 2:
-            size, start = _varint(data, start)
-            if start + size > stop:
-                raise ValueError("a field runs past its message")
-            if tag >> 3 == wanted:
-                yield start, start + size
-            start += size
-        else:
-            raise ValueError(f"wire type {kind}")
-
-
-def _varint(data: mmap.mmap, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
-        if shift > 63:
-            raise ValueError("a number has more than ten bytes")

@@ -34,6 +34,7 @@ FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
 
 _WARN = 3  # ggml_log_level: 1 debug, 2 info, 3 warning, 4 error, 5 continuation
 _log: deque[str] = deque(maxlen=400)
+_buffers: list[str] = []  # the log's lines on memory set aside, which its chatter would push out of `_log`
 
 
 @cache
@@ -102,6 +103,12 @@ def log_lines() -> list[str]:
 def log_clear() -> None:
     """Forget what was logged before, so that a failure is explained by its own lines."""
     _log.clear()
+    _buffers.clear()
+
+
+def buffer_lines() -> list[str]:
+    """What the library logged of the memory it set aside since the last `log_clear`."""
+    return list(_buffers)
 
 
 def last_error() -> str:
@@ -123,6 +130,9 @@ def kv_type(name: str) -> KvType:
 def _make_log_callback(lib: Any) -> Any:
     def write(level: int, text: bytes, _: object) -> None:
         mark = "!" if level in (_WARN, 4) else ""
-        _log.append(mark + text.decode("utf-8", "replace"))
+        line = text.decode("utf-8", "replace")
+        _log.append(mark + line)
+        if "buffer size" in line:
+            _buffers.append(line.strip())
 
     return lib.llama_log_callback(write)
