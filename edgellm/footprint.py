@@ -2,8 +2,9 @@
 
 Its graph is laid out for a full physical batch with logits at every token, so scratch memory is the largest of
 three places: the head, a feed-forward block, and attention without flash attention, whose scores take a row for
-each position. The formulas were read off the sizes it logs (tests hold them against that log); weights are as it
-maps them, plus the copies its CPU kernels want in another order (llama.cpp, ggml/src/ggml-cpu/repack.cpp).
+each position. The formulas were read off the sizes it logs (tests hold them against that log) and do not know the
+holes its allocator leaves, a few percent of scratch memory where feed-forward blocks are narrow or heads wide.
+Weights are as it maps them, plus the copies its CPU kernels want in another order (ggml/src/ggml-cpu/repack.cpp).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 from edgellm import hardware
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from edgellm.artifact import Artifact
     from edgellm.gguf_reader import GgufTensor
@@ -44,17 +45,19 @@ class Buffers:
 
 def predict(artifact: Artifact, options: EngineOptions) -> Buffers:
     """For a GGUF file opened with `options`, whose `n_ctx` is known, on the CPU. Raises ArtifactError."""
-    from edgellm.backends.llamacpp import kv_bytes_per_token
+    from edgellm.backends import _llama_options
     from edgellm.gguf_reader import GgufFile
 
+    options = _llama_options.with_defaults(options)
+    assert options.n_batch and options.n_ubatch
     tensors = GgufFile.open(artifact.path).tensors
     n_ctx = options.n_ctx or artifact.n_ctx_train
     repacked = _repacked(tensors) if options.repack is not False else {}
     return Buffers(
-        weights=_weights(tensors, repacked, mapped=options.use_mmap),
+        weights=_weights(tensors, repacked, mapped=options.use_mmap is not False),
         repacked=sum(tensor.nbytes for tensor in repacked.values()),
-        kv=round(kv_bytes_per_token(artifact, options) * _padded(n_ctx)),
-        compute=_compute(artifact, tensors, options, n_ctx),
+        kv=round(_llama_options.kv_bytes_per_token(artifact, options) * _padded(n_ctx)),
+        compute=_compute(artifact, tensors, min(options.n_ubatch, options.n_batch, n_ctx), n_ctx, options),
         source="prediction",
     )
 
@@ -98,7 +101,7 @@ def _interleaved_rows() -> dict[str, int]:
 
 
 def _compute(
-    artifact: Artifact, tensors: Mapping[str, GgufTensor], options: EngineOptions, n_ctx: int
+    artifact: Artifact, tensors: Mapping[str, GgufTensor], batch: int, n_ctx: int, options: EngineOptions
 ) -> int:
     """Scratch memory for one physical batch, and the logits handed out."""
     meta, prefix = artifact.metadata, artifact.architecture
@@ -109,22 +112,23 @@ def _compute(
     n_embd, n_head = number("embedding_length"), number("attention.head_count", 1)
     n_head_kv = number("attention.head_count_kv", n_head)
     n_vocab = tensors["token_embd.weight"].shape[0]
-    batch = min(options.n_ubatch, options.n_batch, n_ctx)
     positions = _padded(n_ctx)
-    mask, scores = (4, 4 * n_head) if options.flash_attn == "off" else (2, 0)
     head_dim = number("attention.key_length", n_embd // n_head)
-    projections = 4 * n_embd + head_dim * (n_head + 2 * n_head_kv)
+    n_ff = _n_ff(number)
+    mask, scores, values = (4, 4 * n_head, 2) if options.flash_attn == "off" else (2, 0, 1)
+    attention = 3 * n_embd + head_dim * (2 * n_head + values * n_head_kv)
+    # A wide block leaves no hole that the sum it is added to would fit in.
+    feed_forward = 3 * n_ff + (4 if n_ff > 2 * n_embd else 3) * n_embd
     places = (
         _FLOAT * (n_vocab + 2 * n_embd),
-        _FLOAT * (3 * _n_ff(number) + 4 * n_embd) + mask * positions,
-        _FLOAT * projections + (mask + scores) * positions,
+        _FLOAT * feed_forward + mask * positions,
+        _FLOAT * attention + (mask + scores) * positions,
     )
     return batch * (max(places) + _INDICES) + _FLOAT * n_vocab
 
 
-def _n_ff(number: object) -> int:
+def _n_ff(number: Callable[[str, int], int]) -> int:
     """Values between the two halves of a feed-forward block; those of all experts in use together."""
-    assert callable(number)
     experts = number("expert_used_count", 0)
-    dense: int = number("feed_forward_length")
+    dense = number("feed_forward_length", 0)
     return max(dense, experts * number("expert_feed_forward_length", dense)) if experts else dense

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from edgellm.artifact import Artifact
+    from edgellm.footprint import Buffers
 
     Logits = npt.NDArray[np.float32]
     Hidden = npt.NDArray[np.float32]
@@ -75,6 +76,8 @@ class EngineInfo:
     add_bos: bool
     notes: tuple[str, ...] = field(default=())  # one line each, for the user: fallbacks and why
     device: str = "cpu"  # what it runs on, by the engine's own name: "cpu", "CUDA0 (NVIDIA ...)"
+    kv_bytes_per_token: float | None = None
+    buffers: Buffers | None = None  # what the engine says it set aside in the host's memory
 
 
 class Constraint(Protocol):

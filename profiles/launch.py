@@ -20,13 +20,13 @@ from datetime import datetime, timezone
 from edgellm import backends
 from edgellm.artifact import Artifact
 from edgellm.errors import EdgellmError
-from edgellm.profiles import energy, speed
+from edgellm.profiles import buffers, energy, speed
 from edgellm.profiles.codec import from_plain, to_plain
 from edgellm.profiles.energy import _estimate
 from edgellm.profiles.energy._log import EnergyLog, Mark
 from edgellm.profiles.machine import frequency_mhz
 from edgellm.profiles.memory import MemoryWatch
-from edgellm.profiles.model_files import weight_files
+from edgellm.profiles.model_files import weight_places
 from edgellm.profiles.noise import NoiseWatch
 from edgellm.profiles.prompt import Prompt, make_prompt
 from edgellm.profiles.result import EnergyEstimate, EngineRecord, Launch, NoiseRecord, Repetition, Workload
@@ -57,7 +57,7 @@ def run_launch(request: LaunchRequest, progress: Progress) -> Launch:
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     prepare_ns = _timed_ns(lambda: backends.prepare(artifact.format))
     choice = energy.choose(workload.energy)
-    memory = MemoryWatch(weight_files(artifact))
+    memory = MemoryWatch(weight_places(artifact))
     memory.end_phase("start")
     with EnergyLog(choice, workload.energy_seconds) as log:
         at_start = log.mark()
@@ -67,9 +67,10 @@ def run_launch(request: LaunchRequest, progress: Progress) -> Launch:
         log.add("load", at_start, log.mark(), 0)
         memory.end_phase("load")
         with session:
-            prompt = make_prompt(session, workload.n_prompt)
+            prompt = make_prompt(session, workload.n_prompt, workload.n_depth)
             repetitions, noise = _Measurement(session, prompt, workload, log, memory, progress).run()
             engine = engine_record(session)
+            taken = buffers.account(artifact, request.options, session.info, workload, memory.record())
     headline, *beside = log.records()
     return Launch(
         index=request.index,
@@ -80,7 +81,7 @@ def run_launch(request: LaunchRequest, progress: Progress) -> Launch:
         engine=engine,
         prompt=prompt.record,
         repetitions=repetitions,
-        memory=memory.record(),
+        memory=taken,
         energy=headline,
         noise=noise,
         energy_beside=tuple(beside),
@@ -173,6 +174,7 @@ def engine_record(session: Session) -> EngineRecord:
         n_vocab=info.n_vocab,
         options=asdict(info.options),
         notes=info.notes,
+        kv_bytes_per_token=info.kv_bytes_per_token,
     )
 
 

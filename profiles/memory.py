@@ -14,13 +14,17 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from edgellm.profiles.result import MemoryPhase, MemoryRecord
+from edgellm.footprint import Buffers
+from edgellm.profiles.result import MemoryPhase, MemoryRecord, MemorySplit
 
 _KIB = 1024
 
 
 class MemoryWatch:
-    """Records phases one after another. `weights` are the model's files, to tell them from other mappings."""
+    """Records phases one after another. `weights` are the model's files, to tell them from other mappings.
+
+    A folder among them stands for whatever lies under it.
+    """
 
     def __init__(self, weights: Iterable[Path] = (), proc: Path = Path("/proc/self")) -> None:
         self._weights = frozenset(str(path.resolve()) for path in weights)
@@ -72,7 +76,32 @@ class MemoryWatch:
         if not self._weights:
             return 0
         with (self._proc / "smaps").open() as lines:
-            return sum(rss for path, rss in mappings(lines) if path in self._weights)
+            return sum(rss for path, rss in mappings(lines) if self._is_weight(path))
+
+    def _is_weight(self, path: str) -> bool:
+        return path in self._weights or any(str(parent) in self._weights for parent in Path(path).parents)
+
+
+def take_apart(phases: Iterable[MemoryPhase], buffers: Buffers) -> MemorySplit | None:
+    """The highest peak in parts, with what the engine set aside; None where the phases do not tell.
+
+    Mapped weights are resident as far as they were touched, copies of them and a cleared KV cache wholly. Scratch
+    memory is what private memory grew by after loading: pages of it that no graph ever touched are not there.
+    """
+    known = {phase.phase: phase for phase in phases}
+    loaded, top = known.get("load"), max(known.values(), key=lambda phase: phase.peak or 0, default=None)
+    if loaded is None or top is None or top.peak is None or None in (top.anonymous, loaded.anonymous):
+        return None
+    weights = (top.weights_mapped or 0) + buffers.repacked
+    if not top.weights_mapped:  # read into memory, not mapped
+        weights += buffers.weights
+    grown = top.peak - (top.file or 0) - (loaded.anonymous or 0)
+    evaluated = top.phase not in ("start", "load")
+    compute = min(max(0, grown), buffers.compute) if evaluated else 0
+    weights = min(weights, top.peak)
+    cleared = evaluated or buffers.source == "engine log"  # llama.cpp's cache is there from the start
+    kv = min(buffers.kv, top.peak - weights - compute) if cleared else 0
+    return MemorySplit(weights, kv, compute, top.peak - weights - kv - compute)
 
 
 def mappings(lines: Iterable[str]) -> Iterator[tuple[str, int]]:

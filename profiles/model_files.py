@@ -29,6 +29,12 @@ def weight_files(artifact: Artifact) -> tuple[Path, ...]:
     return GgufFile.open(artifact.path).shard_paths()
 
 
+def weight_places(artifact: Artifact) -> tuple[Path, ...]:
+    """The same, with the folder of the copies that ONNX Runtime's kernels want in their own order."""
+    own = weight_files(artifact)
+    return (*own, files.cache_dir() / "prepacked") if artifact.format == "onnx" else own
+
+
 def display_name(artifact: Artifact) -> str:
     """What reports call the model: the file's name without its suffix, a folder's whole name."""
     return artifact.path.name if artifact.path.is_dir() else artifact.path.stem

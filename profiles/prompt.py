@@ -56,25 +56,31 @@ class Prompt:
     tokens: tuple[int, ...]
     text: str  # what the tokens spell, for timing the tokenizer
     record: PromptRecord
+    before: tuple[int, ...] = ()  # what is in the cache when it comes
 
 
-def make_prompt(session: Session, n_tokens: int) -> Prompt:
-    """The first `n_tokens` tokens of the text, repeated as often as needed, BOS first where the model wants one."""
+def make_prompt(session: Session, n_tokens: int, n_depth: int = 0) -> Prompt:
+    """The first tokens of the text, repeated as often as needed, BOS first where the model wants one.
+
+    `n_depth` of them go into the cache before, the `n_tokens` after those are the prompt.
+    """
     if n_tokens < 1:
         raise UsageError(f"a prompt needs at least one token, got -p {n_tokens}")
     once = session.tokenize(TEXT, special=False)
     if not once:
         raise UsageError("the model's tokenizer makes no tokens of the profiling text; is it damaged?")
-    times = n_tokens // len(once) + 1
-    tokens = session.tokenize(TEXT * times, special=False, add_bos=session.info.add_bos)[:n_tokens]
+    times = (n_depth + n_tokens) // len(once) + 1
+    ids = session.tokenize(TEXT * times, special=False, add_bos=session.info.add_bos)
+    before, tokens = ids[:n_depth], ids[n_depth : n_depth + n_tokens]
     spelled = b"".join(session.piece(token) for token in tokens)
     data = TEXT.encode()
     record = PromptRecord(
         n_tokens=len(tokens),
         n_bytes=len(spelled),
         sha256=hashlib.sha256(spelled).hexdigest(),
+        tokens_sha256=hashlib.sha256(" ".join(map(str, ids[: n_depth + n_tokens])).encode()).hexdigest(),
         bytes_per_token=len(data) / len(once),
         text_bytes=len(data),
         text_sha256=hashlib.sha256(data).hexdigest(),
     )
-    return Prompt(tuple(tokens), spelled.decode("utf-8", "ignore"), record)
+    return Prompt(tuple(tokens), spelled.decode("utf-8", "ignore"), record, tuple(before))

@@ -35,7 +35,7 @@ class Workload:
     n_prompt: int = 512
     n_gen: int = 128
     n_depth: int = 0
-    n_batch: int = 2048  # tokens of a prompt's batch, at most the engine's physical batch at a time
+    n_batch: int | None = None  # tokens of a prompt evaluated at once; None: the engine's choice
     repetitions: int = 5
     launches: int = 3  # the least; more where `Plan.until` asks for them
     seed: int = 0
@@ -104,6 +104,7 @@ class PromptRecord:
     n_tokens: int
     n_bytes: int
     sha256: str  # of the prompt's bytes
+    tokens_sha256: str  # of its ids: the same where two tokenizers cut the text alike
     bytes_per_token: float  # over the whole fixed text: what makes tokenizers comparable
     text_bytes: int  # of the fixed text
     text_sha256: str
@@ -140,7 +141,7 @@ class MemorySplit:
     weights: int  # resident pages of the model's files, and repacked copies
     kv: int
     compute: int  # touched while evaluating
-    rest: int  # interpreter, libraries, tokenizer
+    rest: int  # interpreter, libraries, tokenizer; what loading needed, where that was the peak
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,6 @@ class MemoryRecord:
     engine: Buffers | None = None
     predicted: Buffers | None = None
     split_reason: str | None = None  # why one of these three is missing
-    process_peak: int | None = None  # the kernel's own peak for the whole process (getrusage)
     gpu_bytes: int | None = None  # peak
     gpu_reason: str | None = None
 

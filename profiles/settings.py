@@ -14,13 +14,16 @@ class Settings:
 
     backend: str  # "llamacpp" | "onnxruntime"
     n_threads: int
-    device: str = "cpu"
-    n_gpu_layers: int = 0
+    device: str = "auto"
     flash_attn: str = "auto"
-    type_k: str = "f16"
-    type_v: str = "f16"
-    use_mmap: bool = True
-    repack: bool | None = None  # None: on unless found broken
+    type_k: str | None = None  # None, here and below: the engine's choice
+    type_v: str | None = None
+    n_threads_batch: int | None = None
+    n_ctx: int | None = None  # None: just enough
+    n_ubatch: int | None = None
+    n_gpu_layers: int | None = None
+    use_mmap: bool | None = None
+    repack: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -41,14 +41,14 @@ def quiet_collector() -> Iterator[None]:
 def repetition(
     session: Session, prompt: Prompt, n_gen: int, sampling: Sampling, boundary: Boundary = _no_boundary
 ) -> Repetition:
-    """One pass from an empty cache: tokenize, prefill, decode `n_gen` tokens whatever they are.
+    """One pass from the prompt's depth: tokenize, prefill, decode `n_gen` tokens whatever they are.
 
     `boundary` may read a meter; its own time is in no figure. Raises EngineError when the context is too
     small for prompt and answer.
     """
     clock, n_gaps = time.perf_counter_ns, max(n_gen - 1, 0)
     stamps = [0] * n_gaps
-    session.rewind(0)
+    to_depth(session, prompt)
     with quiet_collector():
         begin = clock()
         session.tokenize(prompt.text, special=False)
@@ -72,18 +72,28 @@ def repetition(
     )
 
 
+def to_depth(session: Session, prompt: Prompt) -> None:
+    """Leave in the cache what comes before the prompt, and nothing else; read it if it is not there."""
+    n_depth = len(prompt.before)
+    if len(session.tokens) < n_depth:
+        session.rewind(0)
+        session.eval(prompt.before)
+    session.rewind(n_depth)
+
+
 def prefill_only(session: Session, prompt: Prompt) -> int:
-    """Read the prompt into an empty cache once, for meters that need a longer window. Returns tokens read."""
-    session.rewind(0)
+    """Read the prompt once, for meters that need a longer window. Returns tokens read."""
+    to_depth(session, prompt)
     session.eval(prompt.tokens)
     return len(prompt.tokens)
 
 
 def decode_only(session: Session, prompt: Prompt, n_gen: int, sampling: Sampling) -> int:
     """Decode `n_gen` tokens after the prompt, which is read first if it is not in the cache. Returns tokens decoded."""
-    if len(session.tokens) < len(prompt.tokens):
+    n_before = len(prompt.before) + len(prompt.tokens)
+    if len(session.tokens) < n_before:
         prefill_only(session, prompt)
-    session.rewind(len(prompt.tokens) - 1)
+    session.rewind(n_before - 1)
     stream = session.stream(prompt.tokens[-1:], sampling)
     for _ in range(n_gen):
         _draw(stream)

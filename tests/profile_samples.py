@@ -111,7 +111,6 @@ def launch(
         split=MemorySplit(weights, 12 * MIB, 18 * MIB, 60 * MIB),
         engine=Buffers(weights, 0, 12 * MIB, 40 * MIB, "engine log"),
         predicted=Buffers(weights, 0, 12 * MIB, 41 * MIB, "prediction"),
-        process_peak=190 * MIB,
         gpu_reason="no layer is on a GPU",
     )
     return Launch(
@@ -130,7 +129,7 @@ def launch(
             notes,
             16384.0,
         ),
-        prompt=PromptRecord(n_prompt, n_prompt * 3, "ab" * 32, 3.0, 2328, "cd" * 32),
+        prompt=PromptRecord(n_prompt, n_prompt * 3, "ab" * 32, "ba" * 32, 3.0, 2328, "cd" * 32),
         repetitions=repetitions,
         memory=memory,
         energy=record,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
 from collections import deque
 from functools import cache
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from edgellm.errors import EngineError, UsageError
+from edgellm.footprint import Buffers
 
 
 class KvType(NamedTuple):
@@ -34,6 +36,10 @@ FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
 
 _WARN = 3  # ggml_log_level: 1 debug, 2 info, 3 warning, 4 error, 5 continuation
 _log: deque[str] = deque(maxlen=400)
+_BUFFER = re.compile(
+    r"(?P<where>\S+)\s+(?P<what>model|output|KV|compute) buffer size =\s*(?P<mib>[\d.]+) MiB"
+)
+_KINDS = {"model": "weights", "output": "compute", "KV": "kv", "compute": "compute"}
 _buffers: list[str] = []  # the log's lines on memory set aside, which its chatter would push out of `_log`
 
 
@@ -106,9 +112,22 @@ def log_clear() -> None:
     _buffers.clear()
 
 
-def buffer_lines() -> list[str]:
-    """What the library logged of the memory it set aside since the last `log_clear`."""
-    return list(_buffers)
+def buffers() -> Buffers | None:
+    """What the library says it set aside in the host's memory since `log_clear`; None when it says nothing.
+
+    Lines like `load_tensors: CPU_REPACK model buffer size = 522.00 MiB`.
+    """
+    sizes = dict.fromkeys(("weights", "repacked", "kv", "compute"), 0.0)
+    for line in _buffers:
+        match = _BUFFER.search(line)
+        if match is None or not (match["where"].startswith("CPU") or match["where"].endswith("_Host")):
+            continue
+        kind = _KINDS[match["what"]]
+        kind = "repacked" if kind == "weights" and "REPACK" in match["where"] else kind
+        sizes[kind] += float(match["mib"]) * (1 << 20)
+    if not any(sizes.values()):
+        return None
+    return Buffers(**{name: round(size) for name, size in sizes.items()}, source="engine log")
 
 
 def last_error() -> str:

@@ -355,6 +355,8 @@ def _describe(
         eos_ids=eos,
         add_bos=bool(lib.llama_vocab_get_add_bos(vocab)),
         notes=tuple(notes),
+        kv_bytes_per_token=_llama_options.kv_bytes_per_token(artifact, options),
+        buffers=_llama_lib.buffers(),
         device=str(device or devices.CPU),
     )
 

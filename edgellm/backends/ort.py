@@ -323,4 +323,5 @@ def _describe(
         add_bos=folder.add_bos,
         notes=tuple(notes),
         device=str(device or devices.CPU),
+        kv_bytes_per_token=kv_bytes_per_token(graph),
     )
