@@ -36,7 +36,7 @@ def embed(
 
     if pooling not in POOLINGS:
         raise UsageError(f"there is no pooling {pooling!r}; there are: {', '.join(POOLINGS)}")
-    rows = [_pooled(session, text, pooling) for text in texts]
+    rows = [pooled(session, _tokens(session, text), pooling) for text in texts]
     if not rows:
         raise UsageError("there is no text to embed")
     found: Vectors = np.stack(rows)
@@ -45,10 +45,8 @@ def embed(
     return found
 
 
-def _pooled(session: Session, text: str, pooling: Pooling) -> Vectors:
-    tokens = session.tokenize(text, special=False, add_bos=session.info.add_bos)
-    if not tokens:
-        raise UsageError("an empty text has no tokens, so nothing to embed")
+def pooled(session: Session, tokens: Sequence[int], pooling: Pooling) -> Vectors:
+    """One vector [n_embd] for a run of tokens, evaluated from an empty cache; not normalised."""
     session.rewind(0)
     if pooling == "last":
         if len(tokens) > 1:
@@ -57,3 +55,10 @@ def _pooled(session: Session, text: str, pooling: Pooling) -> Vectors:
         return last
     mean: Vectors = session.hidden(tokens).mean(axis=0)
     return mean
+
+
+def _tokens(session: Session, text: str) -> list[int]:
+    tokens = session.tokenize(text, special=False, add_bos=session.info.add_bos)
+    if not tokens:
+        raise UsageError("an empty text has no tokens, so nothing to embed")
+    return tokens

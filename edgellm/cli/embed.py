@@ -1,0 +1,111 @@
+"""`edgellm embed`: texts as vectors, for search and comparison."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgellm.cli._sampling import engine_options
+from edgellm.embedding import POOLINGS
+from edgellm.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgellm.artifact import Artifact
+    from edgellm.embedding import Pooling, Vectors
+    from edgellm.session import EngineOptions
+
+
+@click.command(short_help="Turn texts into vectors.")
+@click.argument("model")
+@click.argument("texts", metavar="[TEXT]...", nargs=-1)
+@click.option(
+    "--pooling",
+    type=click.Choice(POOLINGS),
+    default=POOLINGS[0],
+    show_default=True,
+    help="The mean over a text's tokens, or the last token's state.",
+)
+@click.option("--no-normalize", is_flag=True, help="Leave vectors as long as they come, instead of one long.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, in the form of OpenAI's API.")
+@click.option(
+    "--npy", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write a NumPy array."
+)
+@click.option("--force", is_flag=True, help="Let --npy replace a file that is there.")
+@engine_options
+def command(
+    model: str,
+    texts: tuple[str, ...],
+    pooling: Pooling,
+    no_normalize: bool,
+    as_json: bool,
+    npy: Path | None,
+    force: bool,
+    offline: bool,
+    engine: EngineOptions,
+) -> None:
+    """Embed each TEXT, or each line of standard input, with MODEL: the hidden states after its last layer.
+
+    Prints one JSON array of numbers a line. Texts are compared by the dot product of their vectors.
+
+    \b
+      edgellm embed tiny-qwen3 "The cat sleeps." "A dog runs."
+      edgellm embed model.gguf --pooling last --npy notes.npy < notes.txt
+    """
+    from edgellm import embedding, files
+    from edgellm.cli import _models, _open
+
+    if as_json and npy:
+        raise UsageError("--json and --npy exclude each other: give one")
+    if npy:
+        files.check_output(npy, force=force)
+    wanted = texts or _lines()
+    artifact = _models.resolve(model, offline=offline)
+    with _open.session(artifact, engine) as session:
+        vectors = embedding.embed(session, wanted, pooling=pooling, normalize=not no_normalize)
+    if npy:
+        _write(npy, vectors, force=force)
+    else:
+        click.echo(_json(artifact, vectors, pooling) if as_json else _rows(vectors))
+
+
+def _lines() -> tuple[str, ...]:
+    """The lines of standard input, as many vectors as lines. Raises UsageError naming an empty one."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError("there is nothing to embed: give a TEXT, or lines on standard input")
+    lines = tuple(sys.stdin.buffer.read().decode("utf-8", "replace").splitlines())
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            raise UsageError(f"line {number} of standard input is empty, so nothing to embed; leave it out")
+    return lines
+
+
+def _rows(vectors: Vectors) -> str:
+    import json
+
+    return "\n".join(json.dumps(_numbers(row)) for row in vectors)
+
+
+def _numbers(row: Any) -> list[float]:
+    """float32 in as many digits as tell it from its neighbours."""
+    return [float(str(value)) for value in row]
+
+
+def _json(artifact: Artifact, vectors: Vectors, pooling: Pooling) -> str:
+    import json
+
+    data = [{"object": "embedding", "index": i, "embedding": _numbers(row)} for i, row in enumerate(vectors)]
+    result = {"object": "list", "model": artifact.name, "quantization": artifact.quantization}
+    return json.dumps({**result, "pooling": pooling, "data": data})
+
+
+def _write(path: Path, vectors: Vectors, *, force: bool) -> None:
+    import numpy as np
+
+    from edgellm import files
+
+    with files.atomic_path(path, force=force) as temporary, temporary.open("wb") as file:
+        np.save(file, vectors)
+    click.echo(f"{path}: {vectors.shape[0]} x {vectors.shape[1]} float32")
