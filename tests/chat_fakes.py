@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from fakes import EOS, ScriptedSession
 
@@ -86,6 +86,8 @@ class Typist:
 class ChatMl:
     """The ChatML template as a function of Python."""
 
-    def render(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str:
+    source = "<|im_start|>"
+
+    def render(self, messages, add_generation_prompt=True, tools=None, **extra) -> str:
         turns = [f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in messages]
         return "".join(turns) + ("<|im_start|>assistant\n" if add_generation_prompt else "")

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgellm.chat import render, settings
+from edgellm.chat.answer import columns
 from edgellm.chat.store import Store
+from edgellm.chat.text import fit
 from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -78,19 +80,29 @@ def _set(repl: Repl, arg: str) -> None:
 
 
 #: What /set knows beside generation: name -> (attribute owner, attribute, values as words, help).
+_ON_OFF: dict[str, object] = {"on": True, "off": False}
 _SWITCHES: dict[str, tuple[Callable[[Repl], object], str, dict[str, object], str]] = {
     "on-full": (
         lambda repl: repl.conversation,
         "on_full",
-        {"drop": "drop", "stop": "stop"},
-        "When the window is full: drop the oldest turns, or stop.",
+        {"drop": "drop", "stop": "stop", "summarise": "summarise"},
+        "When the window is full: drop the oldest turns, stop, or sum them up.",
     ),
-    "stats": (
-        lambda repl: repl,
-        "show_stats",
-        {"on": True, "off": False},
-        "A line after each answer: tokens, speed, memory.",
+    "think": (
+        lambda repl: repl.conversation,
+        "think",
+        {"on": True, "off": False, "auto": None},
+        "Whether a reasoning model thinks first; auto: as its template has it.",
     ),
+    "show-thinking": (
+        lambda repl: repl.screen.view,
+        "thinking",
+        _ON_OFF,
+        "What the model thinks is shown, dim.",
+    ),
+    "markdown": (lambda repl: repl.screen.view, "markdown", _ON_OFF, "Bold, code and headings are styled."),
+    "wrap": (lambda repl: repl.screen.view, "wrap", _ON_OFF, "Words are not torn at the terminal's edge."),
+    "stats": (lambda repl: repl, "show_stats", _ON_OFF, "A line after each answer: tokens, speed, memory."),
 }
 
 
@@ -187,7 +199,7 @@ def _load(repl: Repl, arg: str) -> None:
     if not found:
         repl.screen.note(f"(no saved conversations in {store.folder})")
     else:
-        repl.screen.table(((s.name, f"{(len(s.messages) + 1) // 2} turns", s.title) for s in found), cut=True)
+        repl.screen.table(((s.name, f"{s.n_turns} turns", s.title) for s in found), cut=True)
 
 
 def _clear(repl: Repl, arg: str) -> None:
@@ -220,7 +232,7 @@ def _edit(repl: Repl, arg: str) -> None:
 def _undo(repl: Repl, arg: str) -> None:
     taken = repl.conversation.undo()
     repl.keep()
-    repl.screen.note(f"(taken back: {render.fit(taken.content, max(render.columns() - 14, 20))})")
+    repl.screen.note(f"(taken back: {fit(taken.content, max(columns() - 14, 20))})")
 
 
 def _read(repl: Repl, arg: str) -> None:

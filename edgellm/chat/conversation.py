@@ -9,128 +9,34 @@ Knows messages, the model's template and token counts. Knows no terminal and no 
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
-import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Literal
 
-from edgellm import generate
-from edgellm.chat.spans import Span, SpanCache
+from edgellm import markup
+from edgellm.chat import messages as chat_messages
+from edgellm.chat import window
+from edgellm.chat.messages import History, Message, Summary
+from edgellm.chat.reply import Reply, seeded
+from edgellm.chat.spans import SpanCache
+from edgellm.chat.window import ContextFullError, Prompt, Renderer, Template
 from edgellm.errors import EngineError, UsageError
 from edgellm.generate import Completion, GenerateOptions
-from edgellm.session import Session
+from edgellm.session import GREEDY, Session
+from edgellm.tools import Tool, ToolCall
 
-OnFull = Literal["drop", "stop"]
+__all__ = ["ContextFullError", "Conversation", "Message", "OnFull", "Reply", "Template", "seeded"]
+
+OnFull = Literal["drop", "stop", "summarise"]
 _DEFAULTS = GenerateOptions()
-
-
-class Template(Protocol):
-    """Turns messages into the text a model was trained on (edgellm.template.ChatTemplate)."""
-
-    def render(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str:
-        """The prompt text of `messages`."""
-        ...
-
-
-class ContextFullError(UsageError):
-    """The window has no room for the message, or for more history under `on_full="stop"`."""
-
-
-@dataclass(frozen=True)
-class Message:
-    """One message. What follows `content` is known of answers only."""
-
-    role: str  # "user" | "assistant"
-    content: str
-    finish_reason: str | None = None  # "stop" | "length" | "cancelled"
-    truncated: bool = False  # the full window cost this answer its end or its view of older turns
-    seed: int | None = None  # what the answer was drawn with
-
-
-class Reply(Iterator[str]):
-    """An answer as it is written: an iterator over pieces of text. `end` is called once, when it ends."""
-
-    def __init__(
-        self,
-        session: Session,
-        prompt: Sequence[int],
-        options: GenerateOptions,
-        *,
-        n_hidden: int = 0,
-        n_dropped: int = 0,
-        end: Callable[[Reply], None] | None = None,
-    ) -> None:
-        self._generation = generate.stream(session, prompt, options)
-        self._options, self._end, self._ended = options, end, False
-        self.n_prompt = len(prompt)  # tokens, what the cache holds included
-        self.n_hidden = n_hidden  # messages the model does not see
-        self.n_dropped = n_dropped  # turns among them that it saw until now
-        self.started = False  # a piece has come
-        self.cancelled = False
-
-    def __next__(self) -> str:
-        if self.cancelled:
-            self.close()
-        if self._ended:
-            raise StopIteration
-        try:
-            piece = next(self._generation)
-        except BaseException:  # the end, an engine's error, or Ctrl-C while the prompt is evaluated
-            self.close()
-            raise
-        self.started = True
-        return piece
-
-    def cancel(self) -> None:
-        """End before the next piece. May be called from a signal handler or another thread."""
-        self.cancelled = True
-
-    def close(self) -> None:
-        """End now. Idempotent."""
-        if not self._ended:
-            self._ended = True
-            self._generation.close()
-            if self._end:
-                self._end(self)
-
-    @property
-    def completion(self) -> Completion:
-        """Text, token ids, `finish_reason` and usage. Runs the answer to its end if need be."""
-        for _ in self:
-            pass
-        return self._generation.completion
-
-    @property
-    def cut(self) -> bool:
-        """Whether the full window cut the answer short."""
-        done = self.completion
-        return done.finish_reason == "length" and len(done.tokens) != self._options.max_tokens
-
-    @property
-    def truncated(self) -> bool:
-        """Whether the full window cost the answer its end, or its view of older messages."""
-        return self.cut or self.n_hidden > 0
-
-    @property
-    def seed(self) -> int | None:
-        """What it is drawn with: asked with this seed, the same prompt gets the same answer."""
-        return self._options.sampling.seed
-
-
-def seeded(options: GenerateOptions, n: int = 0) -> GenerateOptions:
-    """`options` with a seed that is known: a drawn one where there is none, else the n-th after it."""
-    seed = options.sampling.seed
-    seed = secrets.randbits(31) if seed is None else (seed + n) % 2**32
-    return dataclasses.replace(options, sampling=dataclasses.replace(options.sampling, seed=seed))
 
 
 class Conversation:
     """Messages with one model in one session. Not thread-safe, as the session is not.
 
     `messages` is all that was said; the model sees the system prompt and, once the window is full, the
-    younger part of it: `n_hidden` messages are left out.
+    younger part of it: `n_hidden` messages are left out. An answer that calls tools waits for `respond`.
     """
 
     def __init__(
@@ -142,14 +48,22 @@ class Conversation:
         messages: Sequence[Message] = (),
         options: GenerateOptions = _DEFAULTS,
         on_full: OnFull = "drop",
+        tools: Sequence[Tool] = (),
+        think: bool | None = None,
     ) -> None:
-        self.session, self.options, self.on_full = session, options, on_full
+        """`think` None leaves the choice to the template; it means nothing to a model that does not think."""
+        self._markup = markup.Markup.of(template.source, tools)
+        self.session = markup.spelled(session, self._markup)
+        self.options, self.on_full, self.think = options, on_full, think
         self.system = system
         self.messages = list(messages)
+        self.branches: list[tuple[Message, ...]] = []  # what edits and new answers took the place of
         self.n_hidden = 0
+        self.summary: Summary | None = None
         self.last: Completion | None = None
-        self._template = template
-        self._spans = SpanCache(session)
+        self.on_summary: Callable[[Reply], None] | None = None  # is shown the summary as it is written
+        self.spans = SpanCache(self.session)
+        self._renderer = Renderer(template, self.spans, tools)
         self._reply: Reply | None = None
         self._n_regenerated = 0
 
@@ -170,9 +84,30 @@ class Conversation:
         return f", or take a larger -c (this model: up to {most:,})" if most > self.n_ctx else ""
 
     @property
+    def thinks(self) -> bool:
+        """Whether the model's template knows of thinking."""
+        return self._markup.thinks
+
+    @property
+    def thinks_on_request(self) -> bool:
+        """Whether `think` means something to the model."""
+        return self._renderer.thinks_on_request
+
+    @property
     def unanswered(self) -> bool:
-        """Whether the last word is the user's (an answer was lost or taken back)."""
-        return bool(self.messages) and self.messages[-1].role == "user"
+        """Whether the last word is not the model's (an answer was lost or taken back)."""
+        return bool(self.messages) and self.messages[-1].role != "assistant"
+
+    @property
+    def pending(self) -> tuple[ToolCall, ...]:
+        """The calls of the last answer, which `respond` takes results for."""
+        return () if not self.messages else self.messages[-1].calls
+
+    @property
+    def history(self) -> History:
+        """What `restore` goes on from."""
+        branches = tuple(self.branches)
+        return History(tuple(self.messages), self.system, self.n_hidden, self.summary, branches)
 
     def ask(self, text: str) -> Reply:
         """Put a message; iterate over the reply to get the answer.
@@ -185,6 +120,18 @@ class Conversation:
         self._n_regenerated = 0
         return self._answer([*self.messages, Message("user", text)])
 
+    def respond(self, results: Mapping[str, str]) -> Reply:
+        """Give the tools' results, by the calls' ids, and have the model go on."""
+        self._settle()
+        missing = [f"{call.name} ({call.id})" for call in self.pending if call.id not in results]
+        if missing or not self.pending:
+            raise UsageError(
+                f"results are missing for: {', '.join(missing)}" if missing else "no tool was called"
+            )
+        told = [Message("tool", results[call.id], call_id=call.id) for call in self.pending]
+        self._n_regenerated = 0
+        return self._answer([*self.messages, *told])
+
     def regenerate(self) -> Reply:
         """Answer the last message anew. With a fixed seed the n-th time draws with seed + n."""
         self._settle()
@@ -194,39 +141,62 @@ class Conversation:
         self._n_regenerated += not self.unanswered
         return self._answer(list(messages))
 
-    def edit(self, text: str) -> Reply:
-        """Put `text` in the place of the last message and answer it."""
+    def edit(self, text: str, turn: int | None = None) -> Reply:
+        """Put `text` in the place of the user's last message, or of an earlier turn's (1 is the first); answer it.
+
+        What followed stays in `branches`. The model evaluates only what comes after the common part.
+        """
         self._settle()
-        if not self.messages:
-            raise UsageError("there is no message to edit yet")
-        return self._answer([*self._before_last_turn(), Message("user", text)])
+        return self._answer([*self.messages[: self._turn(turn)], Message("user", text)])
 
     def undo(self) -> Message:
         """Take back the last message and its answer; returns the message."""
         self._settle()
-        if not self.messages:
-            raise UsageError("there is nothing to take back")
-        before = self._before_last_turn()
-        taken = self.messages[len(before)]
-        self._replace(before)
+        start = self._turn(None)
+        taken = self.messages[start]
+        self._replace(self.messages[:start])
         return taken
+
+    def switch(self, branch: int) -> None:
+        """Go over to another branch (1 is the first); the present one takes its place in `branches`."""
+        self._settle()
+        if not 1 <= branch <= len(self.branches):
+            raise UsageError(f"there is no branch {branch}; there are {len(self.branches)}")
+        target = self.branches.pop(branch - 1)
+        if self.messages:
+            self.branches.insert(branch - 1, tuple(self.messages))
+        self._replace(list(target))
 
     def clear(self) -> None:
         """Forget all messages; the system prompt stays."""
-        self.restore((), self.system)
+        self.restore(History(system=self.system))
 
-    def restore(self, messages: Sequence[Message], system: str | None) -> None:
-        """Go on from these messages."""
+    def restore(self, history: History) -> None:
+        """Go on from what was kept."""
         self._settle()
-        self.system, self.last = system, None
-        self._replace(list(messages))
+        self.system, self.last, self.branches = history.system, None, list(history.branches)
+        self.messages, self.summary = list(history.messages), history.summary
+        self.n_hidden = min(max(history.n_hidden, 0), len(self.messages))
 
-    def _before_last_turn(self) -> list[Message]:
-        return self.messages[: -1 if self.unanswered else -2]
+    def _turn(self, turn: int | None) -> int:
+        """The index of the user's message that begins a turn, the last one for None."""
+        starts = chat_messages.turns(self.messages)
+        if not starts:
+            raise UsageError("there is no message yet")
+        if turn is not None and not 1 <= turn <= len(starts):
+            raise UsageError(f"there is no turn {turn}; there are {len(starts)}")
+        return starts[-1 if turn is None else turn - 1]
 
     def _replace(self, messages: list[Message]) -> None:
+        """Go on with other messages. Older turns may fit again, the next prompt decides; a summary stays true."""
+        self._forget_summary_unless(chat_messages.n_common(messages, self.messages))
         self.messages = messages
-        self.n_hidden = 0  # older turns may fit again; the next prompt decides
+        self.n_hidden = self.summary.n_messages if self.summary else 0
+
+    def _forget_summary_unless(self, n_common: int) -> None:
+        """The summary holds while the messages it stands for, and one more, stay as they were."""
+        if self.summary and self.summary.n_messages >= n_common:
+            self.summary = None
 
     def _settle(self) -> None:
         """End a reply that the caller walked away from."""
@@ -234,72 +204,122 @@ class Conversation:
             self._reply.close()
 
     def _answer(self, messages: list[Message]) -> Reply:
-        prompt, n_hidden = self._fit(messages)
-        n_dropped = sum(m.role == "user" for m in messages[self.n_hidden : n_hidden])
-        before, self.messages, self.n_hidden = self.messages, messages, n_hidden
+        n_common = chat_messages.n_common(messages, self.messages)
+        if n_common < self.n_hidden:  # an early turn is edited: what is left out is decided anew
+            self._forget_summary_unless(n_common)
+            self.n_hidden = 0
+        prompt = self._fit(messages)
+        if (
+            prompt.n_hidden > self.n_hidden
+            and self.on_full == "summarise"
+            and self._summarise(messages, prompt.n_hidden)
+        ):
+            self.n_hidden = prompt.n_hidden
+            prompt = self._fit(messages)
+        n_dropped = len(chat_messages.turns(messages[self.n_hidden : prompt.n_hidden]))
+        before = self.history
+        self.messages, self.n_hidden = messages, prompt.n_hidden
 
         def end(reply: Reply) -> None:
             self._reply = None
             self._record(reply, prompt, before)
 
-        self._reply = Reply(
+        self._reply = self._start(prompt, seeded(self.options, self._n_regenerated), n_dropped, end)
+        return self._reply
+
+    def _start(
+        self,
+        prompt: Prompt,
+        options: GenerateOptions,
+        n_dropped: int = 0,
+        end: Callable[[Reply], None] | None = None,
+    ) -> Reply:
+        return Reply(
             self.session,
-            [token for span in prompt for token in span.tokens],
-            seeded(self.options, self._n_regenerated),
-            n_hidden=n_hidden,
+            prompt.tokens,
+            options,
+            look_for=self._markup,
+            thinking=self._markup.thinks and markup.thinking_is_open(prompt.text),
+            n_hidden=prompt.n_hidden,
             n_dropped=n_dropped,
             end=end,
         )
-        return self._reply
 
-    def _record(self, reply: Reply, prompt: list[Span], before: list[Message]) -> None:
+    def _record(self, reply: Reply, prompt: Prompt, before: History) -> None:
         """Keep the answer. A turn that ended before its first token, by failure or request, is taken back."""
         try:
-            done = self.last = reply.completion
+            done = reply.completion
         except EngineError:
-            self._replace(before)
+            done = None
+        if done is None or (done.finish_reason == "cancelled" and not done.tokens):
+            self.restore(before)
             return
-        if done.finish_reason == "cancelled" and not done.tokens:
-            self._replace(before)
-            return
-        answer = Message("assistant", done.text, done.finish_reason, reply.truncated, reply.seed)
+        self.last = done
+        answer = Message(
+            "assistant",
+            reply.text,
+            reply.finish_reason,
+            reply.truncated,
+            reply.seed,
+            reply.thinking or None,
+            reply.calls,
+        )
         self.messages = [*self.messages, answer]
-        self._spans.keep(prompt, done)
+        if chat_messages.n_common(before.messages, self.messages) < len(before.messages):
+            self.branches.append(before.messages)
+        self.spans.keep(prompt.spans, done, has_markup=reply.text != done.text)
 
-    def _fit(self, messages: list[Message]) -> tuple[list[Span], int]:
-        """The prompt for `messages` and how many of the oldest are left out of it.
-
-        Nothing is dropped while an answer has room. Then so much goes that a quarter of the window is free:
-        each drop costs the evaluation of the whole prompt, so it must not come with every turn.
-        """
+    def _fit(self, messages: list[Message]) -> Prompt:
+        """The prompt for `messages`, a quarter of the window free when it had to leave some out."""
         room = min(self.options.max_tokens or self.n_ctx, max(self.n_ctx // 8, 1), 512)
         limit = self.n_ctx - room
-        prompt = self._render(messages, self.n_hidden)
-        if _count(prompt) <= limit:
-            return prompt, self.n_hidden
-        starts = [i for i, m in enumerate(messages) if m.role == "user" and i > self.n_hidden]
-        if self.on_full == "stop" and starts:
+        target = limit - self.n_ctx // 8 - (self._n_summary if self.on_full == "summarise" else 0)
+        starts = chat_messages.turns(messages)
+        if self.on_full == "stop" and starts[-1] > self.n_hidden:
+            n_tokens = self._render(messages, self.n_hidden).n_tokens
+            if n_tokens > limit:
+                raise ContextFullError(
+                    f"the window is full: {n_tokens:,} tokens of history and message, {self.n_ctx:,} in the "
+                    f"window, {room:,} kept for the answer; drop old turns, start anew{self.larger_window}"
+                )
+        prompt = window.fit(partial(self._render, messages), starts, self.n_hidden, limit, target)
+        if prompt is None:
+            n_tokens = self._render(messages, starts[-1]).n_tokens
             raise ContextFullError(
-                f"the window is full: {_count(prompt):,} tokens of history and message, {self.n_ctx:,} in the "
-                f"window, {room:,} kept for the answer; drop old turns, start anew{self.larger_window}"
-            )
-        target = limit - self.n_ctx // 8
-        found = bisect.bisect_left(starts, True, key=lambda i: _count(self._render(messages, i)) <= target)
-        n_hidden = starts[min(found, len(starts) - 1)] if starts else self.n_hidden
-        prompt = self._render(messages, n_hidden)
-        if _count(prompt) > limit:
-            raise ContextFullError(
-                f"the message with the system prompt is {_count(prompt):,} tokens; the window of {self.n_ctx:,} "
+                f"the message with the system prompt is {n_tokens:,} tokens; the window of {self.n_ctx:,} "
                 f"takes at most {limit:,} and an answer: shorten it{self.larger_window}"
             )
-        return prompt, n_hidden
+        return prompt
 
-    def _render(self, messages: Sequence[Message], n_hidden: int) -> list[Span]:
-        turns = [{"role": m.role, "content": self._spans.guard(m.content)} for m in messages[n_hidden:]]
-        if self.system:
-            turns.insert(0, {"role": "system", "content": self._spans.guard(self.system)})
-        return self._spans.split(self._template.render(turns, add_generation_prompt=True))
+    @property
+    def _n_summary(self) -> int:
+        """Tokens a summary may have."""
+        return max(min(self.n_ctx // 8, 512), 1)
 
+    def _summarise(self, messages: list[Message], n_hidden: int) -> bool:
+        """Have the model sum up what it will no longer see. False when it cannot: then it is just dropped.
 
-def _count(spans: Sequence[Span]) -> int:
-    return sum(len(span.tokens) for span in spans)
+        The prompt begins as the cache does, so only the request itself is evaluated.
+        """
+        request = Message("user", window.REQUEST.format(n_words=self._n_summary // 2))
+        oldest = [*messages[:n_hidden], request]
+        prompt = self._render(oldest, self.n_hidden, think=False)
+        if prompt.n_tokens + self._n_summary > self.n_ctx:
+            return False
+        options = dataclasses.replace(_DEFAULTS, max_tokens=self._n_summary, sampling=GREEDY)
+        reply = self._start(prompt, options, len(chat_messages.turns(messages[self.n_hidden : n_hidden])))
+        if self.on_summary:
+            self.on_summary(reply)
+        if reply.completion.finish_reason == "cancelled":
+            raise ContextFullError(
+                "the summary was stopped and the message not sent; /set on-full drop does without"
+            )
+        text = reply.text.strip()
+        self.summary = Summary(text, n_hidden) if text else self.summary
+        return bool(text)
+
+    def _render(self, messages: Sequence[Message], n_hidden: int, *, think: bool | None = None) -> Prompt:
+        think = self.think if think is None else think
+        return self._renderer.render(
+            messages, n_hidden, system=self.system, summary=self.summary, think=think
+        )

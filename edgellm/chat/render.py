@@ -1,4 +1,4 @@
-"""What chat shows: answers without control characters, dim notices, tables of the right width.
+"""What chat shows: answers, dim notices, tables of the right width.
 
 Knows terminals and text; knows no model and no conversation.
 """
@@ -8,116 +8,62 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
-import shutil
 import sys
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
+from edgellm.chat.answer import AnswerPrinter, View, columns
+from edgellm.chat.text import clean, fit, width, wrap
 from edgellm.generate import Usage
+from edgellm.markup import Part
 
 _DIM, _RED, _OFF, _ERASE = "\x1b[2m", "\x1b[31m", "\x1b[0m", "\r\x1b[K"
-
-#: Escape sequences of ECMA-48: CSI, strings (OSC, DCS, SOS, PM, APC; ended by BEL, ST or the line), two-byte.
-_ESCAPE = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c|(?=[\n\x1b]))"
-    r"|\x1b[ -/]*[0-OQ-WYZ\\`-~]"
-)
-#: The beginning of a sequence at the end of a piece: what follows decides.
-_UNFINISHED = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*\Z|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*\x1b?\Z|\x1b[ -/]*\Z"
-)
-_LONGEST = 4096  # held back at most; an unfinished string longer than this is not one
-
-
-class Cleaner:
-    """Takes escape sequences and control characters out of streamed text; newline and tab stay."""
-
-    def __init__(self) -> None:
-        self._held = ""
-
-    def feed(self, piece: str) -> str:
-        """The printable part of what has come so far."""
-        text = _ESCAPE.sub("", self._held + piece)
-        found = _UNFINISHED.search(text)
-        cut = found.start() if found and len(text) - found.start() <= _LONGEST else len(text)
-        text, self._held = text[:cut], text[cut:]
-        return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
-
-
-def clean(text: str) -> str:
-    """`text` without escape sequences and control characters."""
-    return Cleaner().feed(text)
-
-
-def width(text: str) -> int:
-    """Columns `text` takes in a terminal: two for CJK and emoji, none for marks that combine."""
-    from wcwidth import wcswidth
-
-    return max(wcswidth(text), 0)
-
-
-def fit(text: str, columns: int) -> str:
-    """One line of at most `columns`, cut with an ellipsis, never inside a character."""
-    line = " ".join(clean(text).split())
-    if width(line) <= columns:
-        return line
-    while line and width(line) > columns - 1:
-        line = line[:-1]
-    return f"{line}…"
-
-
-def wrap(text: str, columns: int) -> list[str]:
-    """Lines of at most `columns`, broken at spaces; a longer word is left whole for the terminal to break."""
-    lines = [""]
-    for word in text.split(" "):
-        if lines[-1] and width(lines[-1]) + 1 + width(word) > columns:
-            lines.append(word)
-        else:
-            lines[-1] = f"{lines[-1]} {word}" if lines[-1] else word
-    return lines
-
-
-def columns() -> int:
-    """Width of the terminal now: it may have been resized."""
-    return shutil.get_terminal_size().columns
 
 
 class Screen:
     """Answers go to `out`; everything else to `notes`, dim where colours are wanted."""
 
-    def __init__(self, out: TextIO | None = None, notes: TextIO | None = None) -> None:
+    def __init__(
+        self, out: TextIO | None = None, notes: TextIO | None = None, view: View | None = None
+    ) -> None:
         self.out = out or sys.stdout
         self.terminal = self.out.isatty()
         self._notes = notes or (self.out if self.terminal else sys.stderr)
         for stream in (self.out, self._notes):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 gets "?" and no traceback
+        self.view = view or View()
         escapes = os.environ.get("TERM", "dumb") != "dumb"
+        coloured = escapes and not os.environ.get("NO_COLOR")
         self._erases = self.terminal and escapes
-        self._colour = self._notes.isatty() and escapes and not os.environ.get("NO_COLOR")
+        self._colours = self.terminal and coloured  # of answers
+        self._colour = self._notes.isatty() and coloured  # of all else
 
-    def answer(self, pieces: Iterable[str], waiting: str = "") -> None:
-        """Show an answer as it comes and end its line. A file or pipe gets the text as it is.
+    def answer(self, parts: Iterable[Part | str], waiting: str = "") -> None:
+        """Show an answer as it comes and end its line. A file or pipe gets its text as it is, and no thinking.
 
         `waiting` stands in its place until it begins, where it can be erased again.
         """
-        cleaner, last = Cleaner(), ""
-        waiting = waiting if self._erases else ""
-        self._write(f"{_DIM}{waiting}{_OFF}" if waiting and self._colour else waiting)
+        printer = AnswerPrinter(self.view, terminal=self.terminal, escapes=self._erases, colour=self._colours)
+        waiting = self._wait(waiting)
         try:
-            for piece in pieces:
-                self._write(_ERASE if waiting else "")
-                shown, waiting = cleaner.feed(piece) if self.terminal else piece, ""
-                self._write(shown)
-                last = shown or last
+            for part in parts:
+                part = Part("text", part) if isinstance(part, str) else part
+                if shown := printer.feed(part):
+                    self._write((_ERASE if waiting else "") + shown)
+                    waiting = ""
+                elif part.kind == "thinking" and not waiting and not self.view.thinking:
+                    waiting = self._wait("thinking…")
         except BaseException:
-            self._write(_ERASE if waiting else "\n" if last else "")
+            self._write(_ERASE if waiting else printer.end() if printer.began else "")
             raise
-        self._write(_ERASE if waiting else "")
-        self._write("" if last.endswith("\n") else "\n")
+        self._write((_ERASE if waiting else "") + printer.end())
+
+    def _wait(self, text: str) -> str:
+        """Show what the user is waiting for, where it can be erased; returns what stands there."""
+        text = text if self._erases else ""
+        self._write(f"{_DIM}{text}{_OFF}" if text and self._colours else text)
+        return text
 
     def note(self, text: str) -> None:
         """A dim line about what happened."""
@@ -154,9 +100,10 @@ class Screen:
         self._notes.flush()
 
 
-def stats_line(usage: Usage, memory_bytes: int | None = None) -> str:
+def stats_line(usage: Usage, memory_bytes: int | None = None, n_thinking: int = 0) -> str:
     """Tokens, time to the first, speeds and memory of one answer, in one line."""
-    parts = [f"{usage.n_generated} tokens", f"first after {usage.prefill_seconds:.2f} s"]
+    thinking = f" ({n_thinking} thinking)" if n_thinking else ""
+    parts = [f"{usage.n_generated} tokens{thinking}", f"first after {usage.prefill_seconds:.2f} s"]
     if usage.decode_rate:
         parts.append(f"{usage.decode_rate:.1f} tok/s")
     new = usage.n_prompt - usage.n_cached

@@ -56,7 +56,7 @@ class Repl:
                 f"{artifact.name} · {artifact.quantization} · {window} · /? for help, Ctrl-D leaves"
             )
         if saved:
-            self.load(replace(saved, system=system or saved.system))
+            self.load(replace(saved, history=replace(saved.history, system=system or saved.history.system)))
         else:
             self.start_over()
 
@@ -128,7 +128,7 @@ class Repl:
         interrupted = False
         with render.quiet_keyboard(), interruptible(reply):
             try:
-                self.screen.answer(reply, waiting)
+                self.screen.answer(reply.parts(), waiting)
             except KeyboardInterrupt:
                 reply.close()
             except EdgellmError:
@@ -158,7 +158,8 @@ class Repl:
         if self.show_stats and done.tokens:
             share = conversation.n_used / conversation.n_ctx
             meter = f" · window {share:.0%} full" if share >= _METER_FROM else ""
-            self.screen.note(render.stats_line(done.usage, render.resident_bytes()) + meter)
+            stats = render.stats_line(done.usage, render.resident_bytes(), reply.n_thinking)
+            self.screen.note(stats + meter)
 
     def keep(self) -> None:
         """Save the conversation. A full disk must not end the chat."""
@@ -171,7 +172,7 @@ class Repl:
             return
         name = self.saved.name
         try:
-            self.saved = self.store.write(self.saved, conversation.messages, conversation.system)
+            self.saved = self.store.write(self.saved, conversation.history)
         except (EdgellmError, OSError) as error:
             self.screen.error(f"the conversation is not saved: {error}")
         if self.saved.name != name:
@@ -181,10 +182,9 @@ class Repl:
 
     def load(self, saved: Saved) -> None:
         """Go on with a saved conversation, showing where it stood."""
-        self.conversation.restore(saved.messages, saved.system)
+        self.conversation.restore(saved.history)
         self.saved = saved
-        n = sum(message.role == "user" for message in saved.messages)
-        self.screen.note(f"({saved.name}: {_count(n, 'turn')} with {saved.model})")
+        self.screen.note(f"({saved.name}: {_count(saved.n_turns, 'turn')} with {saved.model})")
         for message in saved.messages[-2:] if self.reader.interactive else ():
             self.screen.print((PROMPT if message.role == "user" else "") + message.content)
         if self.conversation.unanswered:

@@ -32,7 +32,7 @@ class SpanCache:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._known: list[Span] = []
+        self.known: list[Span] = []  # the last prompt and answer, in order
         self._guarded: dict[str, str] = {}
 
     def guard(self, content: str) -> str:
@@ -51,23 +51,24 @@ class SpanCache:
     def split(self, text: str) -> list[Span]:
         """Spans that make up `text`: the known ones it begins with, and one of what is new."""
         spans, at = [], 0
-        for span in self._known:
+        for span in self.known:
             if not text.startswith(span.text, at):
                 break
             spans.append(span)
             at += len(span.text)
         return [*spans, Span(text[at:], self._tokens(text[at:]))] if at < len(text) else spans
 
-    def keep(self, prompt: Sequence[Span], answer: Completion) -> None:
+    def keep(self, prompt: Sequence[Span], answer: Completion, *, has_markup: bool = False) -> None:
         """Remember a prompt and what was drawn after it.
 
         When the ids do not spell the text (a stop string cut it, half a character was left), the text is
-        tokenized when it is next needed.
+        tokenized when it is next needed. `has_markup`: tags of thinking and calls are in it, which templates
+        write unguarded.
         """
-        self._known = list(prompt)
+        self.known = list(prompt)
         drawn = b"".join(map(self._session.piece, answer.tokens))
         if answer.text and drawn == answer.text.encode():
-            self._known.append(Span(self.guard(answer.text), answer.tokens))
+            self.known.append(Span(answer.text if has_markup else self.guard(answer.text), answer.tokens))
 
     def _tokens(self, text: str) -> tuple[int, ...]:
         ids: list[int] = []

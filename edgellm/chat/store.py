@@ -1,7 +1,9 @@
 """Conversations on disk: one plain JSON file each, replaced atomically after every turn.
 
     {"format": "edgellm-chat/1", "name", "model", "created", "updated", "system",
-     "messages": [{"role", "content", "finish_reason"?, "truncated"?, "seed"?}, ...]}
+     "messages": [{"role", "content", "finish_reason"?, "truncated"?, "seed"?, "thinking"?, "calls"?, "call_id"?}],
+     "n_hidden"?, "summary"?: {"text", "n_messages"},
+     "branches"?: [{"n_common": messages as above it begins with, "messages": the others}]}
 
 Knows files and messages; knows no model and no terminal.
 """
@@ -13,12 +15,13 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edgellm import files
-from edgellm.chat.conversation import Message
+from edgellm.chat import messages as chat_messages
+from edgellm.chat.messages import History, Message, Summary
 from edgellm.errors import StorageError, UsageError
 
 FORMAT = "edgellm-chat/1"
@@ -33,13 +36,27 @@ class Saved:
     model: str  # as it was given to edgellm, so that it can be opened again
     created: str  # ISO 8601, UTC
     updated: str
-    system: str | None
-    messages: tuple[Message, ...]
+    history: History = field(default_factory=History)
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """What was said."""
+        return self.history.messages
+
+    @property
+    def system(self) -> str | None:
+        """The system prompt."""
+        return self.history.system
 
     @property
     def title(self) -> str:
         """The first thing the user said."""
         return self.messages[0].content if self.messages else ""
+
+    @property
+    def n_turns(self) -> int:
+        """How often the user spoke."""
+        return len(chat_messages.turns(self.messages))
 
 
 class Store:
@@ -59,9 +76,9 @@ class Store:
         """A conversation of now with `model`, not on disk yet, under a name nobody has: the time and `short`."""
         now = _now()
         stem = re.sub(r"[^\w.-]+", "-", f"{now[:10]}-{now[11:19].replace(':', '')}-{short}")[:80]
-        return Saved(self._free(stem), model, now, now, None, ())
+        return Saved(self._free(stem), model, now, now)
 
-    def write(self, saved: Saved, messages: Sequence[Message], system: str | None) -> Saved:
+    def write(self, saved: Saved, history: History) -> Saved:
         """Put the conversation on disk as it is now; returns what was written.
 
         When another program has written to it since, ours goes under a new name: nothing is lost.
@@ -71,7 +88,7 @@ class Store:
         known = self._written.get(saved.name, saved.updated)
         if path.exists() and self._updated(path) != known:
             saved = replace(saved, name=self._free(saved.name))
-        saved = replace(saved, updated=_now(), system=system, messages=tuple(messages))
+        saved = replace(saved, updated=_now(), history=history)
         files.write_text(
             self.path(saved.name), json.dumps(_as_json(saved), ensure_ascii=False, indent=1) + "\n"
         )
@@ -139,7 +156,7 @@ class Store:
     def _read(self, path: Path) -> Saved:
         try:
             return _from_json(path.stem, json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise StorageError(
                 f"{path} is not a saved conversation: {error}; delete it or repair it by hand"
             ) from error
@@ -171,19 +188,49 @@ def _now() -> str:
 
 
 def _as_json(saved: Saved) -> dict[str, Any]:
-    messages = [
-        {key: value for key, value in vars(message).items() if value is not None}
-        for message in saved.messages
-    ]
-    return {"format": FORMAT} | vars(saved) | {"messages": messages}
+    history = saved.history
+    data: dict[str, Any] = {"format": FORMAT, "name": saved.name, "model": saved.model}
+    data |= {"created": saved.created, "updated": saved.updated, "system": history.system}
+    data["messages"] = _messages(history.messages)
+    if history.n_hidden:
+        data["n_hidden"] = history.n_hidden
+    if history.summary:
+        data["summary"] = asdict(history.summary)
+    if history.branches:
+        data["branches"] = [_branch(branch, history.messages) for branch in history.branches]
+    return data
+
+
+def _messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    return [message.as_json() for message in messages]
+
+
+def _branch(branch: Sequence[Message], messages: Sequence[Message]) -> dict[str, Any]:
+    """Only what is its own: what it shares stands in the file already."""
+    n = chat_messages.n_common(branch, messages)
+    return {"n_common": n, "messages": _messages(branch[n:])}
 
 
 def _from_json(name: str, data: dict[str, Any]) -> Saved:
+    """Raises KeyError, TypeError or ValueError for what is no conversation."""
     if data["format"] != FORMAT:
         raise ValueError(f"format {data['format']!r}, not {FORMAT!r}")
-    messages = tuple(Message(**message) for message in data["messages"])
-    for i, message in enumerate(messages):
-        if message.role != ("user", "assistant")[i % 2] or not isinstance(message.content, str):
-            raise ValueError(f"message {i + 1} is not a text of the {('user', 'assistant')[i % 2]}'s")
-        message.content.encode()  # a lone surrogate is no text; UnicodeEncodeError is a ValueError
-    return Saved(name, data["model"], data["created"], data["updated"], data["system"], messages)
+    messages = _checked(data["messages"])
+    summary = data.get("summary")
+    history = History(
+        messages,
+        data["system"],
+        int(data.get("n_hidden", 0)),
+        Summary(str(summary["text"]), int(summary["n_messages"])) if summary else None,
+        tuple(
+            _checked(branch["messages"], messages[: branch["n_common"]])
+            for branch in data.get("branches", ())
+        ),
+    )
+    return Saved(name, data["model"], data["created"], data["updated"], history)
+
+
+def _checked(data: Sequence[dict[str, Any]], before: tuple[Message, ...] = ()) -> tuple[Message, ...]:
+    messages = (*before, *map(Message.from_json, data))
+    chat_messages.check(messages)
+    return messages

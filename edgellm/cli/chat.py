@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from edgellm.cli._sampling import model_options, valid_text
+from edgellm.cli._view import view_options
 from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
+    from edgellm.chat.answer import View
     from edgellm.chat.conversation import OnFull
     from edgellm.generate import GenerateOptions
     from edgellm.session import EngineOptions
@@ -23,12 +25,13 @@ if TYPE_CHECKING:
 @click.option("--no-save", is_flag=True, help="Keep nothing on disk, no input history either.")
 @click.option(
     "--on-full",
-    type=click.Choice(("drop", "stop")),
+    type=click.Choice(("drop", "stop", "summarise")),
     default="drop",
     show_default=True,
-    help="When the window is full: leave out the oldest turns and say so, or stop.",
+    help="When the window is full: leave out the oldest turns and say so, stop, or have the model sum them up.",
 )
 @click.option("--no-stats", is_flag=True, help="No line with tokens, speed and memory after each answer.")
+@view_options
 @model_options
 def command(
     model: str | None,
@@ -38,6 +41,8 @@ def command(
     no_save: bool,
     on_full: OnFull,
     no_stats: bool,
+    think: bool | None,
+    view: View,
     offline: bool,
     options: GenerateOptions,
     engine: EngineOptions,
@@ -63,9 +68,9 @@ def command(
     template = _open.template(artifact)
     with _open.session(artifact, engine) as session:
         repl = Repl(
-            Conversation(session, template, system=system, options=options, on_full=on_full),
+            Conversation(session, template, system=system, options=options, on_full=on_full, think=think),
             reader=open_reader(lambda text: repl.complete(text), None if no_save else data_dir() / "history"),
-            screen=Screen(),
+            screen=Screen(view=view),
             model=_open.spelled(model),
             store=None if no_save else store,
             show_stats=not no_stats,

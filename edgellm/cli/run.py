@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgellm.cli._sampling import model_options, valid_text
+from edgellm.cli._view import view_options
 from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
+    from edgellm.chat.answer import View
     from edgellm.chat.conversation import Reply
     from edgellm.generate import GenerateOptions
     from edgellm.session import EngineOptions, Session
@@ -31,8 +33,11 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 )
 @click.option("-sys", "--system", metavar="TEXT", callback=valid_text, help="System prompt.")
 @click.option("--raw", is_flag=True, help="Continue the text as it is, without a chat template.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: text, finish_reason, usage.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object: text, thinking, finish_reason, usage."
+)
 @click.option("--no-stats", is_flag=True, help="No line with tokens, speed and memory on standard error.")
+@view_options
 @model_options
 def command(
     model: str | None,
@@ -42,6 +47,8 @@ def command(
     raw: bool,
     as_json: bool,
     no_stats: bool,
+    think: bool | None,
+    view: View,
     offline: bool,
     options: GenerateOptions,
     engine: EngineOptions,
@@ -67,8 +74,9 @@ def command(
             tokens = session.tokenize(text, add_bos=session.info.add_bos)
             reply = Reply(session, tokens, seeded(options))
         else:
-            reply = Conversation(session, template, system=system, options=options).ask(text)
-        return _show(session, reply, as_json=as_json, stats=not no_stats)
+            conversation = Conversation(session, template, system=system, options=options, think=think)
+            reply = conversation.ask(text)
+        return _show(session, reply, view, as_json=as_json, stats=not no_stats)
 
 
 def _prompt(given: str | None) -> str:
@@ -84,22 +92,22 @@ def _prompt(given: str | None) -> str:
     return text
 
 
-def _show(session: Session, reply: Reply, *, as_json: bool, stats: bool) -> int:
+def _show(session: Session, reply: Reply, view: View, *, as_json: bool, stats: bool) -> int:
     """Print the answer as it comes, or the whole result as JSON. Returns the exit code."""
     from edgellm.chat.render import Screen, resident_bytes, stats_line
     from edgellm.chat.repl import interruptible
 
-    screen = Screen(notes=sys.stderr)
+    screen = Screen(notes=sys.stderr, view=view)
     with interruptible(reply):
         if as_json:
             click.echo(_json(session, reply))
         else:
-            screen.answer(reply)
+            screen.answer(reply.parts())
     done = reply.completion
     if reply.cut:
         screen.note(f"(cut short: the window of {session.info.n_ctx:,} tokens is full; -c sets a larger one)")
     if stats and not as_json:
-        screen.note(stats_line(done.usage, resident_bytes()))
+        screen.note(stats_line(done.usage, resident_bytes(), reply.n_thinking))
     return _INTERRUPTED if done.finish_reason == "cancelled" else 0
 
 
@@ -111,12 +119,17 @@ def _json(session: Session, reply: Reply) -> str:
 
     done = reply.completion
     usage: dict[str, Any] = dataclasses.asdict(done.usage)
-    usage |= {"prefill_rate": done.usage.prefill_rate, "decode_rate": done.usage.decode_rate}
+    usage |= {
+        "n_thinking": reply.n_thinking,
+        "prefill_rate": done.usage.prefill_rate,
+        "decode_rate": done.usage.decode_rate,
+    }
     result = {
         "model": session.artifact.name,
         "quantization": session.artifact.quantization,
-        "text": done.text,
-        "finish_reason": done.finish_reason,
+        "text": reply.text,
+        "thinking": reply.thinking or None,
+        "finish_reason": reply.finish_reason,
         "truncated": reply.truncated,
         "seed": reply.seed,
         "usage": usage,

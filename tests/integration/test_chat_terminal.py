@@ -11,7 +11,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from edgellm.chat import render
+from edgellm.chat.text import clean
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*multi-threaded.*:DeprecationWarning"
@@ -85,7 +85,7 @@ def ask(chat: pexpect.spawn, text: str) -> tuple[str, tuple[int, ...]]:
     chat.send(text + "\r")
     chat.expect(STATS)
     counts = tuple(map(int, chat.match.groups()))
-    answer = render.clean(chat.before.rpartition(SENT)[2])
+    answer = clean(chat.before.rpartition(SENT)[2])
     chat.expect(PROMPT)
     return "\n".join(line for line in answer.split("\n") if not line.startswith("(")).strip(), counts
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgellm.chat import render
-from edgellm.chat.render import Cleaner, Screen
+from edgellm.chat.render import Screen
+from edgellm.chat.text import Cleaner, clean, fit, width
 from edgellm.generate import Usage
 
 
@@ -50,23 +51,23 @@ def test_no_control_character_gets_through(text):
 
 @given(st.text(alphabet=st.characters(blacklist_categories=("Cc", "Cs")), max_size=40))
 def test_ordinary_text_is_untouched(text):
-    assert render.clean(text) == text
+    assert clean(text) == text
 
 
 def test_text_after_a_false_start_of_an_endless_string_appears():
-    assert render.clean("\x1b]0;" + "x" * 5000).endswith("x" * 4000)
+    assert clean("\x1b]0;" + "x" * 5000).endswith("x" * 4000)
 
 
 @pytest.mark.parametrize(("text", "columns"), [("abc", 3), ("中文", 4), ("é", 1), ("👩‍👩‍👧‍👦", 2), ("𠀀", 2)])
 def test_width_counts_columns(text, columns):
-    assert render.width(text) == columns
+    assert width(text) == columns
 
 
 @pytest.mark.parametrize("columns", [5, 6, 10])
 def test_fit_never_passes_the_edge(columns):
     for text in ("中文字符很多很多", "short and long", "a\nb\x1b[31mc"):
-        line = render.fit(text, columns)
-        assert render.width(line) <= columns
+        line = fit(text, columns)
+        assert width(line) <= columns
         assert "\n" not in line
         assert "\x1b" not in line
 
@@ -78,13 +79,13 @@ def test_tables_line_up_with_wide_characters(monkeypatch):
     Screen(terminal).table(rows)
     lines = terminal.getvalue().splitlines()
     assert len(lines) > 3
-    assert render.width(lines[0].split("one")[0]) == render.width(lines[1].split("two")[0]) == 10
+    assert width(lines[0].split("one")[0]) == width(lines[1].split("two")[0]) == 10
     assert all(line.startswith(" " * 10) for line in lines[2:])
     Screen(terminal).table(rows, cut=True)
     cut = terminal.getvalue().splitlines()[len(lines) :]
     assert len(cut) == 2
     assert cut[1].endswith("…")
-    assert all(render.width(line) < 40 for line in [*lines, *cut])
+    assert all(width(line) < 40 for line in [*lines, *cut])
 
 
 def test_answers_are_cleaned_for_a_terminal_only():
@@ -124,7 +125,7 @@ def test_notices_break_between_words_at_the_edge(monkeypatch):
     Screen(terminal).note("一二三四五六 七八九十 and some words more")
     Screen(terminal).print("the text of an answer is left for the terminal to break")
     lines = terminal.getvalue().splitlines()
-    assert all(render.width(line) <= 20 for line in lines[:-1])
+    assert all(width(line) <= 20 for line in lines[:-1])
     assert len(lines[-1]) > 20
 
 

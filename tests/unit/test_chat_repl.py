@@ -1,5 +1,6 @@
 """The chat loop and its commands, with a scripted model and scripted keys."""
 
+import dataclasses
 import io
 import signal
 
@@ -224,7 +225,7 @@ def test_another_program_on_the_same_conversation_is_said(chat, store):
     def meddle(prompt: str) -> bytes:
         other = Store()
         (saved,) = other.all()
-        other.write(other.load(saved.name), saved.messages, "theirs")
+        other.write(other.load(saved.name), dataclasses.replace(saved.history, system="theirs"))
         return b"ok"
 
     assert "another program has written" in chat("one", session=ChatSession(meddle)).shown
@@ -379,7 +380,7 @@ def test_a_filter_gives_one_answer_for_each_line_and_its_last_error_as_exit_code
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("/s", {"/set", "/show", "/system", "/save", "/stats"}), ("/set te", {"temp"}),
-     ("/set on-full ", {"drop", "stop"}),
+     ("/set on-full ", {"drop", "stop", "summarise"}),
      ("/show s", {"settings", "system"}), ("/load pl", {"plan"}), ("hello /s", set()), ("/xyzzy ", set())],
 )  # fmt: skip
 def test_completion(chat, text, expected):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from edgellm.chat import store as store_module
-from edgellm.chat.conversation import Message
+from edgellm.chat.messages import History, Message
 from edgellm.chat.store import Store
 from edgellm.errors import StorageError, UsageError
 
@@ -19,7 +19,7 @@ def store(tmp_path, monkeypatch) -> Store:
 
 
 def test_what_is_written_is_read_again(store):
-    saved = store.write(store.new("model.gguf", "tiny"), SAID, "Be brief.")
+    saved = store.write(store.new("model.gguf", "tiny"), History(SAID, "Be brief."))
     again = Store(store.folder).load(saved.name)
     assert again == saved
     assert again.messages == SAID
@@ -28,7 +28,7 @@ def test_what_is_written_is_read_again(store):
 
 
 def test_the_file_is_plain_readable_json(store):
-    saved = store.write(store.new("m", "m"), SAID, None)
+    saved = store.write(store.new("m", "m"), History(SAID))
     text = store.path(saved.name).read_text(encoding="utf-8")
     assert "你好 🎉" in text
     assert json.loads(text)["messages"][1] == {
@@ -38,25 +38,25 @@ def test_the_file_is_plain_readable_json(store):
 
 def test_the_folder_is_private(store):
     store = Store(store.folder.parent / "data" / "chats")
-    store.write(store.new("m", "m"), SAID, None)
+    store.write(store.new("m", "m"), History(SAID))
     assert store.folder.stat().st_mode & 0o077 == 0
     assert store.folder.parent.stat().st_mode & 0o077 == 0
 
 
 def test_two_conversations_of_one_second_get_two_names(store):
-    first = store.write(store.new("m", "m"), SAID, None)
-    second = store.write(store.new("m", "m"), SAID[:1], None)
+    first = store.write(store.new("m", "m"), History(SAID))
+    second = store.write(store.new("m", "m"), History(SAID[:1]))
     assert first.name != second.name
     assert store.newest().name == second.name
     assert [saved.title for saved in store.all()] == ["你好 🎉", "你好 🎉"]
 
 
 def test_rename_moves_and_never_clobbers(store):
-    first = store.write(store.new("m", "m"), SAID, None)
+    first = store.write(store.new("m", "m"), History(SAID))
     named = store.rename(first, "计划 1")
     assert not store.has(first)
-    assert store.write(named, SAID, None).name == "计划 1"
-    other = store.write(store.new("m", "m"), SAID[:1], None)
+    assert store.write(named, History(SAID)).name == "计划 1"
+    other = store.write(store.new("m", "m"), History(SAID[:1]))
     with pytest.raises(UsageError, match="already"):
         store.rename(other, "计划 1")
     assert len(store.load("计划 1").messages) == 2
@@ -65,10 +65,10 @@ def test_rename_moves_and_never_clobbers(store):
 
 
 def test_two_programs_on_one_conversation_lose_nothing(store):
-    saved = store.write(store.new("m", "m"), SAID, None)
+    saved = store.write(store.new("m", "m"), History(SAID))
     other = Store(store.folder)
-    theirs = other.write(other.load(saved.name), (*SAID, Message("user", "theirs")), None)
-    ours = store.write(saved, (*SAID, Message("user", "ours")), None)
+    theirs = other.write(other.load(saved.name), History((*SAID, Message("user", "theirs"))))
+    ours = store.write(saved, History((*SAID, Message("user", "ours"))))
     assert theirs.name == saved.name
     assert ours.name == f"{saved.name}-2"
     assert store.load(theirs.name).messages[-1].content == "theirs"
@@ -86,7 +86,7 @@ def test_a_missing_name_lists_what_there_is(store):
         store.load("lost")
     with pytest.raises(UsageError, match="no conversation to continue"):
         store.newest()
-    saved = store.write(store.new("m", "m"), SAID, None)
+    saved = store.write(store.new("m", "m"), History(SAID))
     with pytest.raises(UsageError, match=saved.name):
         store.load("lost")
 
@@ -105,7 +105,7 @@ def test_a_missing_name_lists_what_there_is(store):
     ],
 )
 def test_a_damaged_file_is_refused_and_hides_no_other(store, content):
-    good = store.write(store.new("m", "m"), SAID, None)
+    good = store.write(store.new("m", "m"), History(SAID))
     store.path("bad").write_bytes(content)
     with pytest.raises(StorageError, match=r"bad\.json is not a saved conversation"):
         store.load("bad")

@@ -54,6 +54,14 @@ FORBIDDEN = {
     "edgellm.conversion": ("edgellm.chat", "edgellm.profiles", "edgellm.cli"),
     "edgellm.first_use": ("edgellm.chat", "edgellm.profiles", "edgellm.cli"),
     "edgellm.api": ("edgellm.convert", "edgellm.profiles", "edgellm.cli"),
+    "edgellm.markup": (
+        "edgellm.backends",
+        "edgellm.convert",
+        "edgellm.chat",
+        "edgellm.profiles",
+        "edgellm.cli",
+    ),
+    "edgellm.tools": ("edgellm.session", "edgellm.backends", "edgellm.chat", "edgellm.cli"),
     "edgellm.session": ("edgellm.backends", "edgellm.convert", "edgellm.cli"),
 }
 
