@@ -114,12 +114,16 @@ class Decoder:
 
     def _head(self, hidden: str) -> None:
         encoding, name = self.layers.recipe.head, "logits"
-        if not self.spec.tied:
+        if isinstance(encoding, BlockLinear):
+            regions = self._embedding if self.spec.tied else self._stored_head(encoding)
+            encoding.multiply_in_parts(self.writer, name, hidden, regions, self.spec.n_embd)
+        elif not self.spec.tied:
             encoding.apply(self.writer, name, hidden, self.layers.rows((Role.OUTPUT,), None), None)
-        elif isinstance(encoding, BlockLinear):
-            encoding.multiply(self.writer, name, hidden, self._embedding, self.spec.n_embd, None)
         else:
             FloatLinear().multiply(self.writer, name, hidden, self._embedding[0], None)
+
+    def _stored_head(self, encoding: BlockLinear) -> tuple[Region, ...]:
+        return encoding.store(self.writer, "logits", self.layers.rows((Role.OUTPUT,), None))
 
     def _asked_for(self, residual: str, mixed: str) -> tuple[str, str]:
         """Keep the positions whose logits are wanted: nothing after the last attention looks at others."""

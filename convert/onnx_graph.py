@@ -52,6 +52,12 @@ class Region:
         """The same bytes under another name and shape."""
         return Region(name, self.type, shape, self.offset, self.file)
 
+    def rows(self, name: str, start: int, stop: int) -> Region:
+        """Rows [start, stop) of the first dimension under a name of their own."""
+        row_bytes = self.nbytes // self.shape[0]
+        shape = (stop - start, *self.shape[1:])
+        return Region(name, self.type, shape, self.offset + start * row_bytes, self.file)
+
 
 class DataFile:
     """Gives out places in one external data file, in the order asked for."""

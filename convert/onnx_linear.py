@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 Places = tuple[Region, ...]
 
+#: Weights of a head in one operator: the engine repacks an operator's weights as a whole while it loads, beside
+#: the originals, so this bounds what loading takes beyond running.
+_PART_WEIGHTS = 1 << 24
+_ROWS_TOGETHER = 128  # rows a kernel takes at once
+
 #: MatMulNBits' accuracy levels: what activations may become inside the kernel.
 FLOAT_ACTIVATIONS, INT8_ACTIVATIONS = 1, 4
 
@@ -140,6 +145,26 @@ class BlockLinear:
             block_size=self.format.block,
             accuracy_level=self.accuracy_level,
         )
+
+    def multiply_in_parts(
+        self, writer: Writer, name: str, x: str, regions: tuple[Region, ...], k: int
+    ) -> str:
+        """The same for a matrix of very many rows, such as the head.
+
+        x -+- rows 0..n ----- Concat
+           '- rows n..2n ---'
+        """
+        n_rows = regions[0].shape[0]
+        n_parts = -(-n_rows * k // _PART_WEIGHTS)
+        if n_parts == 1:
+            return self.multiply(writer, name, x, regions, k, None)
+        step = -(-n_rows // n_parts // _ROWS_TOGETHER) * _ROWS_TOGETHER
+        parts = []
+        for start in range(0, n_rows, step):
+            stop = min(start + step, n_rows)
+            rows = tuple(region.rows(f"{region.name}.{start}", start, stop) for region in regions)
+            parts.append(self.multiply(writer, f"{name}.{start}", x, rows, k, None))
+        return writer.graph.op("Concat", parts, name, axis=-1)
 
     def gather(self, writer: Writer, name: str, ids: str, regions: tuple[Region, ...], k: int) -> str:
         """Rows of weights that are already placed, dequantized: an embedding that shares a tied head's bytes.

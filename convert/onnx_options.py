@@ -16,6 +16,8 @@ from edgellm.models.base import Role
 #: Positions the rotary caches are written for: 4 bytes * head_dim each, and no laptop runs longer contexts.
 MAX_CTX = 32768
 
+#: Attention's matrices: a tenth or so of the weights, and their rounding costs more than all the others' together.
+_ATTENTION = frozenset({Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V, Role.ATTN_OUT})
 #: What the mixed recipe keeps in int8 in its sensitive layers; a part of a packed matrix takes all of it along.
 _SENSITIVE = frozenset({Role.ATTN_V, Role.FFN_DOWN, Role.FFN_DOWN_SHEXP})
 
@@ -26,6 +28,7 @@ class OnnxOptions:
 
     block: int | None = None  # weights that share a scale
     head: str = "auto"  # auto | int4 | int8 | fp32: the output projection, and a tied embedding
+    attention: str = "auto"  # auto | int4 | int8: the matrices of attention, with 4-bit blocks elsewhere
     symmetric: bool | None = None  # False: blocks have a zero point
     algorithm: str = "auto"  # auto | rtn | search | kquant: how scales are chosen
     mixed: bool = False  # int8 for the first and last eighth of the layers and every third one's V and down
@@ -56,6 +59,7 @@ def _named(*names: str) -> dict[str, object]:
 _VALUES: dict[str, Mapping[str, object] | None] = {  # None: any positive number
     "block": {str(size): size for size in BLOCK_SIZES},
     "head": _named("auto", "int4", "int8", "fp32"),
+    "attention": _named("auto", "int4", "int8"),
     "symmetric": {"true": True, "false": False},
     "algorithm": _named("auto", *ALGORITHMS),
     "mixed": {"true": True, "false": False},
@@ -73,10 +77,13 @@ class Recipe:
     matrix: Linear
     head: Linear  # the output projection and the embedding
     experts: Linear
+    attention: Linear | None = None  # attention's matrices, where they differ
     sensitive: Linear | None = None  # for the mixed recipe's sensitive matrices
 
     def encoding(self, roles: Sequence[Role], layer: int, n_layer: int) -> Linear:
         """The encoding of the matrix packed from `roles` in a layer."""
+        if self.attention and _ATTENTION.intersection(roles):
+            return self.attention
         if self.sensitive and _is_sensitive(layer, n_layer) and _SENSITIVE.intersection(roles):
             return self.sensitive
         return self.matrix
@@ -97,19 +104,15 @@ class _Base:
     """What a recipe is before options."""
 
     bits: int  # of weights; 32: float
-    block: int = 32
-    symmetric: bool = True
-    algorithm: str = "rtn"
-    head_bits: int = 8
-    head_block: int = 32
+    block: int = 128
     w8a8: bool = False
 
 
 _BASES: dict[str, _Base] = {
-    "onnx-fp32": _Base(32, head_bits=32),
-    "onnx-int8": _Base(8),
-    "onnx-int4": _Base(4, head_block=128),  # decoding reads the whole head for every token
-    "onnx-w8a8": _Base(8, w8a8=True),
+    "onnx-fp32": _Base(32),
+    "onnx-int8": _Base(8, block=32),
+    "onnx-int4": _Base(4),
+    "onnx-w8a8": _Base(8, block=32, w8a8=True),
 }
 QUANTS = tuple(_BASES)
 
@@ -125,24 +128,30 @@ def recipe(quant: str, options: OnnxOptions) -> Recipe:
     base = _BASES.get(name)
     if base is None:
         raise UsageError(f"unknown ONNX type {quant!r}; choose one of {', '.join(QUANTS)}")
-    symmetric = base.symmetric if options.symmetric is None else options.symmetric
-    algorithm = base.algorithm if options.algorithm == "auto" else options.algorithm
     block = options.block or base.block
-    head_bits = {"auto": base.head_bits, "fp32": 32, "int8": 8, "int4": 4}[options.head]
-
-    def linear(bits: int, block: int, algorithm: str = "rtn", symmetric: bool = True) -> Linear:
-        return FloatLinear() if bits == 32 else BlockLinear(BlockFormat(bits, block, symmetric, algorithm))
-
-    blocks = linear(base.bits, block, algorithm, symmetric)
+    plain = FloatLinear() if base.bits == 32 else BlockLinear(BlockFormat(8, block))
+    refined = plain if base.bits == 32 else BlockLinear(_refined(base, options))
+    heads = {"auto": plain, "fp32": FloatLinear(), "int8": BlockLinear(BlockFormat(8, block))}
+    four = base.bits == 4
     return Recipe(
         name=name,
-        matrix=W8A8Linear() if base.w8a8 else blocks,
-        head=linear(head_bits, options.block or (base.head_block if head_bits == 8 else block)),
-        experts=blocks,
-        sensitive=linear(8, block) if options.mixed and base.bits < 8 else None,
+        matrix=W8A8Linear() if base.w8a8 else refined,
+        head=heads.get(options.head) or BlockLinear(replace(_refined(base, options), bits=4)),
+        experts=refined,
+        attention=plain if four and options.attention != "int4" else None,
+        sensitive=plain if four and options.mixed else None,
     )
+
+
+def _refined(base: _Base, options: OnnxOptions) -> BlockFormat:
+    """Blocks as the options on scales want them: a search is for symmetric ones, k-quant for the others."""
+    algorithm = "rtn" if options.algorithm == "auto" else options.algorithm
+    symmetric = options.symmetric
+    if symmetric is None:
+        symmetric = {"search": True, "kquant": False}.get(algorithm, base.bits == 8)
+    return BlockFormat(min(base.bits, 8), options.block or base.block, symmetric, algorithm)
 
 
 def for_prompts(recipe: Recipe) -> Recipe:
     """The same embedding and experts, with matrices whose products over many tokens are fastest."""
-    return replace(recipe, matrix=W8A8Linear(), sensitive=None)
+    return replace(recipe, matrix=W8A8Linear(), attention=None, sensitive=None)

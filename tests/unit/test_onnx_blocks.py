@@ -7,6 +7,7 @@ from edgellm.convert.onnx_blocks import BlockFormat, decode, encode
 from edgellm.convert.onnx_linear import encode_columns
 from edgellm.convert.onnx_options import OnnxOptions, recipe
 from edgellm.errors import UsageError
+from edgellm.models.base import Role
 
 
 def weights(n_rows: int = 96, row_size: int = 512, seed: int = 0) -> np.ndarray:
@@ -67,7 +68,7 @@ def test_columns_for_integer_products_are_transposed_and_scaled_by_output():
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("blok=32", "blok=32 is unknown; settings are algorithm, block"),
+        ("blok=32", "blok=32 is unknown; settings are algorithm, attention, block"),
         ("block=33", "block must be one of 16, 32"),
         ("context=many", "context must be a positive number"),
         ("algorithm=gptq", "algorithm must be one of auto, rtn"),
@@ -86,10 +87,28 @@ def test_senseless_mixes_fail():
 
 
 def test_the_mixed_recipe_keeps_the_ends_and_every_third_layer_in_int8():
-    from edgellm.models.base import Role
-
     mixed = recipe("onnx-int4", OnnxOptions(mixed=True))
     down = [mixed.encoding((Role.FFN_DOWN,), layer, 24).label[:4] for layer in range(24)]
     assert down[:3] == ["int8"] * 3 and down[21:] == ["int8"] * 3
     assert [i for i, label in enumerate(down[3:21]) if label == "int8"] == [2, 5, 8, 11, 14, 17]
-    assert mixed.encoding((Role.FFN_UP,), 0, 24).label == "int4/32"
+    assert mixed.encoding((Role.FFN_UP,), 0, 24).label == "int4a/128"
+
+
+def test_attention_stays_in_int8_unless_asked_otherwise():
+    qkv, out = (Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V), (Role.ATTN_OUT,)
+    for options, label in (
+        (OnnxOptions(), "int8/128"),
+        (OnnxOptions(block=32), "int8/32"),
+        (OnnxOptions(attention="int4"), "int4a/128"),
+        (OnnxOptions(attention="int4", symmetric=True), "int4/128"),
+    ):
+        chosen = recipe("onnx-int4", options)
+        assert {chosen.encoding(roles, layer, 24).label for roles in (qkv, out) for layer in (0, 5)} == {
+            label
+        }
+
+
+def test_an_algorithm_brings_the_blocks_it_is_for():
+    labels = {"search": "int4/128", "kquant": "int4a/128", "rtn": "int4a/128"}
+    for algorithm, label in labels.items():
+        assert recipe("onnx-int4", OnnxOptions(algorithm=algorithm)).matrix.label == label
