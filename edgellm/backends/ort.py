@@ -55,6 +55,9 @@ class OrtSession:
         folder = onnx_folder.read(artifact.path)
         self._tokens: list[int] = []
         self._stepper: OrtStepper | None = None  # of the stream that last ran ahead
+        self._tokenizer = Tokenizer(folder.path, folder.control_ids, folder.bos_id)
+        self._pieces: dict[int, bytes] = {}
+        _trim_heap()  # before the weights are mapped, so that the two peaks do not add up
         notes: list[str] = []
         threads = options.n_threads or hardware.default_threads()
         device = devices.choose(options.device, _ort_devices.offer(), notes)
@@ -71,8 +74,6 @@ class OrtSession:
         if folder.prefill:
             second = _load(folder, folder.prefill, threads, options, device, notes)
             self._prompts = Runner(second, self._cache, folder.n_vocab, options.n_ctx)
-        self._tokenizer = Tokenizer(folder.path, folder.control_ids, folder.bos_id)
-        self._pieces: dict[int, bytes] = {}
         self._info = _describe(folder, graph, options, device, notes)
         assert options.n_batch and options.n_ubatch
         self._n_batch = min(options.n_batch, options.n_ubatch)

@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tinymodels
 from onnx_helpers import nmse, oracle, typical_nmse
@@ -11,6 +12,7 @@ from tokenizers import Tokenizer
 
 from edgellm import backends
 from edgellm.artifact import Artifact
+from edgellm.convert import onnx_linear
 from edgellm.convert.onnx_options import OnnxOptions
 from edgellm.convert.onnx_writer import OnnxRequest, convert_onnx
 from edgellm.errors import EngineError, OutputExistsError, UsageError
@@ -55,6 +57,21 @@ def test_every_option_gives_a_model_that_agrees(name, settings, tmp_path):
     request = OnnxRequest(source, "onnx-int4", tmp_path / "out", OnnxOptions.parse(settings))
     with backends.open_session(convert_onnx(request), OPTIONS) as session:
         assert typical_nmse(session.eval_all(TOKENS), oracle(source, TOKENS)) < 0.1
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_head_in_parts_gives_the_same_logits(tied, tmp_path, monkeypatch):
+    source = tinymodels.write(tinymodels.variant("llama-256", tied=tied), tmp_path / "source")
+    found = []
+    for weights in (1 << 24, 1 << 14):
+        monkeypatch.setattr(onnx_linear, "_PART_WEIGHTS", weights)
+        artifact = convert_onnx(OnnxRequest(source, "onnx-int8", tmp_path / str(weights)))
+        with backends.open_session(artifact, OPTIONS) as session:
+            found.append(session.eval_all(TOKENS))
+    np.testing.assert_array_equal(*found)
+    sizes = [len((tmp_path / str(weights) / "model.onnx").read_bytes()) for weights in (1 << 24, 1 << 14)]
+    assert sizes[1] > sizes[0] + 500  # more nodes, and no more data
+    assert tmp_path.joinpath(str(1 << 14), "model.onnx.data").stat().st_size == artifact.size_bytes - sizes[1]
 
 
 def test_heads_the_operators_lack_are_refused(tmp_path):
