@@ -18,6 +18,7 @@ from edgellm.api_chat import Chat, history
 from edgellm.api_settings import Settings, options_with
 from edgellm.api_stream import Stream, Turns
 from edgellm.chat.spans import SpanCache
+from edgellm.chat.template import template_of
 from edgellm.errors import EngineError, UsageError
 from edgellm.generate import Completion, GenerateOptions
 from edgellm.session import EngineOptions
@@ -60,8 +61,10 @@ def load(
 
     artifact = first_use.resolve(None if model is None else str(model), offline=offline)
     options = replace(options, n_ctx=n_ctx or options.n_ctx, n_threads=n_threads or options.n_threads)
+    # Its process starts while the model loads.
+    template = template_of(artifact) if artifact.chat_template else None
     opened = (worker.open_isolated if isolated else backends.open_session)(artifact, options)
-    return Model(opened)
+    return Model(opened, template)
 
 
 class Model:
@@ -71,11 +74,11 @@ class Model:
     it has ended. For answers at the same time, load the model once for each. Not to be used after a fork.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, template: ChatTemplate | None = None) -> None:
         self._session: Session | None = session
         self._turns = Turns()
         self._spans = SpanCache(session)
-        self._chat_template: ChatTemplate | None = None
+        self._chat_template = template
 
     @property
     def artifact(self) -> Artifact:
@@ -204,7 +207,5 @@ class Model:
 
     def _template(self) -> ChatTemplate:
         if self._chat_template is None:
-            from edgellm.chat.template import template_of
-
             self._chat_template = template_of(self.artifact)
         return self._chat_template

@@ -198,9 +198,10 @@ def _vocabulary(file: GgufFile) -> int:
 
 def _distinct(file: GgufFile, tokens: StringArray) -> None:
     """llama.cpp asserts that no two tokens are the same, and replaces an empty one by `[EMPTY_<id>]`."""
+    if b"" not in (distinct := set(tokens.raws())) and len(distinct) == len(tokens):
+        return
     seen: set[bytes] = set()
-    for index in range(len(tokens)):
-        raw = tokens.raw(index)
+    for index, raw in enumerate(tokens.raws()):
         if raw in seen:
             _fail(file, f"token {index} ({raw[:40]!r}) is there twice; convert the model again")
         if not raw:

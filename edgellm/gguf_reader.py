@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, overload
 
@@ -32,6 +34,12 @@ class StringArray(Sequence[str]):
         start = self._starts[index]
         stop = self._starts[index + 1] - 8 if index + 1 < len(self._starts) else self._end
         return self._data[start:stop]
+
+    def raws(self) -> Iterator[bytes]:
+        """The bytes of all elements."""
+        data = self._data
+        stops = chain((start - 8 for start in islice(self._starts, 1, None)), (self._end,))
+        return (data[start:stop] for start, stop in zip(self._starts, stops, strict=False))
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -71,7 +79,7 @@ class GgufTensor:
 class GgufFile:
     """A read and checked header.
 
-    `metadata` values are bool, int, float, str, a numpy array, or a StringArray; arrays share one buffer.
+    `metadata` values are bool, int, float, str, an array.array of numbers, or a StringArray.
     """
 
     path: Path
@@ -87,15 +95,16 @@ class GgufFile:
 
     @classmethod
     def open(cls, path: Path | str) -> GgufFile:
-        """Read the header of `path`. Raises ArtifactError: path, fact and remedy in one line."""
+        """Read the header of `path`. Raises ArtifactError: path, fact and remedy in one line.
+
+        The last one read is remembered until `forget`: whoever opens a model asks several times.
+        """
         path = Path(path)
         try:
             if not path.is_file():
                 raise ArtifactError(f"{path}: no such file" if not path.exists() else f"{path}: not a file")
-            from edgellm.gguf_parser import parse
-
-            with path.open("rb") as file:
-                return parse(path, file.fileno(), path.stat().st_size)
+            stat = path.stat()
+            return _read(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
         except OSError as error:
             raise ArtifactError(f"{path}: cannot be read: {error.strerror or error}") from error
 
@@ -147,3 +156,16 @@ class GgufFile:
             if not path.is_file():
                 raise ArtifactError(f"{path}: this part of a model of {count} files is missing; fetch it")
         return paths
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, size: int, mtime_ns: int, inode: int) -> GgufFile:
+    from edgellm.gguf_parser import parse
+
+    with path.open("rb") as file:
+        return parse(path, file.fileno(), size)
+
+
+def forget() -> None:
+    """Free the header that was read last: megabytes, for a large vocabulary."""
+    _read.cache_clear()

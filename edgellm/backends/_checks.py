@@ -1,11 +1,22 @@
-"""What every session refuses before its engine is asked: no tokens, too many, ids that do not exist."""
+"""What every session refuses before its engine is asked: no tokens, too many, ids that do not exist, any call once closed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from edgellm.errors import EngineError
 from edgellm.session import EngineInfo
+
+
+class _Closed:
+    """Stands where a closed session had its engine: whatever is asked of it is an error, not a crash."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise EngineError("this session is closed; open the model again")
+
+
+CLOSED: Any = _Closed()
 
 
 def check_tokens(tokens: Sequence[int], n_past: int, info: EngineInfo) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
+import importlib.util
 import re
 import sys
 from collections import deque
@@ -47,7 +49,7 @@ _buffers: list[str] = []  # the log's lines on memory set aside, which its chatt
 def load() -> Any:
     """The ctypes module of llama.h, backend initialised and its log captured instead of printed."""
     try:
-        from llama_cpp import llama_cpp as lib
+        lib = _bindings()
     except (ImportError, OSError, RuntimeError, FileNotFoundError) as error:
         raise EngineError(
             f"llama.cpp cannot be loaded ({error}); reinstall it with: {rebuild_command()}"
@@ -73,10 +75,25 @@ def rebuild_command(*cmake: str) -> str:
     )
 
 
+def _bindings() -> Any:
+    """The module llama_cpp.llama_cpp alone.
+
+    Its package imports numpy, jinja2 and a server's chat formats: a tenth of a second and some memory, for
+    nothing that is used here. Whoever imports llama_cpp, before or later, gets all of it.
+    """
+    name = "llama_cpp"
+    spec = None if name in sys.modules else importlib.util.find_spec(name)
+    if spec is None:
+        return importlib.import_module("llama_cpp.llama_cpp")
+    sys.modules[name] = importlib.util.module_from_spec(spec)  # a package that has not run
+    try:
+        return importlib.import_module("llama_cpp.llama_cpp")
+    finally:
+        del sys.modules[name]
+
+
 def library_file() -> Path:
     """The CPU kernels' shared library: what a canary's verdict is about."""
-    import importlib.util
-
     spec = importlib.util.find_spec("llama_cpp")
     if spec is None or spec.origin is None:
         raise EngineError(f"llama-cpp-python is not installed; install it with: {rebuild_command()}")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from edgellm import devices
+from edgellm import devices, gguf_reader
 from edgellm.artifact import Artifact
 from edgellm.backends import _canary, _checks, _llama_devices, _llama_lib, _llama_options, _steps
 from edgellm.backends._llama_steps import LlamaStepper
@@ -70,6 +70,7 @@ class LlamaCppSession:
         self._n_batch = min(lib.llama_n_batch(self._context), lib.llama_n_ubatch(self._context))
         self._buffer = (lib.llama_token * max(self._n_batch, 1))()
         self._info = _describe(lib, self._context, self._vocab, artifact, options, device, notes)
+        gguf_reader.forget()
 
     @property
     def artifact(self) -> Artifact:
@@ -146,6 +147,8 @@ class LlamaCppSession:
             for _ in range(room):
                 token = sample(sampler, context, -1)
                 yield token
+                if self._context is None:
+                    raise EngineError("this session was closed while it answered; open the model again")
                 one[0] = token
                 self._tokens.append(token)
                 if decode(context, batch):
@@ -205,6 +208,7 @@ class LlamaCppSession:
         if self._model is not None:
             self._lib.llama_model_free(self._model)
             self._model = None
+        self._lib = _checks.CLOSED
 
     def __enter__(self) -> Session:
         return self

@@ -185,9 +185,8 @@ class OrtSession:
 
     def close(self) -> None:
         """Free the engine. Idempotent."""
-        for name in ("_runner", "_prompts", "_states", "_cache"):
-            if hasattr(self, name):
-                delattr(self, name)
+        self._runner = self._cache = _checks.CLOSED
+        self._prompts = self._states = None
 
     def __enter__(self) -> Session:
         return self

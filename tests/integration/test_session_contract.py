@@ -179,11 +179,21 @@ def test_the_worker_gives_the_same_numbers(artifact):
         assert isolated.info == here.info
 
 
-def test_closing_twice_is_closing(artifact):
-    for opener in OPENERS.values():
-        session = opener(artifact, OPTIONS)
-        session.close()
-        session.close()
+@pytest.mark.parametrize("opener", OPENERS.values(), ids=OPENERS)
+def test_a_closed_session_is_an_error_not_a_crash(opener, artifact):
+    session = opener(artifact, OPTIONS)
+    ids = session.stream([1, 2, 3], GREEDY)
+    next(ids)
+    session.close()
+    session.close()
+    for call in (
+        lambda: next(ids),
+        lambda: session.eval([1]),
+        lambda: session.hidden([1]),
+        session.save_state,
+    ):
+        with pytest.raises((EngineError, StopIteration)):
+            call()
 
 
 def test_every_engine_finds_the_same(source, tmp_path):
