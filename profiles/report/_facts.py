@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 
+from edgellm.profiles.report._cards import FEW, fold
 from edgellm.profiles.report._format import capital, scale_for
 from edgellm.profiles.report._rows import params
+from edgellm.profiles.report._view import lines
 from edgellm.profiles.report._words import say
 from edgellm.profiles.result import Machine, Report, Run
 
@@ -20,11 +22,17 @@ _TELLING_FLAGS = (
 def where(report: Report, lang: str) -> str:
     """Three tables: models, machine, engine and workload."""
     ran = next((run for run in report.runs if run.launches), None)
-    cards = [_card(run.model.name, _model(run, lang), f"m{i % 6}") for i, run in enumerate(report.runs)]
-    cards.append(_card(say("machine", lang), _machine(report.machine, lang)))
+    shown = {line.run.model.name: line for line in reversed(lines(report.runs, lang))}
+    own = list(reversed(shown.values()))
+    cards = [_card(line.run.model.name, _model(line.run, lang), line.css) for line in own]
+    if len(own) > FEW:
+        cards = [fold(say("models", lang), f'<div class="grid wide">{"".join(cards)}</div>')]
+    here = [_card(say("machine", lang), _machine(report.machine, lang))]
     if ran is not None:
-        cards.append(_card(say("engine", lang), _engine(ran, report, lang)))
-    return f'<section><h2>{say("where", lang)}</h2><div class="grid wide">{"".join(cards)}</div></section>'
+        here.append(_card(say("engine", lang), _engine(ran, report, lang)))
+    folded = cards[0] if len(own) > FEW else ""
+    boxes = "".join(here if folded else [*cards, *here])
+    return f'<section><h2>{say("where", lang)}</h2><div class="grid wide">{boxes}</div>{folded}</section>'
 
 
 def _card(title: str, facts: Mapping[str, str | None], colour: str | None = None) -> str:

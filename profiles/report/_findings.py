@@ -1,7 +1,7 @@
 """What was found, in sentences: only differences the samples can carry, and the sentence's own numbers.
 
-A difference is claimed when the 95% interval of the ratio of launch means leaves out 1 and the difference is
-worth a word; otherwise the sentence says that there is none. Each sentence may hold `<b>`; what comes
+A difference is claimed when the 95% interval of the paired ratio leaves out 1 and the difference is worth a
+word (compare.py); otherwise the sentence says that there is none. Each sentence may hold `<b>`; what comes
 from files is escaped.
 """
 
@@ -10,28 +10,31 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from edgellm.profiles.report._format import scale_for
+from edgellm.profiles.compare import MIN_DIFFERENCE
+from edgellm.profiles.report._findings_study import study
+from edgellm.profiles.report._pairs import axis_of, clear, differs, interval, mean, ranked, text, versus
+from edgellm.profiles.report._view import Line, lines
 from edgellm.profiles.report._words import say
-from edgellm.profiles.result import Measurement, Report, Run
-from edgellm.profiles.stats import Ratio, launch_means, ratio
+from edgellm.profiles.result import Report, Run
 
-#: Less than this is called the same, however sure.
-MIN_DIFFERENCE = 0.01
+__all__ = ["differs", "findings"]
+
 #: Foreign load from which every sentence below it is in doubt.
 BUSY_SHARE = 0.1
 
 
 def findings(report: Report, lang: str) -> list[str]:
     """Sentences for the top of a report, the most telling first."""
-    ran = [run for run in report.runs if run.launches]
+    shown = lines([run for run in report.runs if run.launches], lang)
     sentences = _busy(report, lang)
-    sentences += [
-        say("f_failed", lang, a=html.escape(run.model.name)) for run in report.runs if not run.launches
-    ]
-    if len(ran) == 1:
-        return sentences + _one(ran[0], lang)
-    if len(ran) > 1:
-        sentences += [_writing(ran, lang), _reading(ran, lang), _memory(ran, lang), _energy(ran, lang)]
+    failed = dict.fromkeys(run.model.name for run in report.runs if not run.launches)
+    sentences += [say("f_failed", lang, a=html.escape(name)) for name in failed]
+    if len(shown) == 1:
+        return [s for s in [*sentences, *_one(shown[0].run, lang)] if s]
+    if len(shown) == 2:
+        a, b = shown
+        sentences += [_writing(a, b, lang), _reading(a, b, lang), _memory(a, b, lang), _energy(a, b, lang)]
+    sentences += study(report, shown, lang)
     return [sentence for sentence in sentences if sentence]
 
 
@@ -50,110 +53,80 @@ def _one(run: Run, lang: str) -> list[str]:
     if rate and speed and ttft:
         values = {
             "rate": f"{rate.mean:,.1f} tok/s",
-            "bytes": _text("B/s", speed.mean),
-            "ttft": _text("s", ttft.mean),
+            "bytes": text("B/s", speed.mean),
+            "ttft": text("s", ttft.mean),
         }
         found.append(say("f_one", lang, a=name, **values))
     if peak:
-        found.append(say("f_one_memory", lang, peak=_text("B", peak.mean)))
-    return [*found, _no_energy(run, lang)]
+        found.append(say("f_one_memory", lang, peak=text("B", peak.mean)))
+    return [*found, no_energy(run, lang)]
 
 
-def _writing(runs: Sequence[Run], lang: str) -> str:
-    return _rates(runs, "decode_bytes_per_second", "f_faster", "f_same_speed", lang)
+def _writing(a: Line, b: Line, lang: str) -> str:
+    return _rates(a, b, "decode_bytes_per_second", "f_faster", "f_same_speed", lang)
 
 
-def _reading(runs: Sequence[Run], lang: str) -> str:
-    return _rates(runs, "prefill_bytes_per_second", "f_reads", "f_same_reads", lang)
+def _reading(a: Line, b: Line, lang: str) -> str:
+    return _rates(a, b, "prefill_bytes_per_second", "f_reads", "f_same_reads", lang)
 
 
-def _rates(runs: Sequence[Run], metric: str, different: str, same: str, lang: str) -> str:
-    """The best against the runner-up of two, or against the last of several."""
-    ranked = _ranked(runs, metric, best=max)
-    if len(ranked) < 2:
+def _rates(first: Line, second: Line, metric: str, different: str, same: str, lang: str) -> str:
+    order = ranked([first, second], metric, best=max)
+    if len(order) < 2:
         return ""
-    a, b = ranked[0], ranked[-1]
-    first, last = a.measurement(metric), b.measurement(metric)
-    quotient = ratio(_units(first), _units(last))
+    a, b = order
+    found = versus(a, b, metric)
     values = {
-        "a": html.escape(a.model.name),
-        "b": html.escape(b.model.name),
-        "ratio": f"{quotient.value:.2f}",
-        "interval": _interval(quotient, lang),
-        "va": _text("B/s", _mean(first)),
-        "vb": _text("B/s", _mean(last)),
-        "ta": _text("s", _mean(a.measurement("ttft_seconds"))),
-        "tb": _text("s", _mean(b.measurement("ttft_seconds"))),
+        "a": html.escape(a.spoken),
+        "b": html.escape(b.spoken),
+        "ratio": f"{found.ratio.value:.2f}",
+        "interval": interval(found.ratio, lang),
+        "va": text("B/s", mean(a, metric)),
+        "vb": text("B/s", mean(b, metric)),
+        "ta": text("s", mean(a, "ttft_seconds")),
+        "tb": text("s", mean(b, "ttft_seconds")),
     }
-    return say(different if differs(first, last) else same, lang, **values)
+    return say(different if clear(found) else same, lang, **values)
 
 
-def _interval(quotient: Ratio, lang: str) -> str:
-    if quotient.ci95_low is None or quotient.ci95_high is None:
+def _memory(a: Line, b: Line, lang: str) -> str:
+    return _less(a, b, "peak_bytes", "B", "f_memory", "f_same_memory", lang)
+
+
+def _energy(a: Line, b: Line, lang: str) -> str:
+    metric = "decode_joules_per_byte"
+    if not all(line.run.measurement(metric).samples for line in (a, b)):
+        return no_energy(a.run, lang)
+    return _less(a, b, metric, "J/B", "f_energy", "f_same_energy", lang)
+
+
+def _less(first: Line, second: Line, metric: str, unit: str, different: str, same: str, lang: str) -> str:
+    order = ranked([first, second], metric, best=min)
+    if len(order) < 2:
         return ""
-    words = say("interval", lang, low=f"{quotient.ci95_low:.2f}", high=f"{quotient.ci95_high:.2f}")
-    return f"<small>({words})</small>"
-
-
-def _memory(runs: Sequence[Run], lang: str) -> str:
-    return _less(runs, "peak_bytes", "B", "f_memory", "f_same_memory", lang, exact=True)
-
-
-def _energy(runs: Sequence[Run], lang: str) -> str:
-    if any(not run.measurement("decode_joules_per_byte").samples for run in runs):
-        return _no_energy(runs[0], lang)
-    return _less(runs, "decode_joules_per_byte", "J/B", "f_energy", "f_same_energy", lang)
-
-
-def _less(
-    runs: Sequence[Run], metric: str, unit: str, different: str, same: str, lang: str, *, exact: bool = False
-) -> str:
-    ranked = _ranked(runs, metric, best=min)
-    if len(ranked) < 2:
-        return ""
-    a, b = ranked[0], ranked[-1]
-    low, high = a.measurement(metric), b.measurement(metric)
-    share = 1 - _mean(low) / _mean(high)
-    clear = share > MIN_DIFFERENCE if exact else differs(high, low)
+    a, b = order
+    share = 1 - mean(a, metric) / mean(b, metric)
+    found = versus(b, a, metric)
+    exact = axis_of(metric).timed is False  # memory hardly varies, so that a single launch tells
     values = {
-        "a": html.escape(a.model.name),
-        "b": html.escape(b.model.name),
+        "a": html.escape(a.spoken),
+        "b": html.escape(b.spoken),
         "percent": f"{100 * share:.0f}%",
-        "va": _text(unit, _mean(low)),
-        "vb": _text(unit, _mean(high)),
-        "scope": html.escape(a.launches[0].energy.scope or ""),
+        "va": text(unit, mean(a, metric)),
+        "vb": text(unit, mean(b, metric)),
+        "scope": html.escape(a.run.launches[0].energy.scope or ""),
     }
-    return say(different if clear else same, lang, **values)
+    return say(different if (share > MIN_DIFFERENCE if exact else clear(found)) else same, lang, **values)
 
 
-def _no_energy(run: Run, lang: str) -> str:
+def no_energy(run: Run, lang: str) -> str:
+    """That energy was not measured, or nothing."""
     if run.measurement("decode_joules_per_token").samples:
         return ""
     return say("f_energy_off" if run.workload.energy == "none" else "f_no_energy", lang)
 
 
-def differs(larger: Measurement, smaller: Measurement) -> bool:
-    """Whether the samples carry the claim that `larger` is larger, by more than MIN_DIFFERENCE."""
-    quotient = ratio(_units(larger), _units(smaller))
-    return quotient.differs and quotient.value > 1 + MIN_DIFFERENCE
-
-
-def _units(measurement: Measurement) -> Sequence[float]:
-    """Launch means, for samples of one launch share its luck; the samples where there was only one launch."""
-    means = launch_means(measurement.samples, measurement.launches)
-    return means if len(means) > 1 else measurement.samples
-
-
-def _ranked(runs: Sequence[Run], metric: str, best: object) -> list[Run]:
-    measured = [run for run in runs if run.measurement(metric).samples]
-    return sorted(measured, key=lambda run: _mean(run.measurement(metric)), reverse=best is max)
-
-
-def _mean(measurement: Measurement) -> float:
-    summary = measurement.summary()
-    assert summary is not None
-    return summary.mean
-
-
-def _text(unit: str, value: float) -> str:
-    return scale_for(unit, value).text(value)
+def headline(report: Report, shown: Sequence[Line], lang: str) -> str:
+    """The first finding that is no warning, for a joined page; empty without one."""
+    found = findings(report, lang)[len(_busy(report, lang)) :]
+    return found[0] if found else ""

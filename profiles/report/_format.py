@@ -11,6 +11,7 @@ _SCALES: dict[str, tuple[tuple[float, float, str], ...]] = {
     "s": ((1.0, 1.0, "s"), (1e-3, 1e-3, "ms"), (0.0, 1e-6, "µs")),
     "B": ((1e9, 1e9, "GB"), (1e6, 1e6, "MB"), (1e3, 1e3, "kB"), (0.0, 1.0, "B")),
     "B/s": ((1e6, 1e6, "MB/s"), (1e4, 1e3, "kB/s"), (0.0, 1.0, "B/s")),
+    "J": ((1e3, 1e3, "kJ"), (1.0, 1.0, "J"), (0.0, 1e-3, "mJ")),
     "J/tok": ((1.0, 1.0, "J/tok"), (0.0, 1e-3, "mJ/tok")),
     "J/B": ((1.0, 1.0, "J/B"), (0.0, 1e-3, "mJ/B")),
 }
@@ -22,10 +23,15 @@ class Scale:
 
     divisor: float
     unit: str
+    largest: float = 0.0  # of the values that share it, in this unit; 0: not told
 
     def number(self, value: float) -> str:
         """The value in this scale, three significant digits or all before the point."""
         return digits(value / self.divisor)
+
+    def tick(self, value: float) -> str:
+        """A round value with its unit, on an axis."""
+        return f"{tick(value / self.divisor)} {self.unit}"
 
     def text(self, value: float) -> str:
         """The value with its unit."""
@@ -63,7 +69,14 @@ def digits(value: float) -> str:
         return f"{value:,.0f}"
     if size >= 100:
         return f"{value:.0f}"
-    return f"{value:.1f}" if size >= 10 else f"{value:.3g}"
+    if size >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if size >= 1 else f"{value:.3g}"
+
+
+def tick(value: float) -> str:
+    """A round number on an axis, as short as it may be."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def capital(text: str) -> str:

@@ -32,6 +32,7 @@ a{color:inherit}
 .grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,310px),1fr));gap:14px}
 .grid.charts{grid-template-columns:repeat(auto-fill,minmax(min(100%,310px),1fr))}
 .wide{align-items:start;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr))}
+.solo{grid-template-columns:minmax(0,560px)}
 .tiles{margin-top:14px}
 .tile{border-top:4px solid var(--c)}
 .tile h3{font-size:17px;margin:0 0 2px;overflow-wrap:anywhere}
@@ -47,19 +48,34 @@ svg text{font-size:12.5px;fill:var(--ink)}
 svg .value{text-anchor:end;font-variant-numeric:tabular-nums;font-weight:600}
 svg .muted,svg .tick{fill:var(--soft);font-weight:400}svg .tick{font-size:11px}
 svg .end{text-anchor:end}svg .mid{text-anchor:middle}
-svg .bar{fill:var(--c)}svg .bar.s1{opacity:.68}svg .bar.s2{opacity:.4}svg .bar.s3{opacity:.22}
+svg .bar{fill:var(--c)}svg .bar.s1{opacity:.6}svg .bar.s2{opacity:.36}svg .bar.s3{opacity:.2}
 svg .gap{fill:none;stroke:var(--soft);stroke-dasharray:4 4;opacity:.6}
 svg .dot{fill:var(--card);stroke:var(--c);stroke-width:1.3;opacity:.9}
 svg .whisker{stroke:var(--ink);stroke-width:1.4;fill:none}
 svg .axis{stroke:var(--soft);fill:none;opacity:.7}svg .grid{stroke:var(--line);fill:none}
 svg .line{stroke:var(--c);fill:none;stroke-width:1.8;stroke-linejoin:round}
-svg .point{fill:var(--c)}svg .ring{fill:none;stroke:var(--warn);stroke-width:1.6}svg .band{fill:var(--band)}
+svg .point{fill:var(--c);stroke:var(--card);stroke-width:.8}svg .point.hollow{fill:var(--card);stroke:var(--c);stroke-width:1.6}
+svg .cross{stroke:var(--c);stroke-width:1.2;opacity:.55;fill:none}
+svg .front{stroke:var(--ink);stroke-width:1.2;stroke-dasharray:2 3;fill:none;opacity:.7}
+svg .ceiling{stroke:var(--ink);stroke-width:1.6;fill:none;opacity:.75}
+svg .mark{font-size:11px;font-weight:600;paint-order:stroke;stroke:var(--card);stroke-width:3px;stroke-linejoin:round}
+svg .title{fill:var(--ink)}svg .ring{fill:none;stroke:var(--warn);stroke-width:1.6}svg .band{fill:var(--band)}
 .legend{display:flex;flex-wrap:wrap;gap:6px 16px;font-size:13px;color:var(--soft);margin-top:10px}
 .legend span{display:inline-flex;align-items:center;gap:6px}
 .legend b{width:12px;height:12px;border-radius:3px;background:var(--c,var(--ink));flex:none}
-.legend .s1{opacity:.68}.legend .s2{opacity:.4}.legend .s3{opacity:.22}
+.legend .s1{opacity:.6}.legend .s2{opacity:.36}.legend .s3{opacity:.2}
 .legend .tickmark{width:2px;border-radius:0;height:14px}
 .absent{border-style:dashed;color:var(--soft)}.absent strong{color:var(--ink)}.absent p{max-width:84ch;overflow-wrap:anywhere}
+details{margin-top:12px}summary{cursor:pointer;font-size:15px;font-weight:600;padding:8px 0}
+summary:focus-visible,th:focus-visible{outline:2px solid var(--m0);outline-offset:2px}
+details .card{margin-bottom:12px}details[open]>summary{margin-bottom:6px}.caveats details{margin:4px 0 0}
+.caveats summary{font-size:14px;font-weight:400;padding:2px 0}
+table.runs{font-size:13.5px}.runs.numbers td,.runs.numbers thead th+th{padding-left:6px}table.runs th[aria-sort=ascending]::after{content:" ↑"}
+table.runs th[aria-sort=descending]::after{content:" ↓"}
+.runs thead th{cursor:pointer;overflow-wrap:normal;vertical-align:bottom;white-space:nowrap}.runs thead small{display:block;color:var(--soft);font-weight:400}
+.runs tbody th{color:var(--ink);white-space:nowrap;position:sticky;left:0;background:var(--card);padding-right:12px}
+.runs tbody th small{display:block;color:var(--soft);padding-left:17px}
+.runs tbody tr:hover>*{background:var(--band)}
 .phases{margin-top:14px}h3 small{color:var(--soft);font-weight:400}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-size:14.5px}
@@ -88,6 +104,8 @@ body{font-size:11px}main{max-width:none;padding:0}h1{font-size:24px}h2{font-size
 .grid,.grid.wide{grid-template-columns:1fr 1fr;gap:8px}.grid.charts{grid-template-columns:1fr 1fr 1fr}
 dl.defs{columns:2;column-gap:24px}dl.defs dt{margin-top:5px}dl.defs dd{break-before:avoid}
 .numbers small,.tile dd small{font-size:9.5px!important}
+details>*{display:block}details::details-content{content-visibility:visible;display:block;height:auto}
+table.runs{font-size:8px}table.runs th,table.runs td{padding:2px 4px 2px 0}.runs tbody th{position:static}.scroll{overflow:visible}
 section,.card,.note,.caveats li,tr{break-inside:avoid}h2,.note{break-after:avoid}
 .jump{display:none}*{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 """

@@ -16,6 +16,8 @@ _ROW = 46.0
 _BAR = 16.0
 _LABEL_Y = 13.0
 _VALUE_SPACE = 4.0
+#: Thin rows: their height, and where bars begin and end between label and value.
+_THIN_ROW, _THIN_START, _THIN_END = 22.0, 104.0, 276.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Stack:
     css: str
     parts: tuple[float, ...]
     mark: float | None = None  # a line across, e.g. the peak
+    gap: bool = False  # a dashed part at the end: something that was not measured
 
 
 @dataclass(frozen=True)
@@ -83,14 +86,62 @@ def _bar(row: Bar, top: float, scale: float) -> str:
     parts = [head, _rect(f"bar {row.css}", 0, y, row.value * scale)]
     middle = y + _BAR / 2
     parts += [
-        f'<circle class="dot {row.css}" cx="{_n(s * scale)}" cy="{middle:g}" r="2.2"/>' for s in row.samples
+        f'<circle class="dot {row.css}" cx="{number(s * scale)}" cy="{middle:g}" r="2.2"></circle>'
+        for s in row.samples
     ]
     if row.low is not None and row.high is not None:
-        low, high = _n(max(row.low, 0) * scale), _n(row.high * scale)
+        low, high = number(max(row.low, 0) * scale), number(row.high * scale)
         parts.append(
             f'<path class="whisker" d="M{low} {middle:g}H{high}M{low} {y + 3:g}v10M{high} {y + 3:g}v10"/>'
         )
     return "".join(parts)
+
+
+def thin_bars(title: str, rows: Sequence[Bar], reach: float) -> str:
+    """Bars for many: label left, value right, all drawn to `reach`, so that charts side by side compare."""
+    scale = (_THIN_END - _THIN_START) / reach if reach > 0 else 0.0
+    body = "".join(_thin_bar(row, index * _THIN_ROW, scale) for index, row in enumerate(rows))
+    return svg(title, len(rows) * _THIN_ROW, body)
+
+
+def _thin_bar(row: Bar, top: float, scale: float) -> str:
+    text = _thin_words(row.label, row.text, top)
+    if row.value is None:
+        return text
+    middle, end = top + _THIN_ROW / 2, _THIN_START + row.value * scale
+    bar = _rect(f"bar {row.css}", _THIN_START, top + 5, row.value * scale, height=_THIN_ROW - 10)
+    if row.low is None or row.high is None:
+        return text + bar
+    low, high = (number(_THIN_START + max(value, 0.0) * scale) for value in (row.low, row.high))
+    whisker = f'<path class="whisker" d="M{low} {middle:g}H{high}"/>' if end else ""
+    return text + bar + whisker
+
+
+def thin_stacks(title: str, rows: Sequence[Stack], reach: float) -> str:
+    """Stacked bars for many, as `thin_bars`."""
+    scale = (_THIN_END - _THIN_START) / reach if reach > 0 else 0.0
+    body = []
+    for index, row in enumerate(rows):
+        top, x = index * _THIN_ROW, _THIN_START
+        body.append(_thin_words(row.label, row.text, top))
+        for part, size in enumerate(row.parts):
+            if size > 0:
+                css = f"bar {row.css} s{part}"
+                body.append(_rect(css, x, top + 4, size * scale, rounded=False, height=_THIN_ROW - 8))
+                x += size * scale
+        if row.gap:
+            body.append(
+                f'<rect class="gap" x="{number(x + 1)}" y="{top + 4.5:g}" width="26" height="{_THIN_ROW - 9:g}"/>'
+            )
+    return svg(title, len(rows) * _THIN_ROW, "".join(body))
+
+
+def _thin_words(label: str, text: str, top: float) -> str:
+    y = f"{top + _THIN_ROW / 2 + 4:g}"
+    return (
+        f'<text class="label" x="0" y="{y}">{html.escape(shorten(label, 18))}</text>'
+        f'<text class="value" x="{WIDTH:g}" y="{y}">{html.escape(text)}</text>'
+    )
 
 
 def stacks(title: str, rows: Sequence[Stack]) -> str:
@@ -107,7 +158,7 @@ def _stack(row: Stack, top: float, scale: float) -> str:
             parts.append(_rect(f"bar {row.css} s{index}", x, y, size * scale, rounded=False))
             x += size * scale
     if row.mark is not None:
-        at = _n(min(row.mark * scale, WIDTH - 1))
+        at = number(min(row.mark * scale, WIDTH - 1))
         parts.append(f'<path class="whisker" d="M{at} {y - 3:g}v{_BAR + 6:g}"/>')
     return "".join(parts)
 
@@ -126,7 +177,9 @@ def lines(title: str, series: Sequence[Series], y_text: tuple[str, str], x_text:
         f'<text class="tick end" x="{WIDTH:g}" y="{bottom + 14:g}">{longest}</text>',
     ]
     for s in series:
-        points = " ".join(f"{_n(left + i * step)},{_n(bottom - v * scale)}" for i, v in enumerate(s.values))
+        points = " ".join(
+            f"{number(left + i * step)},{number(bottom - v * scale)}" for i, v in enumerate(s.values)
+        )
         body.append(f'<polyline class="line {s.css}" points="{points}"/>')
     return svg(title, height, "".join(body))
 
@@ -139,21 +192,21 @@ def strip(title: str, rows: Strip, text: tuple[str, str], group_words: Sequence[
     scale = (bottom - top) / (high - low)
     width = (WIDTH - left) / max(1, len(rows.groups))
     body, index = [f'<path class="axis" d="M{left} {top:g}V{bottom:g}H{WIDTH:g}"/>'], 0
-    for number, group in enumerate(rows.groups):
-        x0 = left + number * width
-        if number % 2:
+    for panel, group in enumerate(rows.groups):
+        x0 = left + panel * width
+        if panel % 2:
             body.append(
-                f'<rect class="band" x="{_n(x0)}" y="{top:g}" width="{_n(width)}" height="{bottom - top:g}"/>'
+                f'<rect class="band" x="{number(x0)}" y="{top:g}" width="{number(width)}" height="{bottom - top:g}"/>'
             )
-        middle = _n(x0 + width / 2)
+        middle = number(x0 + width / 2)
         body.append(
-            f'<text class="tick mid" x="{middle}" y="{bottom + 15:g}">{html.escape(group_words[number])}</text>'
+            f'<text class="tick mid" x="{middle}" y="{bottom + 15:g}">{html.escape(group_words[panel])}</text>'
         )
         for place, value in enumerate(group):
-            x, y = _n(x0 + (place + 0.5) * width / len(group)), _n(bottom - (value - low) * scale)
-            body.append(f'<circle class="point {rows.css}" cx="{x}" cy="{y}" r="3.4"/>')
+            x, y = number(x0 + (place + 0.5) * width / len(group)), number(bottom - (value - low) * scale)
+            body.append(f'<circle class="point {rows.css}" cx="{x}" cy="{y}" r="3.4"></circle>')
             if index in rows.rings:
-                body.append(f'<circle class="ring" cx="{x}" cy="{y}" r="7"/>')
+                body.append(f'<circle class="ring" cx="{x}" cy="{y}" r="7"></circle>')
             index += 1
     body.append(f'<text class="tick end" x="{left - 5:g}" y="{top + 7:g}">{html.escape(text[1])}</text>')
     body.append(f'<text class="tick end" x="{left - 5:g}" y="{bottom:g}">{html.escape(text[0])}</text>')
@@ -192,10 +245,13 @@ def shorten(label: str, limit: int = 30) -> str:
     return f"{label[:half]}…{label[-half:]}"
 
 
-def _rect(css: str, x: float, y: float, width: float, *, rounded: bool = True) -> str:
+def _rect(css: str, x: float, y: float, width: float, *, rounded: bool = True, height: float = _BAR) -> str:
     corner = ' rx="3"' if rounded else ""
-    return f'<rect class="{css}" x="{_n(x)}" y="{y:g}" width="{_n(width)}" height="{_BAR:g}"{corner}/>'
+    return (
+        f'<rect class="{css}" x="{number(x)}" y="{y:g}" width="{number(width)}" height="{height:g}"{corner}/>'
+    )
 
 
-def _n(value: float) -> str:
+def number(value: float) -> str:
+    """A coordinate, as short as it may be."""
     return f"{value:.1f}".removesuffix(".0")

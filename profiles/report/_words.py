@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from edgellm.profiles.caveats import TEXT, Caveat, words
 from edgellm.profiles.report import LANGUAGES
+from edgellm.profiles.report._words_study import STUDY
 
 #: key -> (English, Chinese)
 WORDS: dict[str, tuple[str, str]] = {
@@ -186,7 +187,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "k_tensors": ("tensors", "张量"),
     "k_bpt": ("bytes per token", "每词元字节数"),
     "bpt": ("{value} on our text", "{value}（本项目文本）"),
-}  # fmt: skip
+} | STUDY  # fmt: skip
 
 #: Names of the measurements that reports show, and what they mean: name -> ((en, zh), (en, zh)).
 METRICS: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {

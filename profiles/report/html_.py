@@ -1,79 +1,123 @@
 """One self-contained page: what was found, the charts, all numbers, what to doubt, where and how.
 
-No script, no network, no font of its own; everything that came from a file or a machine is escaped.
+No network, no font of its own, and one small script that sorts a table and that nothing depends on; everything
+that came from a file or a machine is escaped.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from html import escape
 
-from edgellm.profiles.report import _charts, _facts
+from edgellm.profiles.caveats import Caveat
+from edgellm.profiles.report import _energy, _facts, _memory, _quality, _roofline, _runs, _speed
+from edgellm.profiles.report._cards import FEW, fold
 from edgellm.profiles.report._findings import findings
 from edgellm.profiles.report._format import capital, scale_for
 from edgellm.profiles.report._numbers import number_rows
 from edgellm.profiles.report._rows import params
 from edgellm.profiles.report._style import CSS
+from edgellm.profiles.report._view import Line, lines
 from edgellm.profiles.report._words import METRICS, caveat_words, metric_meaning, metric_name, say
 from edgellm.profiles.result import Report, Run
 
 SUFFIX = ".html"
 
-_COLOURS = 6
 #: More models than this are counted in the title, not named.
 _NAMED = 3
+#: More runs than this have no tile each.
+_TILES = 4
+#: Runs side by side in one table of numbers.
+_COLUMNS = 6
+#: Remarks of one kind that stand by themselves; more are folded into one.
+_ALIKE = 3
+
+#: A part of the page: of the report and its runs as lines, those that ran.
+Section = Callable[[Report, Sequence[Line], str], str]
+SECTIONS: tuple[Section, ...] = (
+    _quality.quality_cost,
+    _speed.speed,
+    _speed.depth,
+    _memory.memory,
+    _energy.energy,
+    _roofline.roofline,
+    _speed.tokens,
+)
 
 
 def render(report: Report, lang: str = "en") -> str:
     """The page as one string of HTML."""
-    ran = [run for run in report.runs if run.launches]
     title = _title(report, lang)
-    sections = [
-        _header(report, title, lang),
-        _findings(report, lang),
-        _tiles(ran, lang),
-        *(section(report, ran, lang) for section in _charts.SECTIONS if ran),
-        _numbers(report, ran, lang) if ran else "",
-        _caveats(report, lang),
-        _facts.where(report, lang),
-        _definitions(report, ran, lang),
-        _again(report, lang),
-    ]
+    body = [_header(report, title, lang), found(report, lang), *parts(report, lang), _again(report, lang)]
+    return page(title, body, lang)
+
+
+def page(title: str, body: Sequence[str], lang: str) -> str:
+    """A whole document around sections."""
     return (
         f'<!doctype html>\n<html lang="{"zh-CN" if lang == "zh" else "en"}">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width,initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(section for section in sections if section)
-        + "\n</main>\n</body>\n</html>\n"
+        + "\n".join(section for section in body if section)
+        + f"\n</main>\n<script>{_runs.SCRIPT}</script>\n</body>\n</html>\n"
     )
 
 
-def colour(index: int) -> str:
-    """The colour class of a model."""
-    return f"m{index % _COLOURS}"
+def parts(report: Report, lang: str) -> list[str]:
+    """Everything of one report between what was found and how to measure it again."""
+    shown = lines([run for run in report.runs if run.launches], lang)
+    if not shown:
+        return [_caveats(report, lang), _facts.where(report, lang)]
+    first = _tiles(shown, lang) if len(shown) <= _TILES else ""
+    charts = [section(report, shown, lang) for section in SECTIONS]
+    table = _runs.runs_table(report, shown, lang) if len(shown) > 1 else ""
+    numbers = _numbers(report, shown, lang)
+    return [
+        first,
+        charts[0],
+        table,
+        *charts[1:],
+        numbers,
+        _caveats(report, lang),
+        _facts.where(report, lang),
+        _definitions(report, shown, lang),
+    ]
 
 
 def _title(report: Report, lang: str) -> str:
-    names = [run.model.name for run in report.runs]
+    names = list(dict.fromkeys(run.model.name for run in report.runs))
     if len(names) == 1:
         return names[0]
     if len(names) > _NAMED:
-        return say("several", lang, n=len(names))
+        return say("title_study", lang, models=len(names), runs=len(report.runs))
     return say("versus", lang, a=", ".join(names[:-1]), b=names[-1])
 
 
 def _header(report: Report, title: str, lang: str) -> str:
-    machine, work = report.machine, report.runs[0].workload
+    machine = report.machine
     on = say("on", lang, machine=machine.cpu_model or say("unknown", lang))
-    values = {name: getattr(work, name) for name in ("n_prompt", "n_gen", "repetitions", "launches")}
     unfinished = "" if report.complete else f" · {say('incomplete', lang)}"
     return (
         f'<header><p class="brand">edgellm profile · {escape(report.created[:10])}{unfinished}</p>'
         f"<h1>{escape(title)} <i>{escape(on)}</i></h1>"
-        f'<p class="note">{say("workload", lang, **values)}</p></header>'
+        f'<p class="note">{_workload(report, lang)}</p></header>'
     )
 
 
-def _findings(report: Report, lang: str) -> str:
+def _workload(report: Report, lang: str) -> str:
+    """What was run, in a line; several workloads by their labels."""
+    works = list(dict.fromkeys(run.workload for run in report.runs))
+    work = works[0]
+    if len(works) == 1:
+        names = ("n_prompt", "n_gen", "repetitions", "launches")
+        return say("workload", lang, **{name: getattr(work, name) for name in names})
+    labels = dict.fromkeys(label for each in works for label in (each.label_prefill, each.label_decode))
+    least = say("workloads", lang, launches=work.launches, repetitions=work.repetitions)
+    return f"{escape(', '.join(labels))} · {least}"
+
+
+def found(report: Report, lang: str) -> str:
+    """What was found, in a box of its own, with the way to what to doubt."""
     items = "".join(f"<li>{sentence}</li>" for sentence in findings(report, lang))
     n = len(report.caveats)
     words = say("one_caveat", lang) if n == 1 else say("n_caveats", lang, n=n)
@@ -81,37 +125,35 @@ def _findings(report: Report, lang: str) -> str:
     return f'<section class="card findings"><h2>{say("found", lang)}</h2><ul>{items}</ul>{jump}</section>'
 
 
-def _tiles(ran: list[Run], lang: str) -> str:
-    return (
-        f'<section class="grid tiles">{"".join(_tile(run, i, lang) for i, run in enumerate(ran))}</section>'
-    )
+def _tiles(shown: Sequence[Line], lang: str) -> str:
+    return f'<section class="grid tiles">{"".join(_tile(line, lang) for line in shown)}</section>'
 
 
-def _tile(run: Run, index: int, lang: str) -> str:
-    model = run.model
+def _tile(line: Line, lang: str) -> str:
+    run, model = line.run, line.run.model
     chips = [
         model.architecture,
         model.quantization,
         say("params", lang, n=params(model.n_params)) if model.n_params else None,
         _value("B", model.size_bytes),
     ]
+    rate, byte_rate = (
+        _mean(run, name, unit)
+        for name, unit in (("decode_tokens_per_second", "tok/s"), ("decode_bytes_per_second", "B/s"))
+    )
+    joules, byte_joules = (
+        _mean(run, name, unit)
+        for name, unit in (("decode_joules_per_token", "J/tok"), ("decode_joules_per_byte", "J/B"))
+    )
     cells = [
-        (
-            "t_writes",
-            _mean(run, "decode_tokens_per_second", "tok/s"),
-            _mean(run, "decode_bytes_per_second", "B/s"),
-        ),
+        ("t_writes", rate, byte_rate),
         ("t_first", _mean(run, "ttft_seconds", "s"), None),
         ("t_peak", _mean(run, "peak_bytes", "B"), None),
-        (
-            "t_energy",
-            _mean(run, "decode_joules_per_token", "J/tok"),
-            _mean(run, "decode_joules_per_byte", "J/B"),
-        ),
+        ("t_energy", joules, byte_joules),
     ]
     rows = "".join(_cell(say(key, lang), value, more, lang) for key, value, more in cells)
     return (
-        f'<article class="card tile {colour(index)}"><h3>{escape(model.name)}</h3>'
+        f'<article class="card tile {line.css}"><h3>{escape(line.label)}</h3>'
         f'<p class="chips">{escape(" · ".join(chip for chip in chips if chip))}</p><dl>{rows}</dl></article>'
     )
 
@@ -132,13 +174,19 @@ def _value(unit: str, value: float) -> str:
     return scale_for(unit, value).text(value)
 
 
-def _numbers(report: Report, ran: list[Run], lang: str) -> str:
-    heads = "".join(
-        f'<th><span class="swatch {colour(i)}"></span>{escape(run.model.name)}</th>'
-        for i, run in enumerate(ran)
-    )
+def _numbers(report: Report, shown: Sequence[Line], lang: str) -> str:
+    chunks = [shown[i : i + _COLUMNS] for i in range(0, len(shown), _COLUMNS)]
+    tables = "".join(_number_table(report, chunk, lang) for chunk in chunks)
+    if len(shown) > FEW:
+        tables = fold(say("details", lang), tables)
+    note = say("numbers_note", lang)
+    return f'<h2>{say("numbers", lang)}</h2><p class="note">{note}</p>{tables}'
+
+
+def _number_table(report: Report, shown: Sequence[Line], lang: str) -> str:
+    heads = "".join(f'<th><span class="swatch {line.css}"></span>{escape(line.label)}</th>' for line in shown)
     body = []
-    for row in number_rows(report, ran):
+    for row in number_rows(report, [line.run for line in shown]):
         cells = []
         for summary in row.cells:
             if summary is None:
@@ -152,25 +200,38 @@ def _numbers(report: Report, ran: list[Run], lang: str) -> str:
         test = f"<small>{escape(row.test)}</small>" if row.test else ""
         body.append(f"<tr><th>{capital(metric_name(row.name, lang))}{test}</th>{''.join(cells)}</tr>")
     return (
-        f'<h2>{say("numbers", lang)}</h2><p class="note">{say("numbers_note", lang)}</p>'
         f'<div class="card scroll"><table class="numbers"><thead><tr><th>{say("quantity", lang)}</th>{heads}</tr>'
         f"</thead><tbody>{''.join(body)}</tbody></table></div>"
     )
 
 
 def _caveats(report: Report, lang: str) -> str:
-    items = []
+    groups: dict[str, list[Caveat]] = {}
     for caveat in report.caveats:
-        fact, advice = caveat_words(caveat, lang)
-        subject = f"<b>{escape(caveat.subject)}:</b> " if caveat.subject else ""
-        fact = fact if subject else capital(fact)
-        items.append(f"<li>{subject}{escape(fact)}<small>{escape(capital(advice))}</small></li>")
+        groups.setdefault(caveat.code, []).append(caveat)
+    items = []
+    for alike in groups.values():
+        singles = [_caveat(caveat, lang) for caveat in alike]
+        items.append("".join(singles) if len(alike) <= _ALIKE else _folded(alike, singles, lang))
     inside = f'<ul class="caveats">{"".join(items)}</ul>' if items else f"<p>{say('trust_none', lang)}</p>"
     return f'<h2 id="trust">{say("trust", lang)}</h2>{inside}'
 
 
-def _definitions(report: Report, ran: list[Run], lang: str) -> str:
-    shown = {row.name for row in number_rows(report, ran)} if ran else set()
+def _caveat(caveat: Caveat, lang: str) -> str:
+    fact, advice = caveat_words(caveat, lang)
+    subject = f"<b>{escape(caveat.subject)}:</b> " if caveat.subject else ""
+    fact = fact if subject else capital(fact)
+    return f"<li>{subject}{escape(fact)}<small>{escape(capital(advice))}</small></li>"
+
+
+def _folded(alike: Sequence[Caveat], singles: Sequence[str], lang: str) -> str:
+    """Many of one kind: the first in full, the others behind a click."""
+    more = fold(say("n_alike", lang, n=len(alike) - 1), f'<ul class="caveats">{"".join(singles[1:])}</ul>')
+    return singles[0].replace("</li>", f"{more}</li>")
+
+
+def _definitions(report: Report, lines_: Sequence[Line], lang: str) -> str:
+    shown = {row.name for row in number_rows(report, [line.run for line in lines_])}
     items = "".join(
         f"<dt>{capital(metric_name(name, lang))}</dt><dd>{metric_meaning(name, lang)}</dd>"
         for name in METRICS
