@@ -10,7 +10,7 @@ from edgellm.profiles.stats import Summary, plus_minus
 _SCALES: dict[str, tuple[tuple[float, float, str], ...]] = {
     "s": ((1.0, 1.0, "s"), (1e-3, 1e-3, "ms"), (0.0, 1e-6, "µs")),
     "B": ((1e9, 1e9, "GB"), (1e6, 1e6, "MB"), (1e3, 1e3, "kB"), (0.0, 1.0, "B")),
-    "B/s": ((1e6, 1e6, "MB/s"), (1e4, 1e3, "kB/s"), (0.0, 1.0, "B/s")),
+    "B/s": ((1e9, 1e9, "GB/s"), (1e6, 1e6, "MB/s"), (1e4, 1e3, "kB/s"), (0.0, 1.0, "B/s")),
     "J": ((1e3, 1e3, "kJ"), (1.0, 1.0, "J"), (0.0, 1e-3, "mJ")),
     "J/tok": ((1.0, 1.0, "J/tok"), (0.0, 1e-3, "mJ/tok")),
     "J/B": ((1.0, 1.0, "J/B"), (0.0, 1e-3, "mJ/B")),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 
 from edgellm.profiles.bounds import Ceiling
@@ -33,7 +33,12 @@ def roofline(report: Report, shown: Sequence[Line], lang: str) -> str:
     resident = list(dict.fromkeys(line.run.model.name for line in shown if line.run.model.cache_resident))
     if resident:
         notes.append(say("roofline_cache", lang, names=escape(some(resident, lang))))
-    return section("roofline", " ".join(notes[:1] + notes[len(cards) :]), grid("".join(cards), "wide"), lang)
+    return section(
+        "roofline",
+        " ".join(notes[:1] + notes[len(cards) :]),
+        grid("".join(cards), "wide" if len(cards) > 1 else "solo"),
+        lang,
+    )
 
 
 def some(names: Sequence[str], lang: str) -> str:
@@ -59,10 +64,14 @@ def _threads(n: int, lang: str) -> str:
 
 def operations(rate: float) -> str:
     """Operations a second, as people say them."""
-    for size, name in ((1e12, "Tops/s"), (1e9, "Gops/s"), (1e6, "Mops/s")):
+    return f"{_scaled(rate, digits)}ops/s"
+
+
+def _scaled(rate: float, words: Callable[[float], str]) -> str:
+    for size, name in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
         if rate >= size:
-            return f"{digits(rate / size)} {name}"
-    return f"{digits(rate)} ops/s"
+            return f"{words(rate / size)} {name}"
+    return f"{words(rate)} "
 
 
 def _points(line: Line) -> list[_plot.Point]:
@@ -104,4 +113,4 @@ def _card(
 
 
 def _short(rate: float) -> str:
-    return operations(rate).replace("ops/s", "")
+    return _scaled(rate, tick).strip()

@@ -109,6 +109,11 @@ def _tasks(record: QualityRecord) -> tuple[float | None, str]:
     return record.total.value, f"{record.total.value:.1%}<small>{100 * low:.0f}–{high:.0%}</small>"
 
 
+def _bandwidth(report: Report, line: Line, scale: Scale) -> _Cell:
+    summary = line.run.summary("decode_bandwidth_share")
+    return _Cell(summary.mean, f"{summary.mean:.0%}") if summary else _Cell(None, "–")
+
+
 COLUMNS = (
     _Column(
         "c_size",
@@ -125,7 +130,7 @@ COLUMNS = (
     _metric("c_peak", "peak_bytes"),
     _metric("c_energy", "decode_joules_per_byte"),
     _metric("c_energy", "decode_joules_per_token"),
-    _metric("c_mbu", "decode_bandwidth_share"),
+    _Column("c_mbu", _bandwidth),
     _quality("c_bpb", _estimate("bits_per_byte", 3)),
     _quality("c_kld", _estimate("kld_mean", 4)),
     _quality("c_same", _estimate("same_top", 1, 100.0)),

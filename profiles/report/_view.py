@@ -13,6 +13,9 @@ from edgellm.profiles.result import ModelRecord, Run
 
 COLOURS = 6
 
+#: Names what a run has, in a language.
+Words = Callable[[Run, str], str]
+
 
 @dataclass(frozen=True)
 class Line:
@@ -45,7 +48,7 @@ def _spoken_depth(run: Run, lang: str) -> str:
 
 
 #: What may tell runs of one model apart -> (its value, its words).
-_DIFFERENCES: tuple[tuple[Callable[[Run], object], Callable[[Run, str], str]], ...] = (
+_DIFFERENCES: tuple[tuple[Callable[[Run], object], Words], ...] = (
     (lambda r: r.settings.backend, lambda r, lang: r.settings.backend),
     (lambda r: r.settings.device, lambda r, lang: r.settings.device),
     (lambda r: r.settings.n_threads, _threads),
@@ -109,7 +112,7 @@ def _tails(runs: Sequence[Run], lang: str, *, spoken: bool = False) -> list[list
         if any(len({value(run) for run in own}) > 1 for own in by_model.values())
     ]
     if spoken:
-        said = {_threads: _spoken_threads, _depth: _spoken_depth}
+        said: dict[Words, Words] = {_threads: _spoken_threads, _depth: _spoken_depth}
         telling = [said.get(words, words) for words in telling]
     return [[words(run, lang) for words in telling] for run in runs]
 

@@ -70,7 +70,7 @@ def parts(report: Report, lang: str) -> list[str]:
         return [_caveats(report, lang), _facts.where(report, lang)]
     first = _tiles(shown, lang) if len(shown) <= _TILES else ""
     charts = [section(report, shown, lang) for section in SECTIONS]
-    table = _runs.runs_table(report, shown, lang) if len(shown) > 1 else ""
+    table = _runs.runs_table(report, shown, lang) if len(shown) > _TILES or report.quality else ""
     numbers = _numbers(report, shown, lang)
     return [
         first,
