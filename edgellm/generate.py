@@ -9,9 +9,14 @@ import codecs
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from edgellm.errors import EngineError
+from edgellm.errors import EdgellmError, EngineError
 from edgellm.session import Sampling, Session
+
+if TYPE_CHECKING:
+    from edgellm.constraints import Grammar, GrammarConstraint
+    from edgellm.session import Drafter
 
 _FAILED = "failed"
 
@@ -24,6 +29,8 @@ class GenerateOptions:
     stop: tuple[str, ...] = ()  # ends before the first of these; not part of the text
     sampling: Sampling = field(default_factory=Sampling)
     ignore_eos: bool = False
+    grammar: Grammar | None = None  # what the answer must look like
+    drafter: Drafter | None = field(default=None, compare=False)  # makes it faster; one per session
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,7 @@ class Completion:
     tokens: tuple[int, ...]  # drawn ids, without the ending EOS
     finish_reason: str  # "stop": EOS or a stop string | "length": max_tokens or context full | "cancelled"
     usage: Usage
+    valid: bool | None = None  # whether the text is whole by `GenerateOptions.grammar`; None without one
 
 
 class Generation:
@@ -94,12 +102,16 @@ class Generation:
         text = _TextStream(options.stop)
         drawn: list[int] = []
         reason, n_cached = "cancelled", 0
+        constraint: GrammarConstraint | None = None
         start = first = last = time.perf_counter()
         try:
             n_cached = reuse_prefix(session, self._prompt)
-            ids = session.stream(self._prompt[n_cached:], options.sampling)
-            eos = frozenset() if options.ignore_eos else session.info.eos_ids
             limit = options.max_tokens
+            constraint = self._constraint()
+            ids = session.stream(
+                self._prompt[n_cached:], options.sampling, constraint=constraint, drafter=options.drafter
+            )
+            eos = frozenset() if options.ignore_eos else session.info.eos_ids
             reason = "length" if limit == 0 else reason
             for token in ids if limit != 0 else ():
                 last = time.perf_counter()
@@ -110,22 +122,47 @@ class Generation:
                     break
                 if piece := text.feed(session.piece(token)):
                     yield piece
-                if text.stopped or len(drawn) == limit:
-                    reason = "stop" if text.stopped else "length"
+                if text.stopped or (constraint is not None and constraint.ended):
+                    reason = "stop"
+                    break
+                if len(drawn) == limit:
+                    reason = "length"
                     break
             else:
                 reason = "length"
             getattr(ids, "close", lambda: None)()
             if rest := text.finish():
                 yield rest
-        except EngineError:
+        except EdgellmError:
             reason = _FAILED
             raise
         finally:
             usage = Usage(len(self._prompt), n_cached, len(drawn), first - start, last - first)
-            kept = drawn[:-1] if drawn and drawn[-1] in session.info.eos_ids and reason == "stop" else drawn
             if reason != _FAILED:
-                self._completion = Completion(text.text, tuple(kept), reason, usage)
+                self._completion = self._finished(text, drawn, reason, usage, constraint)
+
+    def _constraint(self) -> GrammarConstraint | None:
+        """The grammar's constraint, told how many ids the answer has room for."""
+        options, info = self._options, self._session.info
+        if options.grammar is None:
+            return None
+        room = max(info.n_ctx - len(self._prompt) + 1, 1)
+        return options.grammar.start(
+            self._session, room if options.max_tokens is None else min(room, options.max_tokens)
+        )
+
+    def _finished(
+        self,
+        text: _TextStream,
+        drawn: list[int],
+        reason: str,
+        usage: Usage,
+        constraint: GrammarConstraint | None,
+    ) -> Completion:
+        ended = bool(drawn) and drawn[-1] in self._session.info.eos_ids and reason == "stop"
+        kept = drawn[:-1] if ended else drawn
+        valid = None if constraint is None else constraint.valid and not text.stopped
+        return Completion(text.text, tuple(kept), reason, usage, valid)
 
 
 _DEFAULTS = GenerateOptions()

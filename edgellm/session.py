@@ -102,6 +102,10 @@ class Constraint(Protocol):
         """Move past an id that another copy of this constraint has taken."""
         ...
 
+    def recipe(self) -> Callable[[Session], Constraint]:
+        """A function that can be pickled, and makes a fresh copy for another session of the same model."""
+        ...
+
 
 class Drafter(Protocol):
     """Guesses what comes next, so that an engine evaluates several ids at once. Serves one session at a time."""
@@ -116,6 +120,10 @@ class Drafter(Protocol):
 
     def draft(self, room: int) -> Sequence[int]:
         """At most `room` guesses of what follows the last id taken. Called before every evaluation."""
+        ...
+
+    def recipe(self) -> Callable[[], Drafter]:
+        """A function that can be pickled, and makes a drafter of the same kind in another process."""
         ...
 
 

@@ -15,7 +15,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from edgellm.artifact import Artifact
@@ -117,7 +117,10 @@ class WorkerSession:
         drafter: Drafter | None = None,
     ) -> Iterator[int]:
         """Append tokens, then yield sampled ids. The child works with copies of `constraint` and `drafter`."""
-        self._call("stream", list(tokens), sampling, constraint=constraint, drafter=drafter)
+        limits = constraint.recipe() if constraint is not None else None
+        self._call(
+            "stream", list(tokens), sampling, limits, drafter.recipe() if drafter is not None else None
+        )
         try:
             while (token := self._call("next")) is not None:
                 if constraint is not None:
@@ -219,6 +222,7 @@ class _Child:
     def __init__(self) -> None:
         self._session: Session | None = None
         self._stream: Iterator[int] = iter(())
+        self._drafters: dict[bytes, Drafter] = {}
 
     def answer(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry out one request. Raises what the engine raises."""
@@ -227,7 +231,7 @@ class _Child:
         session = self._session
         assert session is not None
         if method == "stream":
-            self._stream = session.stream(*args, **kwargs)
+            self._stream = self._begin(session, *args)
             return None
         if method == "next":
             return next(self._stream, None)
@@ -237,6 +241,22 @@ class _Child:
         if method == "tokens":
             return list(session.tokens)
         return getattr(session, method)(*args, **kwargs)
+
+    def _begin(
+        self,
+        session: Session,
+        tokens: Sequence[int],
+        sampling: Sampling,
+        constraint: Callable[[Session], Constraint] | None,
+        drafter: Callable[[], Drafter] | None,
+    ) -> Iterator[int]:
+        """Copies of the parent's constraint and drafter; the drafter is kept, for it may hold a model."""
+        kept = None
+        if drafter is not None:
+            key = pickle.dumps(drafter)
+            kept = self._drafters.get(key) or self._drafters.setdefault(key, drafter())
+        limits = constraint(session) if constraint is not None else None
+        return session.stream(tokens, sampling, constraint=limits, drafter=kept)
 
     def _open(self, artifact: Artifact, options: EngineOptions, max_bytes: int | None) -> EngineInfo:
         if max_bytes is not None and os.name == "posix":

@@ -12,6 +12,7 @@ from typing import Any, cast
 import click
 
 from edgellm.chat import settings
+from edgellm.cli import _guided
 from edgellm.errors import UsageError
 from edgellm.generate import GenerateOptions
 from edgellm.session import EngineOptions
@@ -100,7 +101,8 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
         engine = _engine_options(values)
         return function(options=_generate_options(values), engine=engine, **values)
 
-    for option in reversed((*map(_option, settings.PARAMETERS), _IGNORE_EOS, *_ENGINE_OPTIONS)):
+    own = (*map(_option, settings.PARAMETERS), _IGNORE_EOS, *_guided.OPTIONS, *_ENGINE_OPTIONS)
+    for option in reversed(own):
         collected = option(collected)
     return collected
 
@@ -157,7 +159,7 @@ def _generate_options(values: dict[str, Any]) -> GenerateOptions:
     for parameter in settings.PARAMETERS:
         if (value := values.pop(parameter.field)) is not None:
             options = settings.put(options, parameter, value)
-    return options
+    return _guided.put(options, values)
 
 
 def _engine_options(values: dict[str, Any]) -> EngineOptions:
