@@ -40,10 +40,18 @@ def cpu() -> Cpu:
 
 
 def default_threads() -> int:
-    """Threads for a compute-bound engine: physical cores, less what affinity and cgroup quota withhold."""
+    """Threads for a compute-bound engine: cores of the fastest kind, less what affinity and cgroup quota withhold.
+
+    Slow cores are left out, for all threads wait for the slowest at every matrix.
+    """
     quota = _cgroup_cpus()
-    cores = cpu().n_physical
+    cores = fast_cores() or cpu().n_physical
     return max(1, min(cores, int(quota)) if quota else cores)
+
+
+def fast_cores() -> int | None:
+    """Usable cores of the fastest kind where the processor has several (P and E, big and LITTLE); None where not."""
+    return _fast(_affinity(), Path("/sys/devices"))
 
 
 def available_bytes() -> int:
@@ -97,6 +105,22 @@ def _physical(usable: frozenset[int]) -> int:
 
             return min(len(usable), psutil.cpu_count(logical=False) or len(usable))
     return len(cores) or 1
+
+
+def _fast(usable: frozenset[int], devices: Path) -> int | None:
+    """By Intel's two core PMUs, else by the capacity ARM boards give each CPU."""
+    fast = _cpu_list(_read_text(devices / "cpu_core/cpus")) if (devices / "cpu_atom").is_dir() else set()
+    if not fast:
+        capacity = {i: _read_int(devices / f"system/cpu/cpu{i}/cpu_capacity") or 0 for i in usable}
+        fast = {i for i in usable if capacity[i] == max(capacity.values())}
+    fast &= usable
+    return _physical(frozenset(fast)) if fast and fast != usable else None
+
+
+def _cpu_list(text: str) -> set[int]:
+    """CPU numbers of the kernel's list format: `0-7,12`."""
+    spans = [part.split("-") for part in text.split(",") if part]
+    return {cpu for span in spans for cpu in range(int(span[0]), int(span[-1]) + 1)}
 
 
 def _cgroup_cpus() -> float | None:

@@ -57,9 +57,9 @@ class EngineOptions:
     type_v: str | None = None
     use_mmap: bool | None = None
     repack: bool | None = None  # CPU weight repacking (extra buffer types); None: on unless found broken
-    device: str = (
-        "auto"  # auto | cpu | cuda | metal | vulkan ..., or the engine's own name of one (devices.py)
-    )
+    device: str = "auto"  # auto, cpu, cuda, metal, vulkan, ... or the engine's own name of one (devices.py)
+    spin_us: int | None = None  # idle threads wait this long for work before they sleep (ONNX Runtime)
+    tuned: bool = False  # fill what is open with what was found faster on this machine (tuning)
 
 
 @dataclass(frozen=True)

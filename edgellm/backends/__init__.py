@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 from types import ModuleType
 
+from edgellm import devices
 from edgellm.artifact import Artifact
 from edgellm.errors import ArtifactError
 from edgellm.session import EngineOptions, Session
@@ -30,6 +31,17 @@ def prepare(format_: str) -> None:
     Raises EngineError, ArtifactError.
     """
     getattr(_backend(format_), "prepare", lambda: None)()
+
+
+def build(format_: str) -> str:
+    """Identifies the build of the library that runs `format_`: what was measured on another one may not hold."""
+    found: str = _backend(format_).build()
+    return found
+
+
+def on_cpu(format_: str, options: EngineOptions) -> bool:
+    """Whether models of `format_` would run on the CPU with these options. Raises EngineError for no such device."""
+    return devices.choose(options.device, _backend(format_).offer(), []) is None
 
 
 def _backend(format_: str) -> ModuleType:

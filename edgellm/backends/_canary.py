@@ -85,7 +85,7 @@ def run(command: Sequence[str] = (sys.executable, "-m", "edgellm.backends._canar
     if "repack" in survived and not nmse <= MAX_NMSE:
         ending = f"wrong results, error {nmse:.2g}"
     repack = "repack" in survived and nmse <= MAX_NMSE
-    return Verdict("plain" in survived, repack, "" if repack else ending, _library_key(), hardware.cpu().name)
+    return Verdict("plain" in survived, repack, "" if repack else ending, library_key(), hardware.cpu().name)
 
 
 def _ending(code: int) -> str:
@@ -102,13 +102,13 @@ def _text(output: object) -> str:
 
 
 def _record() -> Path:
-    key = hashlib.sha256(f"{_library_key()}|{sorted(hardware.cpu().flags)}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{library_key()}|{sorted(hardware.cpu().flags)}".encode()).hexdigest()[:16]
     folder = files.cache_dir() / "canary"
     folder.mkdir(exist_ok=True)
     return folder / f"llamacpp-{key}.json"
 
 
-def _library_key() -> str:
+def library_key() -> str:
     """Identifies a build: path, size and time of the kernels' library."""
     library = _llama_lib.library_file()
     stat = library.stat()

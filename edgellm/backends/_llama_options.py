@@ -9,6 +9,7 @@ from edgellm.artifact import Artifact
 from edgellm.backends import _canary, _llama_devices, _llama_lib
 from edgellm.devices import Device
 from edgellm.session import EngineOptions
+from edgellm.tuning import store
 
 DEFAULT_CTX = 4096  # what a chat needs; a model's full window may ask for more memory than there is
 _KV_SHARE = 0.5  # of available memory, at most, for the KV cache chosen by default
@@ -24,6 +25,8 @@ def resolve(
 ) -> tuple[EngineOptions, Device | None]:
     """The options with nothing left open, and the device beside the CPU; each fallback is noted."""
     device = devices.choose(options.device, _llama_devices.offer(), notes)
+    if device is None:
+        options = store.apply(artifact, _canary.library_key(), options, notes)
     options = with_defaults(options)
     threads = options.n_threads or hardware.default_threads()
     options = replace(

@@ -96,6 +96,14 @@ class InPlaceCache:
     def rewind(self, n: int) -> None:
         """Nothing to do: what lies beyond the length is never read."""
 
+    def stretch(self, length: int, n: int) -> None:
+        """Fill up to `n` positions with copies of the first `length`."""
+        self.reserve(n, length)
+        for array in self._arrays:
+            for start in range(length, n, length):
+                end = min(start + length, n)
+                array[:, :, start:end] = array[:, :, : end - start]
+
     def save(self, n: int) -> bytes:
         """A header and the positions of every slot."""
         parts = [np.ascontiguousarray(array[:, :, :n]).tobytes() for array in self._arrays]

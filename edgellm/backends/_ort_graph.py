@@ -78,16 +78,17 @@ def library() -> Any:
     return onnxruntime
 
 
-def session_options(n_threads: int, model: Path) -> Any:
+def session_options(n_threads: int, model: Path, spin_us: int | None = None) -> Any:
     """Options for `model` on the CPU."""
     ort = library()
+    spin = SPIN_MICROSECONDS if spin_us is None else spin_us
     options = ort.SessionOptions()
     options.intra_op_num_threads = n_threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3
     options.enable_mem_pattern = False  # a plan for every length of the attention mask would pile up
-    options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_MICROSECONDS))
+    options.add_session_config_entry("session.intra_op.spin_duration_us", str(spin))
     if not hardware.cpu().has("avx512_vnni") and not hardware.cpu().has("avx_vnni"):
         # Without VNNI the kernels for u8 x s8 add pairs in 16 bits, which can overflow.
         options.add_session_config_entry("session.x64quantprecision", "1")

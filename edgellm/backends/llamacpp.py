@@ -11,11 +11,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from edgellm import devices, gguf_reader
+from edgellm import gguf_reader
 from edgellm.artifact import Artifact
-from edgellm.backends import _canary, _checks, _llama_devices, _llama_lib, _llama_options, _steps
+from edgellm.backends import (
+    _canary,
+    _checks,
+    _llama_devices,
+    _llama_lib,
+    _llama_open,
+    _llama_options,
+    _llama_state,
+    _steps,
+)
 from edgellm.backends._llama_steps import LlamaStepper
-from edgellm.devices import Device
+from edgellm.devices import Offer
 from edgellm.errors import EngineError
 from edgellm.normalize import Normalizer
 from edgellm.session import Constraint, Drafter, EngineInfo, EngineOptions, Sampling, Session
@@ -45,22 +54,40 @@ def prepare() -> None:
     _canary.verdict()
 
 
+def build() -> str:
+    """Identifies the installed library."""
+    return _canary.library_key()
+
+
+def offer() -> Offer:
+    """The devices it can run on."""
+    return _llama_devices.offer()
+
+
 class LlamaCppSession:
     """One sequence in llama.cpp. Not thread-safe. `observer` sees the graph being computed (_llama_observe)."""
 
-    def __init__(self, artifact: Artifact, options: EngineOptions, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        options: EngineOptions,
+        observer: Observer | None = None,
+        weights_of: LlamaCppSession | None = None,
+    ) -> None:
         self._model = self._context = None
         self._pieces: dict[int, bytes] = {}
         self._tokens: list[int] = []
-        self._artifact, self._observer = artifact, observer
+        self._artifact, self._observer, self._weights_of = artifact, observer, weights_of
         self._stepper: LlamaStepper | None = None  # of the stream that last ran ahead
         self._normalize = Normalizer(artifact.path, artifact.metadata)
         self._lib = lib = _llama_lib.load()
         notes: list[str] = []
         options, device = _llama_options.resolve(artifact, options, notes)
         try:
-            self._model = _load_model(lib, artifact, options, device)
-            self._context = _new_context(lib, self._model, artifact, options, observer)
+            self._model = (
+                weights_of._model if weights_of else _llama_open.load_model(lib, artifact, options, device)
+            )
+            self._context = _llama_open.new_context(lib, self._model, artifact, options, observer)
         except BaseException:
             self.close()
             raise
@@ -69,8 +96,30 @@ class LlamaCppSession:
         # The library's word: it cuts batches to the context asked for, and aborts on a longer one.
         self._n_batch = min(lib.llama_n_batch(self._context), lib.llama_n_ubatch(self._context))
         self._buffer = (lib.llama_token * max(self._n_batch, 1))()
-        self._info = _describe(lib, self._context, self._vocab, artifact, options, device, notes)
+        self._info = _llama_open.describe(lib, self._context, self._vocab, artifact, options, device, notes)
         gguf_reader.forget()
+
+    def sibling(self, options: EngineOptions) -> LlamaCppSession:
+        """Another session on the weights this one has loaded; close it first. Raises EngineError.
+
+        What concerns the weights (device, layers on it, mmap, repacking) is this session's.
+        """
+        mine = self._info.options
+        names = ("device", "n_gpu_layers", "use_mmap", "repack")
+        shared = {name: getattr(mine, name) for name in names}
+        return LlamaCppSession(
+            self._artifact, replace(options, **shared), weights_of=self._weights_of or self
+        )
+
+    def stretch(self, n: int) -> None:
+        """Lengthen the sequence to `n` tokens by repeating what is cached: nonsense, for measuring alone.
+
+        Raises EngineError where the library keeps its state in a layout that is not known here.
+        """
+        kept = list(self.tokens)
+        state = _llama_state.stretch(self.save_state(), n)
+        self.rewind(0)
+        self.restore_state(state, (kept * (-(-n // len(kept))))[:n])
 
     @property
     def artifact(self) -> Artifact:
@@ -206,7 +255,8 @@ class LlamaCppSession:
             self._lib.llama_free(self._context)
             self._context = None
         if self._model is not None:
-            self._lib.llama_model_free(self._model)
+            if self._weights_of is None:
+                self._lib.llama_model_free(self._model)
             self._model = None
         self._lib = _checks.CLOSED
 
@@ -292,77 +342,6 @@ class LlamaCppSession:
             if n >= 0:
                 return buffer.raw[:n]
             size = -n
-
-
-def _load_model(lib: Any, artifact: Artifact, options: EngineOptions, device: Device | None) -> Any:
-    params = lib.llama_model_default_params()
-    chosen = _llama_devices.handles(device)  # alive until the call below
-    params.devices = ctypes.addressof(chosen)
-    params.n_gpu_layers = options.n_gpu_layers
-    params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if options.use_mmap else lib.LLAMA_LOAD_MODE_NONE
-    params.use_extra_bufts = bool(options.repack)
-    _llama_lib.log_clear()
-    model = lib.llama_model_load_from_file(str(artifact.path).encode(), params)
-    if not model:
-        raise EngineError(
-            f"llama.cpp cannot load {artifact.path}: {_llama_lib.last_error() or 'no reason given'}"
-        )
-    return model
-
-
-def _new_context(
-    lib: Any, model: Any, artifact: Artifact, options: EngineOptions, observer: Observer | None
-) -> Any:
-    params = lib.llama_context_default_params()
-    params.n_ctx = options.n_ctx
-    assert options.n_batch and options.n_ubatch and options.type_k and options.type_v
-    params.n_batch = max(options.n_batch, options.n_ubatch)
-    params.n_ubatch = options.n_ubatch
-    params.n_threads = options.n_threads
-    params.n_threads_batch = options.n_threads_batch
-    params.flash_attn_type = _llama_lib.FLASH_ATTN[options.flash_attn]
-    params.type_k = _llama_lib.kv_type(options.type_k).id
-    params.type_v = _llama_lib.kv_type(options.type_v).id
-    params.no_perf = True
-    params.pooling_type = lib.LLAMA_POOLING_TYPE_NONE  # embedding.py pools, the same for every engine
-    if observer is not None:
-        params.cb_eval = observer.callback
-    context = lib.llama_init_from_model(model, params)
-    if not context:
-        raise EngineError(
-            f"llama.cpp cannot make a context of {options.n_ctx} tokens for {artifact.path}: "
-            f"{_llama_lib.last_error() or 'no reason given'}; try a smaller -c"
-        )
-    return context
-
-
-def _describe(
-    lib: Any,
-    context: Any,
-    vocab: Any,
-    artifact: Artifact,
-    options: EngineOptions,
-    device: Device | None,
-    notes: list[str],
-) -> EngineInfo:
-    n_vocab = lib.llama_vocab_n_tokens(vocab)
-    n_ctx = lib.llama_n_ctx(context)
-    eos = frozenset(i for i in range(n_vocab) if lib.llama_vocab_is_eog(vocab, i))
-    eos |= artifact.stop_ids  # llama.cpp guesses by the tokens' text, and misses some
-    return EngineInfo(
-        backend="llamacpp",
-        version=_llama_lib.version(),
-        system=_llama_lib.system_info(),
-        options=replace(options, n_ctx=n_ctx),
-        n_ctx=n_ctx,
-        n_vocab=n_vocab,
-        eos_ids=eos,
-        add_bos=bool(lib.llama_vocab_get_add_bos(vocab)),
-        notes=tuple(notes),
-        kv_bytes_per_token=_llama_options.kv_bytes_per_token(artifact, options),
-        buffers=_llama_lib.buffers(),
-        device=str(device or devices.CPU),
-    )
 
 
 def _make_sampler(lib: Any, sampling: Sampling, n_vocab: int) -> Any:

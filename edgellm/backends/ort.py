@@ -22,9 +22,10 @@ from edgellm.backends._ort_runner import Runner
 from edgellm.backends._ort_sampler import Sampler
 from edgellm.backends._ort_steps import OrtStepper
 from edgellm.backends._ort_tokenizer import Tokenizer
-from edgellm.devices import Device
+from edgellm.devices import Device, Offer
 from edgellm.errors import EngineError
 from edgellm.session import Constraint, Drafter, EngineInfo, EngineOptions, Sampling, Session
+from edgellm.tuning import store
 
 if TYPE_CHECKING:
     from edgellm.session import Hidden, Logits
@@ -47,6 +48,16 @@ def prepare() -> None:
     import onnxruntime  # noqa: F401
 
 
+def build() -> str:
+    """Identifies the installed library."""
+    return f"onnxruntime {_ort_graph.library().__version__}"
+
+
+def offer() -> Offer:
+    """The devices it can run on."""
+    return _ort_devices.offer()
+
+
 class OrtSession:
     """One sequence in ONNX Runtime. Not thread-safe."""
 
@@ -59,9 +70,11 @@ class OrtSession:
         self._pieces: dict[int, bytes] = {}
         _trim_heap()  # before the weights are mapped, so that the two peaks do not add up
         notes: list[str] = []
-        threads = options.n_threads or hardware.default_threads()
         device = devices.choose(options.device, _ort_devices.offer(), notes)
+        if device is None:
+            options = store.apply(artifact, build(), options, notes)
         options = replace(options, device=device.kind if device else devices.CPU)
+        threads = options.n_threads or hardware.default_threads()
         graph = _load(folder, folder.model, threads, options, device, notes)
         options = _resolve(folder, graph, options, threads, notes)
         assert options.n_ctx is not None
@@ -169,6 +182,16 @@ class OrtSession:
             self._cache.rewind(n)
             del self._tokens[n:]
 
+    def stretch(self, n: int) -> None:
+        """Lengthen the sequence to `n` tokens by repeating what is cached: nonsense, for measuring alone."""
+        kept = list(self._tokens)
+        repeated = (kept * (-(-n // len(kept))))[:n]
+        if isinstance(self._cache, InPlaceCache):
+            self._cache.stretch(len(kept), n)
+            self._tokens = repeated
+        else:
+            self._append(repeated[len(kept) :])
+
     def save_state(self) -> bytes:
         """The KV cache of the sequence."""
         self._settle()
@@ -236,7 +259,7 @@ def _load(
     """Open a graph, on the CPU through its prepared copy where that is worth it."""
 
     def fresh() -> Any:
-        return _ort_graph.session_options(threads, model)
+        return _ort_graph.session_options(threads, model, options.spin_us)
 
     data = tuple(folder.path / name for name in sorted(onnx_folder.external_files(model)))
     worth = sum(file.stat().st_size for file in data) >= _ort_prepacked.MIN_BYTES
@@ -277,6 +300,7 @@ def _resolve(
         type_k=kind,
         type_v=kind,
         use_mmap=True,
+        spin_us=_ort_graph.SPIN_MICROSECONDS if options.spin_us is None else options.spin_us,
         repack=options.repack is not False,
     )
 

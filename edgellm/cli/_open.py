@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from edgellm.errors import EngineError
 
 if TYPE_CHECKING:
     from edgellm.artifact import Artifact
@@ -14,9 +17,17 @@ if TYPE_CHECKING:
 
 
 def session(artifact: Artifact, engine: EngineOptions) -> Session:
-    """Open the model in this process; what the engine has to say goes to standard error."""
-    from edgellm import backends
+    """Open the model in this process; what the engine has to say goes to standard error.
 
+    At the first use of a model a few seconds may go into looking for faster settings.
+    """
+    from edgellm import backends
+    from edgellm.tuning import tune
+
+    if tune.worth_a_first_look(artifact, engine):
+        click.echo("edgellm: first use of this model: trying settings for a few seconds, once", err=True)
+        with contextlib.suppress(EngineError):  # whatever it is, opening tells
+            tune.quick(artifact)
     opened = backends.open_session(artifact, engine)
     for note in opened.info.notes:
         click.echo(f"edgellm: {note}", err=True)

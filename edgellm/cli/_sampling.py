@@ -84,6 +84,7 @@ _ENGINE_OPTIONS = (
     _engine("-fa", "--flash-attn", "flash_attn", type=_SWITCH, metavar=None, text="Flash attention."),
     click.option("--offline", is_flag=True, help="Download nothing."),
     click.option("--no-mmap", is_flag=True, help="Read the model into memory instead of mapping it."),
+    click.option("--no-tune", is_flag=True, help="Neither use nor look for faster settings (edgellm tune)."),
     click.option("--no-repack", is_flag=True, help="Leave the weights as the file has them."),
 )
 
@@ -165,6 +166,7 @@ def _generate_options(values: dict[str, Any]) -> GenerateOptions:
 def _engine_options(values: dict[str, Any]) -> EngineOptions:
     """Take the engine options out of click's values."""
     use_mmap, repack = (False if values.pop(name) else None for name in ("no_mmap", "no_repack"))
+    tuned = not values.pop("no_tune")
     names = ("n_ctx", "n_threads", "n_threads_batch", "n_batch", "n_ubatch", "n_gpu_layers")
     chosen = {name: values.pop(name) for name in (*names, "type_k", "type_v", "flash_attn", "device")}
-    return EngineOptions(use_mmap=use_mmap, repack=repack, **chosen)
+    return EngineOptions(use_mmap=use_mmap, repack=repack, tuned=tuned, **chosen)

@@ -33,13 +33,13 @@ def parse(*arguments: str) -> tuple[GenerateOptions, EngineOptions]:
 
 
 def test_without_flags_the_dataclasses_decide():
-    assert parse() == (GenerateOptions(), EngineOptions())
+    assert parse() == (GenerateOptions(), EngineOptions(tuned=True))
 
 
 FLAGS = r"""
     --temp 0.1 --top-k 1 --top-p 0.2 --min-p 0.3 --repeat-penalty 1.1 --presence-penalty 0.4 --frequency-penalty -0.5
     --repeat-last-n 8 -s 9 -n 10 --stop A --stop '停\n' --ignore-eos
-    -c 512 -t 3 -tb 4 -b 64 -ub 32 -ngl 5 -ctk q8_0 -ctv Q4_0 -fa on --no-mmap --no-repack --device CUDA
+    -c 512 -t 3 -tb 4 -b 64 -ub 32 -ngl 5 -ctk q8_0 -ctv Q4_0 -fa on --no-mmap --no-repack --device CUDA --no-tune
 """
 
 

@@ -62,6 +62,7 @@ FORBIDDEN = {
         "edgellm.cli",
     ),
     "edgellm.tools": ("edgellm.session", "edgellm.backends", "edgellm.chat", "edgellm.cli"),
+    "edgellm.tuning": ("edgellm.convert", "edgellm.chat", "edgellm.generate", "edgellm.cli"),
     "edgellm.session": ("edgellm.backends", "edgellm.convert", "edgellm.cli"),
 }
 

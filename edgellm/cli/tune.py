@@ -1,0 +1,132 @@
+"""`edgellm tune`: find the settings that run a model fastest on this machine, and remember them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from edgellm.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgellm.artifact import Artifact
+    from edgellm.tuning.search import Trial
+    from edgellm.tuning.store import Record
+    from edgellm.tuning.tune import Tuned
+
+
+def _depths(context: click.Context, param: click.Parameter, text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise click.BadParameter(f"{text!r} is no list of token counts like 512,2048", context, param)
+    return tuple(int(part) for part in parts)
+
+
+@click.command(short_help="Find the fastest settings for a model here, and remember them.")
+@click.argument("model", required=False)
+@click.option(
+    "--depth",
+    "depths",
+    default="512,2048",
+    callback=_depths,
+    metavar="N,...",
+    help="Cached tokens at which decoding matters to you.  [default: 512,2048]",
+)
+@click.option(
+    "--budget",
+    "budget_seconds",
+    type=click.FloatRange(min=1),
+    default=90.0,
+    metavar="SECONDS",
+    help="Time the search may take.  [default: 90]",
+)
+@click.option(
+    "--lossy", is_flag=True, help="Also try KV cache types that change the model's output a little."
+)
+@click.option("--quick", is_flag=True, help="Only the few seconds that a first use takes.")
+@click.option("--show", is_flag=True, help="Show what is remembered; measure nothing.")
+@click.option("--forget", is_flag=True, help="Forget what is remembered.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--offline", is_flag=True, help="Download nothing.")
+def command(
+    model: str | None,
+    depths: tuple[int, ...],
+    budget_seconds: float,
+    lossy: bool,
+    quick: bool,
+    show: bool,
+    forget: bool,
+    as_json: bool,
+    offline: bool,
+) -> None:
+    """Measure MODEL with different settings on this machine, and remember the fastest for chat, run and profile.
+
+    One setting after the other, variants in turn, and only a difference that is there counts: decoding is made
+    faster, prompts not slower than 0.7 of the best. Flags given to chat, run and profile go before what is
+    remembered here.
+
+    \b
+      edgellm tune model.gguf
+      edgellm tune model.gguf --depth 4096 --budget 180 --lossy
+    """
+    from edgellm import backends
+    from edgellm.cli import _models
+    from edgellm.tuning import store, tune
+
+    if sum((quick, show, forget)) > 1:
+        raise UsageError("--quick, --show and --forget exclude each other: give one")
+    artifact = _models.resolve(model, offline=offline)
+    build = backends.build(artifact.format)
+    if forget:
+        gone = store.forget(artifact, build)
+        click.echo("forgotten" if gone else f"nothing was remembered for {artifact.name} on this machine")
+        return
+    if show or quick:
+        record = tune.quick(artifact) if quick else store.read(artifact, build)
+        _show(artifact, record, as_json=as_json)
+        return
+    options = tune.TuneOptions(depths, budget_seconds, lossy)
+    tuned = tune.tune(artifact, options, lambda text: click.echo(f"edgellm: {text}", err=True))
+    if not as_json:
+        _trials(tuned)
+    _show(artifact, tuned.record, as_json=as_json)
+
+
+def _trials(tuned: Tuned) -> None:
+    """What was tried, knob by knob."""
+    width = max((len(_variant(trial)) for trial in tuned.found.trials), default=0)
+    for trial in tuned.found.trials:
+        rates = "  ".join(f"{rate:7.1f} at {depth}" for depth, rate in trial.rates.items())
+        click.echo(f"{trial.knob:<14} {_variant(trial):<{width}}  {rates}  {trial.verdict}")
+    ending = "" if tuned.found.finished else ": the budget ended it, --budget gives it more"
+    click.echo(f"(tok/s, {tuned.found.seconds:.0f} s of search{ending})")
+
+
+def _variant(trial: Trial) -> str:
+    """The fields this trial's knob turns."""
+    from edgellm.tuning import space
+
+    return " ".join(f"{name}={value}" for name, value in space.turned(trial.knob, trial.options).items())
+
+
+def _show(artifact: Artifact, record: Record | None, *, as_json: bool) -> None:
+    """What is remembered, and what it brought."""
+    from dataclasses import asdict
+
+    if as_json:
+        click.echo(json.dumps(record and asdict(record), ensure_ascii=False, indent=1))
+        return
+    if record is None:
+        click.echo(f"nothing is remembered for {artifact.name} here; find settings with: edgellm tune")
+        return
+    click.echo(
+        f"{record.model}, {record.how}, {record.made}: {record.flags or 'the defaults are the best found'}"
+    )
+    for row in record.rows:
+        value, low, high = row["ratio"]
+        interval = f" ({low:.2f} to {high:.2f})" if low is not None else ""
+        click.echo(
+            f"  {row['phase']:<13} at {row['depth']:>5}: {row['start']:7.1f} -> {row['found']:7.1f} tok/s, "
+            f"{value:.2f} times{interval}"
+        )
