@@ -1,6 +1,7 @@
 """A scripted model that can hold a conversation, and a person at the keyboard: for chat without an engine."""
 
 import dataclasses
+import io
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -58,9 +59,19 @@ class ChatSession(ScriptedSession):
                 self._press_ctrl_c()
             yield token
 
+    def save_state(self) -> bytes:
+        return b"".join(token.to_bytes(2, "little") for token in self._tokens)
+
     def _press_ctrl_c(self) -> None:
         self.interrupt_before = None
         os.kill(os.getpid(), signal.SIGINT)
+
+
+class Terminal(io.StringIO):
+    """A terminal that remembers what it was sent."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 class Typist:

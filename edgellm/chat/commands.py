@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from edgellm.chat import render, settings
 from edgellm.chat.answer import columns
+from edgellm.chat.messages import n_common, turns
 from edgellm.chat.store import Store
 from edgellm.chat.text import fit
 from edgellm.errors import UsageError
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from edgellm.chat.repl import Repl
 
 _MAX_FILE_BYTES = 8 << 20  # some two million tokens: no window is larger, and a mistaken path ends here
+_TURN = re.compile(r"#(\d{1,9})\s*(.*)", re.DOTALL)
 _KEYS = (
     ("Ctrl-C", "stop the answer"),
     ("Ctrl-D", "leave"),
@@ -102,6 +105,13 @@ _SWITCHES: dict[str, tuple[Callable[[Repl], object], str, dict[str, object], str
     ),
     "markdown": (lambda repl: repl.screen.view, "markdown", _ON_OFF, "Bold, code and headings are styled."),
     "wrap": (lambda repl: repl.screen.view, "wrap", _ON_OFF, "Words are not torn at the terminal's edge."),
+    "save-state": (
+        lambda repl: repl,
+        "save_state",
+        _ON_OFF,
+        "The engine's state is kept beside the conversation.",
+    ),
+    "energy": (lambda repl: repl.energy, "on", _ON_OFF, "Joules of each answer, where they can be measured."),
     "stats": (lambda repl: repl, "show_stats", _ON_OFF, "A line after each answer: tokens, speed, memory."),
 }
 
@@ -156,9 +166,15 @@ def _show_messages(repl: Repl) -> None:
     conversation = repl.conversation
     if not conversation.messages:
         repl.screen.note("(nothing was said yet)")
+    if conversation.summary:
+        repl.screen.note(f"summary of the {conversation.summary.n_messages} oldest messages")
+        repl.screen.print(conversation.summary.text)
+    turn = 0
     for i, message in enumerate(conversation.messages):
+        turn += message.role == "user"
+        number = f"#{turn} " if message.role == "user" else ""
         unseen = " (no longer seen by the model)" if i < conversation.n_hidden else ""
-        repl.screen.note(f"{message.role}{unseen}")
+        repl.screen.note(f"{number}{message.role}{unseen}")
         repl.screen.print(message.content)
 
 
@@ -219,14 +235,47 @@ def _regen(repl: Repl, arg: str) -> None:
 
 
 def _edit(repl: Repl, arg: str) -> None:
+    """/edit, /edit TEXT, /edit #2, /edit #2 TEXT."""
     said = [m.content for m in repl.conversation.messages if m.role == "user"]
     if not said:
         raise UsageError("there is no message to edit yet")
+    found = _TURN.fullmatch(arg)
+    turn, arg = (int(found[1]), found[2]) if found else (len(said), arg)
+    if not 1 <= turn <= len(said):
+        raise UsageError(f"there is no message #{turn}; /show messages lists them")
     if not arg and not repl.reader.interactive:
         raise UsageError("/edit needs the new text here: /edit TEXT")
-    text = arg or repl.reader.read("/edit ", default=said[-1]).strip()
+    text = arg or repl.reader.read(f"/edit #{turn} ", default=said[turn - 1]).strip()
     if text:
-        repl.answer(lambda: repl.conversation.edit(text))
+        repl.answer(lambda: repl.conversation.edit(text, turn))
+        if turn < len(said):
+            repl.screen.note("(what followed before is kept: /branches)")
+
+
+def _branches(repl: Repl, arg: str) -> None:
+    conversation = repl.conversation
+    if arg:
+        if not arg.removeprefix("#").isdecimal():
+            raise UsageError(f"a branch is a number, not {arg!r}; /branches lists them")
+        conversation.switch(int(arg.removeprefix("#")))
+        repl.keep()
+        repl.show_end()
+        return
+    if not conversation.branches:
+        repl.screen.note("(there is one way only; /edit and /regen make others)")
+    rows = []
+    for i, branch in enumerate(conversation.branches, 1):
+        n = n_common(branch, conversation.messages)
+        turn = len(turns(branch[: n + 1]))
+        rows.append(
+            (
+                f"#{i}",
+                f"parts at #{turn}",
+                f"{len(turns(branch))} turns",
+                branch[n].content if n < len(branch) else "",
+            )
+        )
+    repl.screen.table(rows, cut=True)
 
 
 def _undo(repl: Repl, arg: str) -> None:
@@ -324,7 +373,10 @@ COMMANDS = (
     ),
     Command(("/clear",), "", "Start a new conversation.", _clear),
     Command(("/regen",), "", "Answer the last message anew.", _regen),
-    Command(("/edit",), "[TEXT]", "Change the last message and have it answered.", _edit),
+    Command(("/edit",), "[#N] [TEXT]", "Change the last message, or message N, and have it answered.", _edit),
+    Command(
+        ("/branches",), "[N]", "Ways this conversation went before /edit or /regen; go over to N.", _branches
+    ),
     Command(("/undo",), "", "Take back the last message and its answer.", _undo),
     Command(("/read",), "FILE", "Send a text file with the next message.", _read, _complete_path),
     Command(("/stats",), "", "Show how full the window is, speeds, memory.", _stats),

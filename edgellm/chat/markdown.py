@@ -44,11 +44,11 @@ class Markdown:
 
     def _style(self, char: str) -> str:
         line = self._line + char
-        if _FENCE.fullmatch(line) and (not self._fence or line.strip().startswith(self._fence)):
+        if self._fence:
+            return MARK if not line.strip().strip(self._fence[0]) else CODE
+        if _FENCE.fullmatch(line):
             self._on.clear()
             return MARK
-        if self._fence:
-            return CODE
         if char == "`":
             self._on ^= {CODE}
             return MARK

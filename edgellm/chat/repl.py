@@ -11,8 +11,9 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from types import FrameType
+from typing import Protocol
 
-from edgellm.chat import commands, render
+from edgellm.chat import commands, render, state
 from edgellm.chat.conversation import Conversation, Reply
 from edgellm.chat.reader import Reader
 from edgellm.chat.store import Saved, Store
@@ -20,7 +21,6 @@ from edgellm.errors import EdgellmError, UsageError
 
 PROMPT, CONTINUATION = ">>> ", "... "
 QUOTES = '"""'
-_METER_FROM = 0.75  # of the window: from here on every answer's line shows how full it is
 _LONG_PROMPT = 256  # tokens to evaluate before it is worth saying so
 
 
@@ -30,6 +30,39 @@ class Attachment:
 
     name: str
     text: str
+
+
+class Energy(Protocol):
+    """Measures the joules of an answer."""
+
+    name: str
+
+    def start(self) -> None:
+        """Begin to measure."""
+        ...
+
+    def stop(self) -> float | None:
+        """Joules since `start`; None where they could not be measured."""
+        ...
+
+
+class EnergySwitch:
+    """Turns the measuring of joules on and off."""
+
+    def __init__(self, open_energy: Callable[[], Energy] | None = None) -> None:
+        self._open = open_energy
+        self.meter: Energy | None = None
+
+    @property
+    def on(self) -> bool:
+        """Whether joules are measured."""
+        return self.meter is not None
+
+    @on.setter
+    def on(self, wanted: bool) -> None:
+        if wanted and self._open is None:
+            raise UsageError("energy cannot be measured here")
+        self.meter = self._open() if wanted and self._open else None
 
 
 @dataclass
@@ -43,6 +76,9 @@ class Repl:
     store: Store | None = None  # None: nothing is kept
     saved: Saved | None = None
     show_stats: bool = True
+    save_state: bool = False  # keep the engine's state beside the conversation
+    single_turn: bool = False  # leave after one answer
+    energy: EnergySwitch = field(default_factory=EnergySwitch)
     done: bool = False
     exit_code: int = 0
     attachments: list[Attachment] = field(default_factory=list)
@@ -50,6 +86,7 @@ class Repl:
     def begin(self, saved: Saved | None = None, system: str | None = None) -> None:
         """Greet, and go on with `saved`, under `system` where it is given."""
         artifact = self.conversation.session.artifact
+        self.conversation.on_summary = self._show_summary
         if self.reader.interactive:
             window = f"{self.conversation.n_ctx:,} tokens of context"
             self.screen.note(
@@ -60,12 +97,15 @@ class Repl:
         else:
             self.start_over()
 
-    def run(self) -> int:
-        """Serve until the user leaves. The exit code is that of the last error when nobody was watching."""
+    def run(self, first: str | None = None) -> int:
+        """Serve until the user leaves, `first` before all else. When nobody is watching, the last error's exit code."""
         while not self.done:
             try:
-                line = self.read_message()
-                self.handle(line)
+                if first is not None:
+                    message, first = first, None
+                    self.ask(message)
+                else:
+                    self.handle(self.read_message())
             except EOFError:
                 break
             except KeyboardInterrupt:
@@ -124,8 +164,20 @@ class Repl:
             )
         self.keep()
         n_new = reply.n_prompt - self.conversation.n_used
-        waiting = f"reading {n_new:,} tokens…" if n_new > _LONG_PROMPT else ""
-        interrupted = False
+        joules = self._stream(reply, f"reading {n_new:,} tokens…" if n_new > _LONG_PROMPT else "")
+        self._epilogue(reply, joules)
+        if self.reader.interactive:
+            self.screen.print("")
+        self.keep()
+        self._keep_state()
+        self.done = self.done or self.single_turn
+        if reply.completion.finish_reason == "cancelled" and not self.reader.interactive:
+            raise KeyboardInterrupt
+
+    def _stream(self, reply: Reply, waiting: str) -> float | None:
+        """Show the reply while it comes; its joules, where they are measured."""
+        if meter := self.energy.meter:
+            meter.start()
         with render.quiet_keyboard(), interruptible(reply):
             try:
                 self.screen.answer(reply.parts(), waiting)
@@ -134,15 +186,21 @@ class Repl:
             except EdgellmError:
                 self.keep()
                 raise
-            interrupted = reply.completion.finish_reason == "cancelled"
-        self._epilogue(reply)
-        if self.reader.interactive:
-            self.screen.print("")
-        self.keep()
-        if interrupted and not self.reader.interactive:
-            raise KeyboardInterrupt
+            finally:
+                joules = meter.stop() if meter else None
+        return joules
 
-    def _epilogue(self, reply: Reply) -> None:
+    def _show_summary(self, reply: Reply) -> None:
+        """Show what will stand in the place of the oldest turns, as the model writes it."""
+        oldest = "the oldest turn" if reply.n_dropped == 1 else f"the {reply.n_dropped} oldest turns"
+        self.screen.note(
+            f"(the window of {self.conversation.n_ctx:,} tokens is full: the model sums up {oldest}; "
+            f"what is saved keeps all)"
+        )
+        self._stream(reply, "")
+        self.screen.note("(end of the summary)")
+
+    def _epilogue(self, reply: Reply, joules: float | None) -> None:
         done, conversation = reply.completion, self.conversation
         if done.finish_reason == "cancelled":
             taken = "" if done.tokens else " before the answer began; your message was taken back"
@@ -156,10 +214,15 @@ class Repl:
             )
             self.screen.note(f"(cut short: {why})")
         if self.show_stats and done.tokens:
-            share = conversation.n_used / conversation.n_ctx
-            meter = f" · window {share:.0%} full" if share >= _METER_FROM else ""
             stats = render.stats_line(done.usage, render.resident_bytes(), reply.n_thinking)
-            self.screen.note(stats + meter)
+            share = conversation.n_used / conversation.n_ctx
+            self.screen.note(f"{stats}{self._joules(joules)} · window {share:.0%} full")
+
+    def _joules(self, joules: float | None) -> str:
+        if not self.energy.meter:
+            return ""
+        figure = "energy not measured, too short" if joules is None else f"{joules:.2f} J"
+        return f" · {figure} ({self.energy.meter.name})"
 
     def keep(self) -> None:
         """Save the conversation. A full disk must not end the chat."""
@@ -180,12 +243,39 @@ class Repl:
                 f"(another program has written to {name}: this conversation is now {self.saved.name})"
             )
 
+    def _keep_state(self) -> None:
+        """Put the engine's state beside the conversation, where that was asked for."""
+        if not self.save_state or self.store is None or self.saved is None:
+            return
+        try:
+            path = self.store.state_path(self.saved.name)
+            state.write(path, self.conversation.session, self.conversation.spans)
+        except (EdgellmError, OSError) as error:
+            self.screen.error(f"the state is not saved: {error}")
+
+    def _restore_state(self) -> None:
+        """Take up the engine's state of the loaded conversation; without it, the text is read again."""
+        path = self.store.state_path(self.saved.name) if self.store and self.saved else None
+        if path is None or not path.exists():
+            return
+        self.save_state = True
+        try:
+            n = state.restore(path, self.conversation.session, self.conversation.spans)
+            self.screen.note(f"(its state is back: {n:,} tokens need not be read again)")
+        except state.StateError as error:
+            self.screen.note(f"(the text is read again: {error})")
+
     def load(self, saved: Saved) -> None:
         """Go on with a saved conversation, showing where it stood."""
         self.conversation.restore(saved.history)
         self.saved = saved
         self.screen.note(f"({saved.name}: {_count(saved.n_turns, 'turn')} with {saved.model})")
-        for message in saved.messages[-2:] if self.reader.interactive else ():
+        self._restore_state()
+        self.show_end()
+
+    def show_end(self) -> None:
+        """Where the conversation stands: its last turn, and whether an answer is owed."""
+        for message in self.conversation.messages[-2:] if self.reader.interactive else ():
             self.screen.print((PROMPT if message.role == "user" else "") + message.content)
         if self.conversation.unanswered:
             self.screen.note("(the last message has no answer yet; /regen answers it, /undo takes it back)")

@@ -21,6 +21,7 @@ from typing import Any
 
 from edgellm import files
 from edgellm.chat import messages as chat_messages
+from edgellm.chat import state
 from edgellm.chat.messages import History, Message, Summary
 from edgellm.errors import StorageError, UsageError
 
@@ -72,6 +73,18 @@ class Store:
             raise UsageError(f"{name!r} cannot be a name: use letters, digits, spaces, '.', '-' and '_'")
         return self.folder / f"{name}.json"
 
+    def state_path(self, name: str) -> Path:
+        """Where the engine's state of `name` is kept, if it is."""
+        return self.path(name).with_name(f"{name}{state.SUFFIX}")
+
+    def delete(self, name: str) -> None:
+        """Remove a conversation and its state. Raises UsageError when there is none."""
+        if not self.path(name).exists():
+            raise self._missing(name)
+        with files.storage_errors(self.path(name)):
+            self.path(name).unlink()
+            self.state_path(name).unlink(missing_ok=True)
+
     def new(self, model: str, short: str) -> Saved:
         """A conversation of now with `model`, not on disk yet, under a name nobody has: the time and `short`."""
         now = _now()
@@ -107,10 +120,11 @@ class Store:
         source = self.path(saved.name)
         self._make_folder()
         with files.storage_errors(target):
-            if source.exists():
-                source.replace(target)
-            elif force:
-                target.unlink(missing_ok=True)
+            for old, new in ((source, target), (self.state_path(saved.name), self.state_path(name))):
+                if old.exists():
+                    old.replace(new)
+                else:
+                    new.unlink(missing_ok=True)
         self._written[name] = self._written.get(saved.name, saved.updated)
         return replace(saved, name=name)
 
@@ -122,11 +136,7 @@ class Store:
         """Read a conversation. Raises UsageError when there is none, StorageError when it is damaged."""
         path = self.path(name)
         if not path.exists():
-            names = ", ".join(saved.name for saved in self.all()[:5])
-            raise UsageError(
-                f"there is no conversation {name!r} in {self.folder}"
-                + (f"; newest: {names}" if names else "")
-            )
+            raise self._missing(name)
         saved = self._read(path)
         self._written[name] = saved.updated
         return saved
@@ -146,6 +156,11 @@ class Store:
         for saved in self.all():
             return self.load(saved.name)
         raise UsageError(f"there is no conversation to continue in {self.folder}")
+
+    def _missing(self, name: str) -> UsageError:
+        names = ", ".join(saved.name for saved in self.all()[:5])
+        newest = f"; newest: {names}" if names else ""
+        return UsageError(f"there is no conversation {name!r} in {self.folder}{newest}")
 
     def _make_folder(self) -> None:
         """Conversations are for their owner's eyes: so is the folder above, which holds the input history."""

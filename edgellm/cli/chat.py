@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 @click.option("-sys", "--system", metavar="TEXT", callback=valid_text, help="System prompt.")
 @click.option("--continue", "newest", is_flag=True, help="Go on with the last conversation.")
 @click.option("--resume", metavar="NAME", help="Go on with a saved conversation.")
+@click.option("-st", "--single-turn", is_flag=True, help="Leave after one answer.")
+@click.option("-p", "--prompt", metavar="TEXT", callback=valid_text, help="The first message.")
+@click.option(
+    "--save-state", is_flag=True, help="Keep the engine's state on disk: going on reads nothing again."
+)
+@click.option("--energy", is_flag=True, help="Joules of each answer, where a meter works.")
 @click.option("--no-save", is_flag=True, help="Keep nothing on disk, no input history either.")
 @click.option(
     "--on-full",
@@ -38,6 +44,10 @@ def command(
     system: str | None,
     newest: bool,
     resume: str | None,
+    single_turn: bool,
+    prompt: str | None,
+    save_state: bool,
+    energy: bool,
     no_save: bool,
     on_full: OnFull,
     no_stats: bool,
@@ -55,12 +65,14 @@ def command(
     from edgellm.chat.conversation import Conversation
     from edgellm.chat.reader import open_reader
     from edgellm.chat.render import Screen
-    from edgellm.chat.repl import Repl
+    from edgellm.chat.repl import EnergySwitch, Repl
     from edgellm.chat.store import Store, data_dir
-    from edgellm.cli import _models, _open
+    from edgellm.cli import _energy, _models, _open
 
     if newest and resume:
         raise UsageError("--continue and --resume exclude each other: give one")
+    if save_state and no_save:
+        raise UsageError("--save-state and --no-save exclude each other: give one")
     store = Store()
     saved = store.newest() if newest else store.load(resume) if resume else None
     model = model or (saved.model if saved else catalog.DEFAULT_MODEL)
@@ -74,6 +86,10 @@ def command(
             model=_open.spelled(model),
             store=None if no_save else store,
             show_stats=not no_stats,
+            save_state=save_state,
+            single_turn=single_turn,
+            energy=EnergySwitch(_energy.answer_energy),
         )
+        repl.energy.on = energy
         repl.begin(saved, system)
-        return repl.run()
+        return repl.run(prompt)

@@ -9,13 +9,13 @@ import pytest
 from click.testing import CliRunner
 
 from edgellm.chat import commands, settings
-from edgellm.cli import chat, run
+from edgellm.cli import chat, chats, run
 from edgellm.cli._sampling import model_options
 from edgellm.generate import GenerateOptions
 from edgellm.session import EngineOptions, Sampling
 
 DOCS = (Path(__file__).parents[2] / "docs" / "chat.md").read_text(encoding="utf-8")
-CHAT, RUN = chat.command, run.command
+CHAT, RUN, CHATS = chat.command, run.command, chats.command
 
 
 def parse(*arguments: str) -> tuple[GenerateOptions, EngineOptions]:
@@ -74,7 +74,8 @@ def test_the_docs_know_every_setting_and_its_default(parameter):
 
 
 def test_every_flag_the_docs_name_exists():
-    known = {name for command in (CHAT, RUN) for option in command.params for name in option.opts} | {"-f"}
+    options = [option for command in (CHAT, RUN, *CHATS.commands.values()) for option in command.params]
+    known = {name for option in options for name in (*option.opts, *option.secondary_opts)}
     text = re.sub(r"```json.*?```", "", DOCS, flags=re.DOTALL)
     named = set(re.findall(r"(?<![\w`-])`?(-{1,2}[a-z][a-z-]*)", text))
     assert named <= known

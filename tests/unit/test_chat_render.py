@@ -3,6 +3,7 @@
 import io
 
 import pytest
+from chat_fakes import Terminal
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,12 +11,6 @@ from edgellm.chat import render
 from edgellm.chat.render import Screen
 from edgellm.chat.text import Cleaner, clean, fit, width
 from edgellm.generate import Usage
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
 
 HOSTILE = {
     "colour": ("a\x1b[31mred\x1b[0m", "ared"),

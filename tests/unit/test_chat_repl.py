@@ -5,7 +5,7 @@ import io
 import signal
 
 import pytest
-from chat_fakes import ChatMl, ChatSession, Typist
+from chat_fakes import ChatMl, ChatSession, Terminal, Typist
 
 from edgellm.chat import commands
 from edgellm.chat.conversation import Conversation
@@ -14,11 +14,6 @@ from edgellm.chat.render import Screen
 from edgellm.chat.repl import Repl
 from edgellm.chat.store import Store
 from edgellm.errors import EngineError
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.fixture

@@ -32,7 +32,9 @@ def calls(text: str) -> list[tuple[str, list[str]]]:
 
 
 def flags(command: click.Command) -> set[str]:
-    return {flag for p in command.params for flag in (*p.opts, *p.secondary_opts)} | {"-h", "--help"}
+    own = {flag for p in command.params for flag in (*p.opts, *p.secondary_opts)} | {"-h", "--help"}
+    below = command.commands.values() if isinstance(command, click.Group) else ()
+    return own.union(*map(flags, below))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
