@@ -167,7 +167,9 @@ class EnergyWindow:
     seconds: float
     tokens: int  # processed in the window; 0 where tokens mean nothing
     joules: Mapping[str, float]  # by channel; their sum is the total
-    parts: Mapping[str, float] | None = None  # joules of channels that are parts of those above: never added
+    parts: Mapping[str, float] | None = (
+        None  # channels inside those above, or of hardware this run does not use
+    )
     error_joules: float | None = None  # standard error of the total by what the meter cannot resolve in time
 
 

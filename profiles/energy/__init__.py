@@ -42,7 +42,9 @@ class EnergyMeter(Protocol):
     kind: str  # "counter" | "power" | "imported"
     covers: str  # "processor" | "machine" | "nvidia" | ...: of meters that cover the same, one is enough
     scope: str  # what the figure covers, and what it leaves out
-    parts: frozenset[str]  # channels whose energy is already in another channel
+    parts: frozenset[
+        str
+    ]  # channels kept but not added: parts of another one, or hardware this run does not use
     update_period_seconds: float  # how often the hardware brings a new value
     recipe: str  # what to paste where, should `why_not` speak of permission; may be empty
 
@@ -70,10 +72,17 @@ def sources() -> tuple[str, ...]:
 
 
 def find(name: str, root: Path = Path("/")) -> EnergyMeter:
-    """The source's meter, whether it works here or not. Raises UsageError for an unknown name."""
+    """The source's meter, whether it works here or not. Raises UsageError for an unknown name.
+
+    `name:detail` is for sources that take one, and say so in `DETAIL`.
+    """
+    name, _, detail = name.partition(":")
     if name not in sources():
-        raise UsageError(f"no energy source is called {name!r}; there are: {', '.join(sources())}")
-    meter: EnergyMeter = importlib.import_module(f"{__name__}.{name}").find(root)
+        raise UsageError(f"no energy source is called {name!r}; there are: {', '.join((*sources(), CSV))}")
+    module = importlib.import_module(f"{__name__}.{name}")
+    if detail and not hasattr(module, "DETAIL"):
+        raise UsageError(f"the energy source {name} takes nothing after its name, got {detail!r}")
+    meter: EnergyMeter = module.find(root, detail) if detail else module.find(root)
     return meter
 
 
