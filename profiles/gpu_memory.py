@@ -1,8 +1,9 @@
 """GPU memory of this process, by NVML: the most it held, looked at when phases end and in between.
 
-NVML keeps no peak for a process (its accounting mode must be switched on by root), so it is asked ten times a second
-while the watch runs; engines take their memory at load and at the first long batch and keep it, so little is
-missed. In containers NVML may not know this process: then what the whole GPUs held beyond the start is told, and so.
+NVML keeps no peak for a process (its accounting mode must be switched on by root). So it is asked ten times a second
+while the watch is entered - at load, where buffers come and go - and once more for the record: what engines take
+later, at the first long batch, they keep, and nothing looks on while something is timed. In containers NVML may not
+know this process: then what the GPUs hold beyond the start is told, and that it is so.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class GpuMemory:
 
 
 class GpuMemoryWatch:
-    """Watches while it is entered. Without NVML it costs nothing and has a reason."""
+    """Watches while it is entered, once. Without NVML it costs nothing and has a reason."""
 
     def __init__(self, load: Load | None = None, poll_seconds: float = _POLL_SECONDS) -> None:
         self._gpus: Gpus | None = None

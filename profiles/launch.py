@@ -24,6 +24,7 @@ from edgellm.profiles import buffers, energy, speed
 from edgellm.profiles.codec import from_plain, to_plain
 from edgellm.profiles.energy import _estimate
 from edgellm.profiles.energy._log import EnergyLog, Mark
+from edgellm.profiles.gpu_memory import GpuMemoryWatch
 from edgellm.profiles.machine import frequency_mhz
 from edgellm.profiles.memory import MemoryWatch
 from edgellm.profiles.model_files import weight_places
@@ -59,11 +60,13 @@ def run_launch(request: LaunchRequest, progress: Progress) -> Launch:
     choice = energy.choose(workload.energy)
     memory = MemoryWatch(weight_places(artifact))
     memory.end_phase("start")
+    gpu = GpuMemoryWatch()
     with EnergyLog(choice, workload.energy_seconds) as log:
         at_start = log.mark()
-        begin = time.perf_counter_ns()
-        session = opener(artifact, request.options)
-        load_ns = time.perf_counter_ns() - begin
+        with gpu:
+            begin = time.perf_counter_ns()
+            session = opener(artifact, request.options)
+            load_ns = time.perf_counter_ns() - begin
         log.add("load", at_start, log.mark(), 0)
         memory.end_phase("load")
         with session:
@@ -71,6 +74,7 @@ def run_launch(request: LaunchRequest, progress: Progress) -> Launch:
             repetitions, noise = _Measurement(session, prompt, workload, log, memory, progress).run()
             engine = engine_record(session)
             taken = buffers.account(artifact, request.options, session.info, workload, memory.record())
+            on_gpu = gpu.record()
     headline, *beside = log.records()
     return Launch(
         index=request.index,
@@ -81,7 +85,7 @@ def run_launch(request: LaunchRequest, progress: Progress) -> Launch:
         engine=engine,
         prompt=prompt.record,
         repetitions=repetitions,
-        memory=taken,
+        memory=replace(taken, gpu_bytes=on_gpu.peak, gpu_reason=on_gpu.reason),
         energy=headline,
         noise=noise,
         energy_beside=tuple(beside),
