@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgellm.api import Model, load
     from edgellm.api_chat import Chat
-    from edgellm.api_stream import Stream
+    from edgellm.api_stream import Answer, Stream
     from edgellm.errors import EdgellmError
-    from edgellm.generate import Completion, Usage
+    from edgellm.generate import Usage
     from edgellm.scoring import Score
     from edgellm.session import EngineOptions
+    from edgellm.tools import ToolCall
 
 __version__ = "0.1.0"
 
@@ -31,7 +32,8 @@ _HOMES = {
     "Model": "edgellm.api",
     "Chat": "edgellm.api_chat",
     "Stream": "edgellm.api_stream",
-    "Completion": "edgellm.generate",
+    "Answer": "edgellm.api_stream",
+    "ToolCall": "edgellm.tools",
     "Usage": "edgellm.generate",
     "Score": "edgellm.scoring",
     "EngineOptions": "edgellm.session",
@@ -39,13 +41,14 @@ _HOMES = {
 }
 
 __all__ = [
+    "Answer",
     "Chat",
-    "Completion",
     "EdgellmError",
     "EngineOptions",
     "Model",
     "Score",
     "Stream",
+    "ToolCall",
     "Usage",
     "__version__",
     "load",

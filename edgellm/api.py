@@ -8,19 +8,22 @@ Thin: prompts, turns and lifetimes are here; what is done is done by the modules
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from edgellm import messages
-from edgellm.api_chat import Chat, history
+from edgellm import messages as openai
+from edgellm.api_chat import Chat
 from edgellm.api_settings import Settings, options_with
-from edgellm.api_stream import Stream, Turns
-from edgellm.chat.spans import SpanCache
+from edgellm.api_stream import Answer, Stream, Turns
+from edgellm.chat import messages as chat_messages
+from edgellm.chat.conversation import Conversation
+from edgellm.chat.messages import History
+from edgellm.chat.reply import Reply, seeded
 from edgellm.chat.template import template_of
-from edgellm.errors import EngineError, UsageError
-from edgellm.generate import Completion, GenerateOptions
+from edgellm.errors import UsageError
+from edgellm.generate import GenerateOptions
+from edgellm.messages import Messages
 from edgellm.session import EngineOptions
 
 if TYPE_CHECKING:
@@ -29,14 +32,12 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from edgellm.artifact import Artifact
-    from edgellm.chat.conversation import OnFull, Reply
-    from edgellm.chat.spans import Span
+    from edgellm.chat.conversation import OnFull
     from edgellm.embedding import Pooling, Vectors
     from edgellm.scoring import Score
     from edgellm.session import EngineInfo, Session
     from edgellm.template import ChatTemplate
-
-    Messages = Sequence[Mapping[str, Any]]
+    from edgellm.tools import Tool
 
 _DEFAULTS = EngineOptions()
 
@@ -77,8 +78,9 @@ class Model:
     def __init__(self, session: Session, template: ChatTemplate | None = None) -> None:
         self._session: Session | None = session
         self._turns = Turns()
-        self._spans = SpanCache(session)
         self._chat_template = template
+        self._answering: Conversation | None = None  # for messages, with these tools:
+        self._tools: tuple[Tool, ...] = ()
 
     @property
     def artifact(self) -> Artifact:
@@ -107,39 +109,68 @@ class Model:
         with self._turns.turn():
             return b"".join(map(self.session.piece, tokens)).decode("utf-8", "replace")
 
-    def complete(self, prompt: str | Messages, **settings: Unpack[Settings]) -> Completion:
+    def complete(
+        self,
+        prompt: str | Messages,
+        *,
+        tools: Sequence[Tool] = (),
+        think: bool | None = None,
+        **settings: Unpack[Settings],
+    ) -> Answer:
         """The whole continuation of a text, or the answer to messages; see `stream`."""
-        return self.stream(prompt, **settings).completion
+        return self.stream(prompt, tools=tools, think=think, **settings).answer
 
-    def stream(self, prompt: str | Messages, **settings: Unpack[Settings]) -> Stream:
+    def stream(
+        self,
+        prompt: str | Messages,
+        *,
+        tools: Sequence[Tool] = (),
+        think: bool | None = None,
+        **settings: Unpack[Settings],
+    ) -> Stream:
         """Text as it is written.
 
         A string is continued as it is. A list of messages ({"role": ..., "content": ...}) is answered, through
-        the model's chat template. What the cache still holds of the prompt is not evaluated again. Raises
-        EngineError, at the first piece, when the prompt is empty or does not fit the context.
+        the model's chat template; `tools` are what it may call, in OpenAI's form, and `think` tells a reasoning
+        model to think first or not (None: its own habit). What the cache still holds of the prompt is not
+        evaluated again. Raises UsageError for messages that do not fit the context or are none, EngineError, at
+        the first piece, for a text that is empty or does not fit.
         """
         options = options_with(GenerateOptions(), settings)
-        return Stream(self._turns, lambda: self._reply(prompt, options))
+        if isinstance(prompt, str):
+            if tools or think is not None:
+                raise UsageError("tools and think are for messages; a string is continued as it is")
+            return Stream(self._turns, lambda: self._continuation(prompt, options))
+        return Stream(self._turns, lambda: self._answer(prompt, options, tuple(tools), think))
 
     def chat(
         self,
         *,
         system: str | None = None,
         messages: Messages = (),
+        tools: Sequence[Tool] = (),
+        think: bool | None = None,
         on_full: OnFull = "drop",
         **settings: Unpack[Settings],
     ) -> Chat:
         """A conversation, which may go on from `messages`. Settings hold for all its answers.
 
         When the window is full, `on_full="drop"` leaves out the oldest turns (`Chat.n_hidden` counts them),
-        "stop" raises UsageError. Raises UsageError for a model that was not made to chat.
+        "summarise" has the model sum them up, "stop" raises UsageError. Raises UsageError for a model that was
+        not made to chat.
         """
-        from edgellm.chat.conversation import Conversation
-
-        said, system = history(messages, system)
-        options = options_with(GenerateOptions(), settings)
+        first, said = openai.read(messages)
+        if first and system:
+            raise UsageError("the system prompt is given twice: as system= and as the first message")
         conversation = Conversation(
-            self.session, self._template(), system=system, messages=said, options=options, on_full=on_full
+            self.session,
+            self._template(),
+            system=system or first,
+            messages=said,
+            options=options_with(GenerateOptions(), settings),
+            on_full=on_full,
+            tools=tools,
+            think=think,
         )
         return Chat(conversation, self._turns)
 
@@ -183,27 +214,24 @@ class Model:
         artifact, info = self.artifact, self.info
         return f"<edgellm.Model {artifact.name} {artifact.quantization}, {info.backend}, n_ctx {info.n_ctx}>"
 
-    def _reply(self, prompt: str | Messages, options: GenerateOptions) -> Reply:
-        from edgellm.chat.conversation import Reply, seeded
+    def _continuation(self, text: str, options: GenerateOptions) -> Reply:
+        tokens = self.session.tokenize(text, add_bos=self.info.add_bos)
+        return Reply(self.session, tokens, seeded(options))
 
-        if isinstance(prompt, str):
-            return Reply(self.session, self._tokens(prompt), seeded(options))
-        spans = self._render(prompt)
-        tokens = [token for span in spans for token in span.tokens]
-        return Reply(self.session, tokens, seeded(options), end=lambda reply: self._keep(spans, reply))
-
-    def _tokens(self, text: str) -> list[int]:
-        return self.session.tokenize(text, add_bos=self.info.add_bos)
-
-    def _render(self, said: Messages) -> list[Span]:
-        """Messages through the template; control tokens spelt out in their contents stay plain text."""
-        guarded = [{**m, "content": self._spans.guard(m["content"])} for m in messages.checked(said)]
-        return self._spans.split(self._template().render(guarded))
-
-    def _keep(self, prompt: Sequence[Span], reply: Reply) -> None:
-        """Remember the ids drawn, so that these messages and the answer are found in the cache next time."""
-        with contextlib.suppress(EngineError):  # it failed; there is nothing to keep
-            self._spans.keep(prompt, reply.completion)
+    def _answer(
+        self, said: Messages, options: GenerateOptions, tools: tuple[Tool, ...], think: bool | None
+    ) -> Reply:
+        """Messages answered by one conversation after the other, which knows again what the cache holds."""
+        system, history = openai.read(said)
+        if not history or history[-1].role not in ("user", "tool") or not chat_messages.turns(history):
+            raise UsageError("there is nothing to answer: messages end with the user's or a tool's")
+        if self._answering is None or self._tools != tools:
+            self._answering = Conversation(self.session, self._template(), on_full="stop", tools=tools)
+            self._tools = tools
+        answering = self._answering
+        answering.restore(History(tuple(history), system))
+        answering.options, answering.think = options, think
+        return answering.regenerate()
 
     def _template(self) -> ChatTemplate:
         if self._chat_template is None:

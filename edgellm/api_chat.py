@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from edgellm import messages as openai
+from edgellm import messages
 from edgellm.api_settings import Settings, options_with
-from edgellm.api_stream import Source, Stream, Turns
-from edgellm.errors import UsageError
+from edgellm.api_stream import Stream, Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from typing_extensions import Unpack
 
-    from edgellm.chat.conversation import Conversation, Message
+    from edgellm.chat.conversation import Conversation
+    from edgellm.chat.reply import Reply
+    from edgellm.tools import ToolCall
 
 
 class Chat:
@@ -29,16 +28,21 @@ class Chat:
         self._conversation, self._turns = conversation, turns
 
     @property
-    def messages(self) -> list[dict[str, str]]:
-        """What was said, as messages with `role` and `content`; the system prompt comes first."""
+    def messages(self) -> list[dict[str, Any]]:
+        """What was said, in OpenAI's form; the system prompt comes first."""
         system = self._conversation.system
-        said = [{"role": m.role, "content": m.content} for m in self._conversation.messages]
+        said = list(map(messages.written, self._conversation.messages))
         return [{"role": "system", "content": system}, *said] if system else said
 
     @property
     def n_hidden(self) -> int:
         """Messages that the model no longer sees, because the window is full."""
         return self._conversation.n_hidden
+
+    @property
+    def pending(self) -> tuple[ToolCall, ...]:
+        """The tools that the last answer asks for; `respond` takes their results."""
+        return self._conversation.pending
 
     def ask(self, text: str, **settings: Unpack[Settings]) -> Stream:
         """Put a message; the stream is the answer as it is written. Settings hold for this answer alone.
@@ -48,9 +52,17 @@ class Chat:
         """
         return self._stream(lambda: self._conversation.ask(text), settings)
 
+    def respond(self, results: Mapping[str, str], **settings: Unpack[Settings]) -> Stream:
+        """Give the results of the tools that were asked for, by the calls' ids; the model goes on."""
+        return self._stream(lambda: self._conversation.respond(results), settings)
+
     def regenerate(self, **settings: Unpack[Settings]) -> Stream:
         """Answer the last message anew."""
         return self._stream(self._conversation.regenerate, settings)
+
+    def edit(self, text: str, turn: int | None = None, **settings: Unpack[Settings]) -> Stream:
+        """Put `text` in the place of the last message, or of an earlier turn's (1 is the first); answer it."""
+        return self._stream(lambda: self._conversation.edit(text, turn), settings)
 
     def undo(self) -> str:
         """Take back the last message and its answer; returns the message."""
@@ -62,8 +74,8 @@ class Chat:
         with self._turns.turn():
             self._conversation.clear()
 
-    def _stream(self, answer: Callable[[], Source], settings: Settings) -> Stream:
-        def make() -> Source:
+    def _stream(self, answer: Callable[[], Reply], settings: Settings) -> Stream:
+        def make() -> Reply:
             usual = self._conversation.options
             self._conversation.options = options_with(usual, settings)
             try:
@@ -72,15 +84,3 @@ class Chat:
                 self._conversation.options = usual
 
         return Stream(self._turns, make)
-
-
-def history(messages: Sequence[Mapping[str, Any]], system: str | None) -> tuple[list[Message], str | None]:
-    """OpenAI's messages as a conversation's, and the system prompt, which may be the first of them."""
-    from edgellm.chat.conversation import Message
-
-    said = openai.checked(messages) if messages else []
-    if said and said[0]["role"] == "system":
-        if system:
-            raise UsageError("the system prompt is given twice: as system= and as the first message")
-        system, said = said[0]["content"], said[1:]
-    return [Message(m["role"], m["content"]) for m in said], system

@@ -9,25 +9,37 @@ import contextlib
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from edgellm import messages
+from edgellm.chat.messages import Message
 from edgellm.errors import UsageError
-from edgellm.generate import Completion
+from edgellm.generate import Usage
+from edgellm.tools import ToolCall
+
+if TYPE_CHECKING:
+    from edgellm.chat.reply import Reply
+    from edgellm.markup import Part
 
 
-class Source(Protocol):
-    """A generation under way (generate.Generation, chat's Reply)."""
+@dataclass(frozen=True)
+class Answer:
+    """A finished generation."""
 
-    def __next__(self) -> str: ...
-
-    def close(self) -> None:
-        """End it here."""
-        ...
+    text: str  # without thinking and calls
+    finish_reason: str  # "stop" | "length" | "cancelled" | "tool_calls"
+    tokens: tuple[int, ...]  # all ids drawn, without the ending EOS
+    usage: Usage
+    seed: int | None  # asked with this seed, the same prompt gets the same answer
+    truncated: bool = False  # the full window cost it its end, or its view of older messages
+    thinking: str = ""  # what a reasoning model thought before it
+    calls: tuple[ToolCall, ...] = ()  # the tools it asks for
 
     @property
-    def completion(self) -> Completion:
-        """The result, once it has ended."""
-        ...
+    def message(self) -> dict[str, Any]:
+        """As a message in OpenAI's form, to go on from."""
+        return messages.written(Message("assistant", self.text, calls=self.calls))
 
 
 class Turns:
@@ -80,19 +92,19 @@ class Turns:
 
 
 class Stream(Iterator[str]):
-    """Text as it is written: iterate over its pieces, or take `text` or `completion` for the whole.
+    """Text as it is written: iterate over its pieces, or take `text` or `answer` for the whole.
 
     A piece is never half a character. `close()` (or leaving a `with`) ends it early, with the finish reason
     "cancelled".
     """
 
-    def __init__(self, turns: Turns, make: Callable[[], Source]) -> None:
+    def __init__(self, turns: Turns, make: Callable[[], Reply]) -> None:
         self._ended = True  # until there is something to end
         self._taken_away = False
         self._turns = turns
         turns.take()
         try:
-            self._source = make()
+            self._reply = make()
         except BaseException:
             turns.give_back()
             raise
@@ -100,38 +112,63 @@ class Stream(Iterator[str]):
         self._ended = False
 
     def __next__(self) -> str:
+        for part in self.parts():
+            if part.kind == "text":
+                return part.text
+        raise StopIteration
+
+    def parts(self) -> Iterator[Part]:
+        """Everything as it comes: a reasoning model's thinking, text, tool calls."""
+        while (part := self._next()) is not None:
+            yield part
+
+    def _next(self) -> Part | None:
         if self._taken_away:
             raise UsageError(
                 "a later call on the same model ended this stream; read a stream to its end first, or load "
                 "the model a second time"
             )
         if self._ended:
-            raise StopIteration
+            return None
         self._turns.hand_over()
         try:
-            return next(self._source)
-        except BaseException:  # the end, an engine's error, or Ctrl-C
+            part = next(self._reply.parts(), None)
+        except BaseException:  # an engine's error, or Ctrl-C
             self.close()
             raise
+        if part is None:
+            self.close()
+        return part
 
     @property
-    def completion(self) -> Completion:
-        """The result: text, token ids, finish reason, counts and times. Reads the stream to its end."""
+    def answer(self) -> Answer:
+        """The result. Reads the stream to its end."""
         for _ in self:
             pass
-        return self._source.completion
+        reply = self._reply
+        done = reply.completion
+        return Answer(
+            reply.text,
+            reply.finish_reason,
+            done.tokens,
+            done.usage,
+            reply.seed,
+            reply.truncated,
+            reply.thinking,
+            reply.calls,
+        )
 
     @property
     def text(self) -> str:
         """The whole text. Reads the stream to its end."""
-        return self.completion.text
+        return self.answer.text
 
     def close(self) -> None:
         """End here. Idempotent."""
         if not self._ended:
             self._ended = True
             try:
-                self._source.close()
+                self._reply.close()
             finally:
                 self._turns.give_back()
 

@@ -1,4 +1,4 @@
-"""Messages as OpenAI's clients write them, checked, in the form chat templates expect.
+"""Messages as OpenAI's clients write them, read into a conversation's and written back.
 
 A message is a mapping with `role` and `content`. Knows no template and no model.
 """
@@ -9,39 +9,58 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edgellm.chat.messages import Message
 from edgellm.errors import UsageError
+from edgellm.tools import ToolCall
+
+Messages = Sequence[Mapping[str, Any]]
 
 ROLES = ("system", "user", "assistant", "tool")
 _SAME = {"developer": "system", "function": "tool"}  # OpenAI's newer and older names
-_PASSED_ON = ("name", "tool_call_id", "reasoning_content")
 
 
-def checked(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The messages as plain dictionaries whose `content` is a string.
+def read(messages: Messages) -> tuple[str | None, list[Message]]:
+    """The system prompt, where the first message is one, and the others.
 
-    Lists of text parts become one string, the arguments of tool calls become dictionaries. Raises UsageError
-    naming the message that is not understood.
+    Lists of text parts become one string, the arguments of tool calls dictionaries. Raises UsageError naming
+    the message that is not understood.
     """
-    if not messages:
-        raise UsageError(
-            "there are no messages; give at least one, e.g. {'role': 'user', 'content': 'Hello'}"
-        )
-    return [_checked(message, i) for i, message in enumerate(messages)]
+    if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence):
+        raise UsageError(f"messages are a list of mappings with 'role' and 'content', not {messages!r:.60}")
+    found = [_read(message, i) for i, message in enumerate(messages)]
+    if found and found[0].role == "system":
+        return found[0].content, found[1:]
+    return None, found
 
 
-def _checked(message: Mapping[str, Any], index: int) -> dict[str, Any]:
+def written(message: Message) -> dict[str, Any]:
+    """A conversation's message in OpenAI's form; thinking is left out, as later turns do not see it."""
+    out: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.calls:
+        out["tool_calls"] = [called(call) for call in message.calls]
+    if message.call_id:
+        out["tool_call_id"] = message.call_id
+    return out
+
+
+def called(call: ToolCall) -> dict[str, Any]:
+    """A tool call in OpenAI's form: its arguments are JSON text."""
+    arguments = json.dumps(call.arguments, ensure_ascii=False)
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+
+
+def _read(message: Mapping[str, Any], index: int) -> Message:
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
         raise UsageError(f"messages[{index}] is not a mapping with 'role' and 'content': {message!r:.80}")
     role = _SAME.get(message["role"], message["role"])
     if role not in ROLES:
         raise UsageError(f"messages[{index}] has the role {role!r}; there are: {', '.join(ROLES)}")
-    found: dict[str, Any] = {"role": role, "content": _text(message.get("content"), index)}
-    found |= {key: message[key] for key in _PASSED_ON if message.get(key) is not None}
-    if calls := message.get("tool_calls"):
-        found["tool_calls"] = [_call(call, index) for call in calls]
-    elif message.get("content") is None:
+    calls = tuple(_call(call, index) for call in message.get("tool_calls") or ())
+    if message.get("content") is None and not calls:
         raise UsageError(f"messages[{index}] has no content")
-    return found
+    text = _text(message.get("content"), index)
+    thinking, call_id = message.get("reasoning_content"), message.get("tool_call_id")
+    return Message(role, text, thinking=thinking or None, calls=calls, call_id=call_id)
 
 
 def _text(content: Any, index: int) -> str:
@@ -58,17 +77,15 @@ def _text(content: Any, index: int) -> str:
     return "".join(part["text"] for part in parts)
 
 
-def _call(call: Any, index: int) -> dict[str, Any]:
-    """A tool call; OpenAI's clients spell its arguments as JSON text, templates want the object."""
+def _call(call: Any, index: int) -> ToolCall:
     function = call.get("function") if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise UsageError(f"messages[{index}] has a tool call without a function's name: {call!r:.80}")
     arguments = function.get("arguments") or {}
-    if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments)
-        except ValueError:
-            raise UsageError(
-                f"messages[{index}]: the arguments of {function['name']} are not JSON: {arguments:.80}"
-            ) from None
-    return {**call, "function": {**function, "arguments": arguments}}
+    try:
+        arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
+    except ValueError:
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise UsageError(f"messages[{index}]: the arguments of {function['name']} are no JSON object")
+    return ToolCall(function["name"], arguments, **({"id": call["id"]} if call.get("id") else {}))

@@ -1,4 +1,4 @@
-"""What every session refuses before its engine is asked: no tokens, too many, ids that do not exist, any call once closed."""
+"""What every session refuses before its engine is asked: no tokens, too many, unknown ids, any call once closed."""
 
 from __future__ import annotations
 

@@ -73,9 +73,9 @@ def test_a_chat_remembers_and_forgets(model):
 
 def test_settings_of_one_answer_hold_for_it_alone(model):
     chat = model.chat(temperature=0)
-    assert chat.ask("Tell me a story.", max_tokens=2).completion.finish_reason == "length"
+    assert chat.ask("Tell me a story.", max_tokens=2).answer.finish_reason == "length"
     chat.undo()
-    assert len(chat.ask("Tell me a story.").completion.tokens) > 2
+    assert len(chat.ask("Tell me a story.").answer.tokens) > 2
 
 
 def test_a_later_call_ends_a_stream_left_open_and_says_so(model):
@@ -84,7 +84,7 @@ def test_a_later_call_ends_a_stream_left_open_and_says_so(model):
     assert "Paris" in model.complete(FRANCE, temperature=0).text
     with pytest.raises(UsageError, match="a later call on the same model ended this stream"):
         next(left)
-    assert left._source.completion.finish_reason == "cancelled"
+    assert left._reply.completion.finish_reason == "cancelled"
 
 
 def test_threads_take_turns(model):
@@ -166,7 +166,7 @@ def test_settings_are_checked(model, settings, message):
 @pytest.mark.parametrize(
     ("messages", "message"),
     [
-        ([], "there are no messages"),
+        ([], "there is nothing to answer"),
         (["hello"], r"messages\[0\] is not a mapping"),
         ([{"role": "king", "content": ""}], "has the role 'king'"),
         ([{"role": "user"}], "has no content"),
