@@ -7,15 +7,16 @@ and no option but the encodings that a recipe chose.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgellm.convert.onnx_experts import experts
 from edgellm.convert.onnx_graph import MICROSOFT, Region
+from edgellm.convert.onnx_kv import LayerScales
 from edgellm.convert.onnx_layers import Layers
 from edgellm.convert.onnx_linear import BlockLinear, FloatLinear, Writer
 from edgellm.convert.onnx_proto import DataType
-from edgellm.errors import UsageError
 from edgellm.models.base import ModelSpec, Role
 from edgellm.models.rope import frequencies
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 BATCH, NEW, PAST, TOTAL, ASKED = "batch_size", "sequence_length", "past_length", "total_length", "n_logits"
 
 HIDDEN = "hidden_states"  # after the final norm, of the positions asked for; genai's name
-HEAD_MULTIPLE = 16  # GroupQueryAttention with rotary embedding, group_query_attention_helper.h
-
 _QKV = (Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V)
 
 
@@ -39,6 +38,7 @@ class Decoder:
 
     layers: Layers
     n_ctx: int
+    kv_scales: Sequence[LayerScales] = ()  # of an int8 KV cache; without, it is float32
     has_head: bool = True  # without: fills the cache, and ends where nothing more goes into it
     computed: list[tuple[Region, Float32s]] = field(default_factory=list)
 
@@ -53,13 +53,8 @@ class Decoder:
         return self.layers.writer
 
     def build(self) -> None:
-        """Add everything from token ids to logits. Raises UsageError for a head size the operators lack."""
+        """Add everything from token ids to logits."""
         spec, graph = self.spec, self.writer.graph
-        if spec.head_dim % HEAD_MULTIPLE:
-            raise UsageError(
-                f"head_dim is {spec.head_dim}, and ONNX Runtime's fused attention needs a multiple of "
-                f"{HEAD_MULTIPLE}; convert this model to GGUF instead"
-            )
         ids = graph.input("input_ids", DataType.INT64, (BATCH, NEW))
         lengths = self._lengths()
         residual, hidden = self._embed(ids), ""
@@ -142,7 +137,7 @@ class Decoder:
         place = HIDDEN if layer is None else f"layers.{layer}.{role.value}"
         weight = self.layers.vector(f"{place}.weight", (role,), layer)
         if delta is None:
-            return residual, self._simple_norm(residual, weight, place)
+            return residual, self._simple_norm(residual, weight, place, eps)
         total = f"{place}/sum"
         graph.multi(
             "SkipSimplifiedLayerNormalization",
@@ -154,13 +149,13 @@ class Decoder:
         )
         return total, place
 
-    def _simple_norm(self, x: str, weight: str, name: str) -> str:
+    def _simple_norm(self, x: str, weight: str, name: str, eps: float) -> str:
         return self.writer.graph.op(
             "SimplifiedLayerNormalization",
             [x, weight],
             name,
             axis=-1,
-            epsilon=self.spec.rms_eps,
+            epsilon=eps,
             stash_type=1,
         )
 
@@ -174,9 +169,10 @@ class Decoder:
         q, k, v = self._normed_heads(layer, qkv) if spec.architecture.qk_norm else (qkv, "", "")
         past = [f"past_key_values.{layer}.{part}" for part in ("key", "value")]
         present = [f"present.{layer}.{part}" for part in ("key", "value")]
+        scales, quantized = self._cache_scales(layer)
         graph.multi(
             "GroupQueryAttention",
-            [q, k, v, *past, *lengths, *rotary],
+            [q, k, v, *past, *lengths, *rotary, *scales],
             [f"{name}.mixed", *present],
             f"{name}.mixed",
             domain=MICROSOFT,
@@ -187,8 +183,20 @@ class Decoder:
             softcap=0.0,
             do_rotary=1,
             rotary_interleaved=0,
+            **quantized,
         )
         return f"{name}.mixed"
+
+    def _cache_scales(self, layer: int) -> tuple[list[str], dict[str, Any]]:
+        """Attention's inputs and attributes for an int8 cache: a scale for each channel [1, n_head_kv, 1, width]."""
+        if not self.kv_scales:
+            return [], {}
+        names = []
+        for part, values in zip(("key", "value"), self.kv_scales[layer], strict=True):
+            wide = self.layers.heads.spread(values)[None, :, None]
+            names.append(self.writer.graph.constant(f"layers.{layer}.{part}_scale", wide))
+        attributes = {"k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL", "kv_cache_bit_width": 8}
+        return ["", "", "", *names], attributes
 
     def _normed_heads(self, layer: int, qkv: str) -> tuple[str, str, str]:
         """Qwen3's RMS norm of every head of Q and K.
@@ -200,7 +208,8 @@ class Decoder:
         import numpy as np
 
         spec, graph, name = self.spec, self.writer.graph, f"layers.{layer}.attn"
-        widths = [spec.n_head * spec.head_dim, spec.n_head_kv * spec.head_dim, spec.n_head_kv * spec.head_dim]
+        width = self.layers.heads.width
+        widths = [spec.n_head * width, spec.n_head_kv * width, spec.n_head_kv * width]
         sizes = graph.constant("qkv_widths", np.array(widths, dtype=np.int64))
         graph.multi(
             "Split", [qkv, sizes], [f"{name}.q/raw", f"{name}.k/raw", f"{name}.v"], f"{name}.split", axis=-1
@@ -210,16 +219,16 @@ class Decoder:
             ("q", Role.ATTN_Q_NORM, spec.n_head),
             ("k", Role.ATTN_K_NORM, spec.n_head_kv),
         ):
-            by_head = graph.constant(f"{part}_heads", np.array([0, 0, heads, spec.head_dim], dtype=np.int64))
-            flat = graph.constant(f"{part}_flat", np.array([0, 0, heads * spec.head_dim], dtype=np.int64))
-            weight = self.layers.vector(f"{name}.{part}_norm.weight", (role,), layer)
+            by_head = graph.constant(f"{part}_heads", np.array([0, 0, heads, width], dtype=np.int64))
+            flat = graph.constant(f"{part}_flat", np.array([0, 0, heads * width], dtype=np.int64))
+            weight, eps = self.layers.head_norm(f"{name}.{part}_norm.weight", role, layer)
             heads_of = graph.op("Reshape", [f"{name}.{part}/raw", by_head], f"{name}.{part}/heads")
-            norm = self._simple_norm(heads_of, weight, f"{name}.{part}/norm")
+            norm = self._simple_norm(heads_of, weight, f"{name}.{part}/norm", eps)
             normed.append(graph.op("Reshape", [norm, flat], f"{name}.{part}"))
         return normed[0], normed[1], f"{name}.v"
 
     def _rotary(self) -> tuple[str, str]:
-        """Cosine and sine [n_ctx, head_dim / 2], rope scaling and yarn's factor in them."""
+        """Cosine and sine [n_ctx, half a head], rope scaling and yarn's factor in them; zeros meet zeros."""
         import numpy as np
 
         radians, factor = frequencies(self.spec)
@@ -229,8 +238,10 @@ class Decoder:
         for name, values in (("cos_cache", np.cos(angles)), ("sin_cache", np.sin(angles))):
             region = self.writer.shared.get(name)
             if region is None:
-                region = self.writer.data.place(name, DataType.FLOAT, angles.shape)
-                self.computed.append((region, (values * factor).astype(np.float32)))
+                wide = np.zeros((self.n_ctx, self.layers.heads.width // 2), dtype=np.float32)
+                wide[:, : angles.shape[1]] = values * factor
+                region = self.writer.data.place(name, DataType.FLOAT, wide.shape)
+                self.computed.append((region, wide))
             names.append(self.writer.graph.external(region))
         return names[0], names[1]
 
@@ -242,9 +253,10 @@ class Decoder:
 
     def _declare_cache(self) -> None:
         graph, spec = self.writer.graph, self.spec
+        type_ = DataType.INT8 if self.kv_scales else DataType.FLOAT
         for layer in range(spec.n_layer):
             for part in ("key", "value"):
                 for prefix, length in (("past_key_values", PAST), ("present", TOTAL)):
                     declare = graph.input if prefix == "past_key_values" else graph.output
-                    shape = (BATCH, spec.n_head_kv, length, spec.head_dim)
-                    declare(f"{prefix}.{layer}.{part}", DataType.FLOAT, shape)
+                    shape = (BATCH, spec.n_head_kv, length, self.layers.heads.width)
+                    declare(f"{prefix}.{layer}.{part}", type_, shape)

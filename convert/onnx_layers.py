@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgellm.convert.onnx_graph import MICROSOFT
+from edgellm.convert.onnx_heads import HeadLayout
 from edgellm.convert.onnx_linear import Linear, Writer
 from edgellm.convert.onnx_options import Recipe
-from edgellm.convert.onnx_rows import Joined, Stacked
+from edgellm.convert.onnx_rows import Joined, RowSource, Stacked
 from edgellm.models.base import ModelSpec, Role, TensorSpec
+
+#: Matrices whose rows are heads.
+_HEAD_ROWS = frozenset({Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V})
 
 
 @dataclass(frozen=True)
@@ -26,13 +30,27 @@ class Layers:
             raise KeyError(f"the model lacks one of {', '.join(role.value for role in roles)}")
         return found
 
-    def rows(self, roles: tuple[Role, ...], layer: int | None) -> Stacked:
-        """The weights of `roles`, stacked."""
-        return Stacked(self.tensors(roles, layer))
+    @property
+    def heads(self) -> HeadLayout:
+        """How heads lie in the engine."""
+        return HeadLayout(self.spec.head_dim)
+
+    def rows(self, roles: tuple[Role, ...], layer: int | None) -> RowSource:
+        """The weights of `roles`, stacked; heads as the engine takes them."""
+        stacked = Stacked(self.tensors(roles, layer))
+        if roles[0] in _HEAD_ROWS:
+            return self.heads.rows(stacked)
+        return self.heads.columns(stacked) if roles[0] is Role.ATTN_OUT else stacked
 
     def vector(self, name: str, roles: tuple[Role, ...], layer: int | None) -> str:
         """A norm's weight."""
         return self.writer.vector(name, Joined(self.tensors(roles, layer)))
+
+    def head_norm(self, name: str, role: Role, layer: int) -> tuple[str, float]:
+        """Weight and epsilon of Q's or K's norm. Padding makes the mean of squares smaller, which both undo."""
+        filled = self.spec.head_dim / self.heads.width
+        weight = self.heads.columns(Joined(self.tensors((role,), layer)), filled**0.5)
+        return self.writer.vector(name, weight), self.spec.rms_eps * filled
 
     def linear(self, name: str, x: str, roles: tuple[Role, ...], layer: int) -> str:
         """x through the matrices of `roles` stacked into one, with their biases."""
@@ -54,4 +72,9 @@ class Layers:
 
     def _bias(self, name: str, roles: tuple[Role, ...], layer: int) -> str | None:
         parts = tuple(bias for role in roles if (bias := self.spec.tensor(role, layer, "bias")))
-        return self.writer.vector(f"{name}.bias", Joined(parts)) if parts else None
+        if not parts:
+            return None
+        joined = Joined(parts)
+        return self.writer.vector(
+            f"{name}.bias", self.heads.columns(joined) if roles[0] in _HEAD_ROWS else joined
+        )

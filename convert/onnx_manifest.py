@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgellm import __version__
+from edgellm.convert.onnx_heads import HeadLayout
 from edgellm.convert.special_tokens import ENDS_BY_TEXT
 from edgellm.convert.tokenizer import CONTROL, Vocabulary
 from edgellm.models.base import ModelSpec
@@ -90,7 +91,7 @@ def genai_config(spec: ModelSpec, vocabulary: Vocabulary, n_ctx: int, file: str)
             "decoder": {
                 "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
                 "filename": file,
-                "head_size": spec.head_dim,
+                "head_size": HeadLayout(spec.head_dim).width,
                 "hidden_size": spec.n_embd,
                 "inputs": {
                     "input_ids": "input_ids",

@@ -32,6 +32,7 @@ class OnnxOptions:
     symmetric: bool | None = None  # False: blocks have a zero point
     algorithm: str = "auto"  # auto | rtn | search | kquant: how scales are chosen
     mixed: bool = False  # int8 for the first and last eighth of the layers and every third one's V and down
+    kv: str = "auto"  # auto | fp32 | int8: the KV cache, int8 with scales from a short calibration
     context: int | None = None  # positions the model can be run at; at most the model's own
     prefill: str = "same"  # same | w8a8: a second set of weights for prompts, for integer products
 
@@ -62,6 +63,7 @@ _VALUES: dict[str, Mapping[str, object] | None] = {  # None: any positive number
     "attention": _named("auto", "int4", "int8"),
     "symmetric": {"true": True, "false": False},
     "algorithm": _named("auto", *ALGORITHMS),
+    "kv": _named("auto", "fp32", "int8"),
     "mixed": {"true": True, "false": False},
     "context": None,
     "prefill": _named("same", "w8a8"),

@@ -29,6 +29,8 @@ ENGINE = EngineOptions(n_ctx=64, n_batch=32, n_ubatch=32, repack=False, device="
 
 #: Relative mean square error each type brings into a matrix product, weights and inputs, at its coarsest.
 ROUNDING = {"onnx-fp32": 1e-11, "onnx-int8": 1e-4, "onnx-w8a8": 1e-3, "onnx-int4": 2e-2}
+#: What an int8 KV cache brings in at least.
+KV_ROUNDING = 1e-4
 
 
 class FolderHeader:
@@ -96,7 +98,7 @@ def verify_onnx(
             ) from error
         original = reference.logits(spec, checkpoint.tensors, tokens)
         fidelity = verify_logits.compare(original, found)
-        rounding = ROUNDING[header.manifest["quantization"]]
+        rounding = _rounding(header.manifest)
         remark = verify_logits.check(
             fidelity,
             rounding,
@@ -106,6 +108,11 @@ def verify_onnx(
             lambda: "a tensor is wrong, or the graph",
         )
     return Verification((*facts, *filter(None, [remark])), fidelity)
+
+
+def _rounding(manifest: dict[str, Any]) -> float:
+    weights = ROUNDING[manifest["quantization"]]
+    return max(weights, KV_ROUNDING) if manifest["recipe"].get("kv") == "int8" else weights
 
 
 def _check_numbers(manifest: dict[str, Any], spec: ModelSpec) -> None:

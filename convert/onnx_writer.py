@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgellm import __version__, files, onnx_folder
-from edgellm.convert import onnx_manifest, onnx_stream
+from edgellm.convert import onnx_kv, onnx_manifest, onnx_stream, verify_tokens
 from edgellm.convert.checkpoint import Checkpoint, find_file
 from edgellm.convert.metadata import build_metadata, default_stem
 from edgellm.convert.onnx_decoder import Decoder
 from edgellm.convert.onnx_graph import DataFile, Graph, Region
+from edgellm.convert.onnx_kv import LayerScales
 from edgellm.convert.onnx_layers import Layers
 from edgellm.convert.onnx_linear import Writer
 from edgellm.convert.onnx_options import MAX_CTX, OnnxOptions, for_prompts, recipe
 from edgellm.convert.tokenizer import Vocabulary, read_tokenizer
+from edgellm.errors import UsageError
 from edgellm.models.base import ModelSpec, find
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class OnnxRequest:
     quant: str = "onnx-int4"
     output: Path | None = None  # the folder to write; None: `<name>-<type>` in the current one
     options: OnnxOptions = field(default_factory=OnnxOptions)
+    calibration_text: str = field(default="", repr=False)  # what an int8 KV cache's scales are measured on
     n_threads: int | None = None  # None: one per core
     hash_sources: bool = True
     force: bool = False
@@ -114,17 +117,28 @@ def make_plan(checkpoint: Checkpoint, request: OnnxRequest) -> OnnxPlan:
     keys = build_metadata(checkpoint.dir, config, generation, spec, vocabulary, 0)
     n_ctx = min(request.options.context or MAX_CTX, spec.n_ctx_train)
     writer = Writer(Graph(spec.architecture.name), DataFile(DATA))
-    decoder = Decoder(Layers(spec, chosen, writer), n_ctx)
+    scales = _kv_scales(checkpoint, request, spec)
+    decoder = Decoder(Layers(spec, chosen, writer), n_ctx, scales)
     decoder.build()
     prefill = None
     if request.options.prefill == "w8a8":
         second = Writer(Graph(spec.architecture.name), DataFile(PREFILL_DATA), shared=_placed(decoder))
-        prefill = Decoder(Layers(spec, for_prompts(chosen), second), n_ctx, has_head=False)
+        prefill = Decoder(Layers(spec, for_prompts(chosen), second), n_ctx, scales, has_head=False)
         prefill.build()
     name = onnx_manifest.model_name(keys, checkpoint.dir)
     return OnnxPlan(
         spec, vocabulary, name, f"{default_stem(keys, '')}-{chosen.name}", n_ctx, decoder, prefill
     )
+
+
+def _kv_scales(checkpoint: Checkpoint, request: OnnxRequest, spec: ModelSpec) -> list[LayerScales]:
+    if request.options.kv != "int8":
+        return []
+    if not request.calibration_text:
+        raise UsageError("an int8 KV cache needs a text to measure its scales on: set calibration_text")
+    tokenizer = verify_tokens.load_tokenizer(checkpoint.dir)
+    tokens = tokenizer.encode(request.calibration_text).ids[: min(onnx_kv.N_TOKENS, spec.n_ctx_train)]
+    return onnx_kv.measure(spec, checkpoint.tensors, tokens)
 
 
 def _placed(decoder: Decoder) -> dict[str, Region]:

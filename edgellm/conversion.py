@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgellm.session import EngineOptions, Session
 
 _BAR = 24  # characters
+_KV_TEXT_BYTES = 4000  # of calibration text for an int8 KV cache: more tokens than are looked at
 _CHECK_SECONDS = 600.0  # for the engine to answer while a file is being verified
 _PHASES = {"flush": "writing to disk", "hash": "hashing the source", "verify": "verifying"}
 
@@ -59,6 +60,10 @@ def run(request: ConvertRequest, *, verify: bool = True, keep_unverified: bool =
 def run_onnx(request: OnnxRequest, *, verify: bool = True, keep_unverified: bool = False) -> Converted:
     """The same to an ONNX folder."""
     _one_thread_each()
+    if request.options.kv == "int8" and not request.calibration_text:
+        from edgellm.calibration import text
+
+        request = replace(request, calibration_text=text.text(_KV_TEXT_BYTES))
     from edgellm.convert.onnx_verify import verify_onnx
     from edgellm.convert.onnx_writer import convert_onnx
 

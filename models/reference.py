@@ -33,6 +33,9 @@ class Rows(Protocol):
 #: change them in place, to see what rounding them does.
 Watch = Callable[[Role, "int | None", "int | None", Float32s], None]
 
+#: Sees what a KV cache would hold of a layer: the layer, keys, rotated, and values [n_tokens, n_head_kv, head_dim].
+Cached = Callable[[int, Float32s, Float32s], None]
+
 
 def logits(
     spec: ModelSpec,
@@ -41,6 +44,7 @@ def logits(
     *,
     block_bytes: int = BLOCK_BYTES,
     watch: Watch | None = None,
+    cached: Cached | None = None,
 ) -> Float32s:
     """Logits [len(tokens), n_vocab] after each of `tokens`, the first at position 0.
 
@@ -49,7 +53,7 @@ def logits(
     """
     if not tokens or not 0 <= min(tokens) <= max(tokens) < spec.n_vocab:
         raise ValueError(f"tokens must be one or more ids from 0 to {spec.n_vocab - 1}")
-    weights = _Weights(spec, tensors, block_bytes, watch)
+    weights = _Weights(spec, tensors, block_bytes, watch, cached)
     x = weights.rows_of(Role.TOKEN_EMBD, tokens)
     cosine, sine = _rotations(spec, len(tokens))
     for layer in range(spec.n_layer):
@@ -65,12 +69,18 @@ class _Weights:
     """Streams one model's weights through the few operations that touch them."""
 
     def __init__(
-        self, spec: ModelSpec, tensors: Mapping[str, Rows], block_bytes: int, watch: Watch | None
+        self,
+        spec: ModelSpec,
+        tensors: Mapping[str, Rows],
+        block_bytes: int,
+        watch: Watch | None,
+        cached: Cached | None,
     ) -> None:
         self.spec = spec
         self.tensors = tensors
         self.block_bytes = block_bytes
         self.watch = watch
+        self.cached = cached
 
     def need(self, role: Role, layer: int | None, suffix: str = "weight") -> TensorSpec:
         tensor = self.spec.tensor(role, layer, suffix)
@@ -152,6 +162,8 @@ def _attention(weights: _Weights, layer: int, x: Float32s, cosine: Float32s, sin
         q = _rms_norm(q, weights.vector(Role.ATTN_Q_NORM, layer), spec.rms_eps)
         k = _rms_norm(k, weights.vector(Role.ATTN_K_NORM, layer), spec.rms_eps)
     q, k = _rotate(q, cosine, sine), _rotate(k, cosine, sine)
+    if weights.cached:
+        weights.cached(layer, k, v)
     mixed = np.empty_like(q)
     group = spec.n_head // spec.n_head_kv  # query heads that share a key and value head
     future = np.triu(np.full((n_tokens, n_tokens), -np.inf), 1)

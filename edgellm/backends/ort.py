@@ -35,6 +35,8 @@ FORMAT = "onnx"
 _DEFAULT_CTX = 4096  # what a chat needs
 _KV_SHARE = 0.5  # of available memory, at most, for the KV cache of the context chosen by default
 _CHUNK = 256  # tokens evaluated at once: more are no faster and take more memory
+#: What the command line calls a cache's type; int8 has a scale for each channel, not for each 32 values.
+_KV_NAMES = {"float32": "f32", "float16": "f16", "int8": "q8_0"}
 _SHORT = 16  # new tokens up to which a second graph for prompts is not worth its extra step
 
 
@@ -276,12 +278,12 @@ def _resolve(
     notes: list[str],
 ) -> EngineOptions:
     """Fill in what the caller left to us, noting each fallback."""
-    kind = np.dtype(graph.slots[0].dtype).name.replace("float", "f")
+    kind = _KV_NAMES.get(np.dtype(graph.slots[0].dtype).name, "f32")
     for asked in (options.type_k, options.type_v):
         if asked not in (None, "f16", kind):  # f16 is llama.cpp's default, often written out
             raise EngineError(
-                f"an ONNX model's KV cache is {kind}, {asked} cannot be chosen; "
-                "convert to GGUF for a smaller cache"
+                f"this ONNX model's KV cache is {kind}, {asked} cannot be chosen; "
+                "convert again with --onnx kv=int8 for q8_0, kv=fp32 for f32"
             )
     n_ctx = options.n_ctx or _fitting_ctx(folder, graph, notes)
     if n_ctx > folder.n_ctx:

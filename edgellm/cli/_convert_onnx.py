@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,8 +82,11 @@ def _print_preview(request: OnnxRequest) -> None:
     from edgellm.convert.checkpoint import Checkpoint
     from edgellm.convert.onnx_writer import make_plan
 
+    plain = replace(
+        request, options=replace(request.options, kv="auto")
+    )  # its scales need no room to speak of
     with Checkpoint.open(request.source) as checkpoint:
-        plan = make_plan(checkpoint, request)
+        plan = make_plan(checkpoint, plain)
     for job in plan.jobs:
         head = job.regions[0]
         shape = "x".join(map(str, head.shape))

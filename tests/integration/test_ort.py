@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from edgellm import backends
 from edgellm.artifact import Artifact
+from edgellm.calibration import text
 from edgellm.convert import onnx_linear
 from edgellm.convert.onnx_options import OnnxOptions
 from edgellm.convert.onnx_writer import OnnxRequest, convert_onnx
@@ -20,9 +21,7 @@ from edgellm.session import GREEDY, EngineOptions
 
 OPTIONS = EngineOptions(n_ctx=128, n_threads=1)
 TOKENS = [5, 17, 260, 40, 41, 42, 7, 9, 11, 100, 200, 150]
-#: Cases whose head size the engine's fused attention does not take.
-ODD_HEADS = {name for name, tiny in tinymodels.CASES.items() if tiny.head_size % 16}
-CASES = sorted(set(tinymodels.CASES) - ODD_HEADS)
+CASES = sorted(tinymodels.CASES)
 
 #: Largest relative squared error of logits against the oracle. The bounds on int4 are for weights without any
 #: structure, uniform noise, which rounding hurts more than trained ones.
@@ -74,10 +73,44 @@ def test_a_head_in_parts_gives_the_same_logits(tied, tmp_path, monkeypatch):
     assert tmp_path.joinpath(str(1 << 14), "model.onnx.data").stat().st_size == artifact.size_bytes - sizes[1]
 
 
-def test_heads_the_operators_lack_are_refused(tmp_path):
-    source = tinymodels.write(tinymodels.CASES["llama-odd"], tmp_path / "source")
-    with pytest.raises(UsageError, match=r"head_dim is 24, .* multiple of 16; convert this model to GGUF"):
-        convert_onnx(OnnxRequest(source, "onnx-int4", tmp_path / "out"))
+@pytest.fixture(scope="module")
+def small_cache(source, tmp_path_factory) -> Artifact:
+    options = OnnxOptions.parse(["kv=int8"])
+    folder = tmp_path_factory.mktemp("model") / "int8-cache"
+    return convert_onnx(OnnxRequest(source, "onnx-fp32", folder, options, calibration_text=text.text(4000)))
+
+
+def test_an_int8_cache_is_a_quarter_as_large_and_loses_little(source, artifact, small_cache):
+    tokens = [(7 * i) % 256 for i in range(200)]
+    with backends.open_session(small_cache, EngineOptions(n_ctx=256, n_threads=1)) as session:
+        assert session.info.options.type_k == "q8_0"
+        found = session.eval(tokens).copy()  # in pieces smaller than the context
+        state = session.save_state()
+        after = session.eval([5]).copy()
+        session.rewind(0)
+        session.restore_state(state, tokens)
+        np.testing.assert_array_equal(session.eval([5]), after)
+        small = session.info.kv_bytes_per_token
+    error = nmse(found, oracle(source, tokens)[-1])
+    assert 1e-8 < error < 2e-3
+    with backends.open_session(artifact, OPTIONS) as session:
+        assert small and session.info.kv_bytes_per_token == 4 * small
+
+
+def test_a_caches_type_is_the_folders(artifact, small_cache):
+    with backends.open_session(small_cache, replace(OPTIONS, type_k="q8_0", type_v="q8_0")) as session:
+        assert session.eval([1]).shape == (session.info.n_vocab,)
+    with pytest.raises(EngineError, match="cache is q8_0, f32 cannot be chosen"):
+        backends.open_session(small_cache, replace(OPTIONS, type_k="f32"))
+    with pytest.raises(
+        EngineError, match="cache is f32, q8_0 cannot be chosen; convert again with --onnx kv"
+    ):
+        backends.open_session(artifact, replace(OPTIONS, type_k="q8_0"))
+
+
+def test_an_int8_cache_without_a_text_is_refused(source, tmp_path):
+    with pytest.raises(UsageError, match="needs a text to measure its scales on"):
+        convert_onnx(OnnxRequest(source, "onnx-int4", tmp_path / "out", OnnxOptions(kv="int8")))
     assert not (tmp_path / "out").exists()
 
 
@@ -186,11 +219,6 @@ def test_a_context_beyond_the_models_is_cut_and_said(artifact):
     with backends.open_session(artifact, EngineOptions(n_ctx=9999, n_threads=1)) as session:
         assert session.info.n_ctx == 512
         assert "reduced from 9999 to 512" in session.info.notes[0]
-
-
-def test_a_cache_type_is_not_for_the_caller_to_choose(artifact):
-    with pytest.raises(EngineError, match="cache is f32, q8_0 cannot be chosen"):
-        backends.open_session(artifact, EngineOptions(type_k="q8_0"))
 
 
 def test_a_damaged_graph_is_an_error(artifact, tmp_path):
