@@ -77,6 +77,14 @@ TEXT: dict[str, tuple[str, str]] = {
         "launch {launch} failed: {error}",
         "its figures are missing; the other launches stand",
     ),
+    "budget-spent": (
+        "the time was spent before {count} of {n} runs had all their launches",
+        "give --resume with a larger --budget to go on where this stopped",
+    ),
+    "above-limit": (
+        "{metric}: {percent:.0f}% of the most this machine was seen to do",
+        "the limit or the count of bytes is wrong here: trust the speed, not its share of the limit",
+    ),
     "incomplete": (
         "{done} of {planned} launches are done",
         "this file was written while the run went on, and is replaced after each launch",

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edgellm.profiles.bounds import Ceiling
@@ -49,6 +50,22 @@ def measure(n_threads: int, last_level_cache_bytes: int | None) -> Ceiling:
         return from_plain(Ceiling, json.loads(done.stdout.splitlines()[-1]))
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
         return Ceiling(n_threads, None, reason=f"the ceilings could not be measured ({type(error).__name__})")
+
+
+def best(before: Ceiling | None, after: Ceiling) -> Ceiling:
+    """Two measurements of one thing as one: all samples, and the most of either."""
+    if before is None or before.reason is not None:
+        return after
+    if after.reason is not None:
+        return before
+    old, new = before.operations_per_second or {}, after.operations_per_second or {}
+    samples = before.read_samples + after.read_samples
+    return replace(
+        after,
+        read_bytes_per_second=max(samples),
+        read_samples=samples,
+        operations_per_second={kind: max(old.get(kind, 0.0), new.get(kind, 0.0)) for kind in {**old, **new}},
+    )
 
 
 def here(n_threads: int, array_bytes: int) -> Ceiling:

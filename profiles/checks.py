@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from edgellm.profiles.caveats import Caveat, Value
 from edgellm.profiles.derive import watts
+from edgellm.profiles.labels import labels
+from edgellm.profiles.order import WATCHED
 from edgellm.profiles.result import Launch, Machine, Measurement, Run
 from edgellm.profiles.stats import half_width95, launch_means, summarize
 
@@ -22,11 +25,31 @@ MIN_DRIFT = 0.02
 #: Difference between launches that is worth a word.
 MIN_LAUNCH_DIFFERENCE = 0.03
 MAX_IDLE_DIFFERENCE = 0.05
-#: The figures a reader decides by.
-WATCHED = ("decode_tokens_per_second", "prefill_tokens_per_second")
-
+#: Shares of a measured limit, and above which of them something is wrong. The ceiling's own passes differ a little.
+LIMITED = ("decode_bandwidth_share", "prefill_arithmetic_share")
+MAX_SHARE = 1.0
 #: Governors that hold the clock up.
 _STEADY_GOVERNORS = (None, "performance")
+
+
+def check(machine: Machine, runs: Sequence[Run], planned: int, *, complete: bool) -> Iterator[Caveat]:
+    """Everything there is to say about a report whose runs are to have `planned` launches."""
+    if not complete:
+        done = sum(len(run.launches) + len(run.failures) for run in runs)
+        yield Caveat("incomplete", "", {"done": done, "planned": planned})
+    if short := sum(run.ended == "budget" for run in runs):
+        yield Caveat("budget-spent", "", {"count": short, "n": len(runs)})
+    yield from check_machine(machine, runs)
+    noted: set[object] = set()
+    for run, label in zip(runs, labels(runs), strict=True):
+        for failure in run.failures:
+            yield Caveat("launch-failed", label, {"launch": failure.index + 1, "error": failure.error})
+        for caveat in check_run(run) if run.launches else ():
+            if caveat.code == "engine-note":  # the same for all settings of a model, and often for all models
+                if caveat.values["note"] in noted:
+                    continue
+                noted.add(caveat.values["note"])
+            yield replace(caveat, subject=label)
 
 
 def check_machine(machine: Machine, runs: Sequence[Run]) -> Iterator[Caveat]:
@@ -76,7 +99,16 @@ def check_run(run: Run) -> Iterator[Caveat]:
     if any(swapped):
         yield Caveat("swapping", name, {"bytes": max(swapped), "phase": "repetitions"})
     yield from _check_idle(run)
+    yield from _check_limits(run)
     yield from _check_samples(run)
+
+
+def _check_limits(run: Run) -> Iterator[Caveat]:
+    """More than the ceiling is not speed, it is an error in the ceiling or in what is counted."""
+    shares = [run.summary(name) for name in LIMITED]
+    above = {name: 100 * s.mean for name, s in zip(LIMITED, shares, strict=True) if s and s.mean > MAX_SHARE}
+    if above:
+        yield Caveat("above-limit", run.model.name, {"metric": _names(above), "percent": max(above.values())})
 
 
 def _check_idle(run: Run) -> Iterator[Caveat]:

@@ -289,7 +289,7 @@ class Run:
     settings: Settings
     failures: tuple[LaunchFailure, ...] = ()
     limits: Limits = field(default_factory=Limits)
-    ended: str | None = None  # "launches" | "interval" | "budget": why there are no more; None: not ended
+    ended: str | None = None  # "launches" | "interval" | "budget" | "failed": why no more; None: going on
 
     def measurement(self, name: str) -> Measurement:
         """The measurement called `name`. Raises KeyError."""

@@ -54,7 +54,7 @@ def machine(**changes: object) -> Machine:
         libraries={"numpy": "2.0"},
         affinity=tuple(range(8)),
         ceilings=(
-            Ceiling(4, 20e9, (19e9, 20e9), "memchr", 64 * MIB, {"f32": 1e11, "int8": 4e11}, "ONNX Runtime"),
+            Ceiling(4, 20e9, (19e9, 20e9), "memchr", 64 * MIB, {"f32": 1e11, "int8": 2e12}, "ONNX Runtime"),
         ),
     )
     return replace(plain, **changes)  # type: ignore[arg-type]

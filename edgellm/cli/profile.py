@@ -1,61 +1,47 @@
-"""`edgellm profile`: what models cost on this machine, in time, memory and energy."""
+"""`edgellm profile`: what models cost on this machine, in time, memory and energy, and what they are worth."""
 
 from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgellm.cli._sampling import engine_options
+from edgellm.cli._profile_options import grid_options
 
 if TYPE_CHECKING:
+    from edgellm.artifact import Artifact
+    from edgellm.profiles.plan import Grid
     from edgellm.profiles.result import Report
-    from edgellm.session import EngineOptions
+    from edgellm.profiles.run import ProfileRequest
+    from edgellm.profiles.settings import QualityPlan
 
-_COUNT = click.IntRange(min=1)
-
-
-def _option(*names: str, default: float | str, type: Any, text: str, metavar: str = "N") -> Callable:  # type: ignore[type-arg]
-    shown = f"{text}  [default: {default}]"
-    return click.option(*names, default=default, type=type, metavar=metavar, help=shown)
+#: Writing pages may take this share of the time, no more; JSON is written after every launch.
+_WRITING_SHARE = 0.05
 
 
-@click.command(short_help="Measure speed, memory and energy of models, and write a report.")
+@click.command(short_help="Measure speed, memory, energy and quality of models, and write a report.")
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
-@_option("-p", "--n-prompt", default=512, type=_COUNT, text="Prompt tokens.")
-@_option("-n", "--n-gen", default=128, type=click.IntRange(min=0), text="Tokens to decode after it.")
-@_option("-r", "--repetitions", default=5, type=_COUNT, text="Timed repetitions in each launch.")
-@_option("--launches", default=2, type=_COUNT, text="Fresh processes for each model, interleaved.")
-@_option(
-    "--temp",
-    "temperature",
-    default=0.0,
-    type=click.FloatRange(min=0),
-    text="Sampling temperature; 0 is greedy.",
-)
-@_option("--seed", default=0, type=click.IntRange(min=0), text="Seed of the sampling.")
-@_option(
-    "--energy",
-    default="auto",
-    type=click.STRING,
-    metavar="SOURCE",
-    text="Energy sources: auto, none, names of doctor's, or csv for a meter's log imported later.",
-)
-@_option(
-    "--energy-seconds",
-    default=2.0,
-    type=click.FloatRange(min=0),
-    text="Longest extra loop for a phase too short for the meter; a battery's gauge needs 300.",
+@click.option(
+    "--plan",
+    "plan_name",
+    metavar="FILE|NAME",
+    help="A TOML file that says all this, or one that comes with edgellm: bundled, shapes.",
 )
 @click.option(
-    "--energy-estimate",
-    metavar="IDLE_W,MAX_W",
-    help="Also guess energy from utilisation between two powers; kept apart from all that is measured.",
+    "--resume",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Go on with an unfinished report (JSON) on the same machine, and keep it up to date.",
 )
+@grid_options
+@click.option("--no-roofline", is_flag=True, help="Do not measure the machine's own limits.")
+@click.option("--no-mmap", is_flag=True, help="Read the model into memory instead of mapping it.")
+@click.option("--no-repack", is_flag=True, help="Leave the weights as the file has them.")
+@click.option("--offline", is_flag=True, help="Download nothing.")
 @click.option(
     "-o",
     "--output",
@@ -68,74 +54,139 @@ def _option(*names: str, default: float | str, type: Any, text: str, metavar: st
     "files",
     multiple=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write to FILE, format by its suffix or -o; may be repeated. Kept up to date after each launch.",
+    help="Write to FILE, format by its suffix or -o; may be repeated. JSON is up to date after each launch.",
 )
 @click.option("-f", "--force", is_flag=True, help="Replace files that exist.")
 @click.option(
     "--lang", type=click.Choice(("en", "zh")), default="en", help="Language of the report.  [default: en]"
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")
-@engine_options
 def command(
     models: tuple[str, ...],
-    n_prompt: int,
-    n_gen: int,
-    repetitions: int,
-    launches: int,
-    temperature: float,
-    seed: int,
-    energy: str,
-    energy_seconds: float,
-    energy_estimate: str | None,
+    plan_name: str | None,
+    resume: Path | None,
+    no_roofline: bool,
+    no_mmap: bool,
+    no_repack: bool,
+    offline: bool,
     format_: str | None,
     files: tuple[Path, ...],
     force: bool,
     lang: str,
     quiet: bool,
-    offline: bool,
-    engine: EngineOptions,
+    **grid: Any,
 ) -> None:
     """Measure MODELs side by side: load, time to first token, tokens a second, memory by phase, energy.
 
-    Each launch is a fresh process, models taking turns. Every sample is kept; what cannot be measured here is
-    left open with the reason, never estimated.
+    Each launch is a fresh process, runs taking turns. Every sample is kept; what cannot be measured here is left
+    open with the reason, never estimated. Options with commas make a run for each combination.
 
     \b
       edgellm profile tiny-qwen3 tiny-llama3
-      edgellm profile a.gguf b.gguf -p 128 -n 64 --out report.html --out report.json
+      edgellm profile tiny-qwen3 --types Q8_0,Q4_0,onnx-int4 -t 1,2 -p 128,512 -n 64 --until 2%
+      edgellm profile --plan bundled --out study.html --out study.json
+      edgellm profile --resume study.json
     """
-    from edgellm.cli import _models
     from edgellm.profiles import report as reports
-    from edgellm.profiles.result import Workload
-    from edgellm.profiles.run import ProfileRequest, profile
+    from edgellm.profiles.run import profile
 
+    grid |= {"use_mmap": False if no_mmap else None, "repack": False if no_repack else None}
+    given = {name: value for name, value in grid.items() if value is not None}
     outputs = _outputs(files, format_, force=force)
     on_screen = _screen_format(files, format_)
-    workload = Workload(
-        n_prompt=n_prompt,
-        n_gen=n_gen,
-        repetitions=repetitions,
-        launches=launches,
-        seed=seed,
-        temperature=temperature,
-        energy=energy,
-        energy_seconds=energy_seconds,
-        energy_estimate=energy_estimate,
-    )
-    artifacts = tuple(_models.resolve(model, offline=offline) for model in models or (None,))
-    request = ProfileRequest(artifacts, workload, engine, _typed())
-
-    def save(report: Report) -> None:
-        from edgellm import files as writing
-
-        for path, name in outputs.items():
-            writing.write_text(path, reports.render(report, name, lang))
-
+    if resume is not None:
+        outputs[resume] = "json"
+        request = _resumed(resume, models, plan_name, given, roofline=not no_roofline)
+    else:
+        request = _new(_grid(models, plan_name, given), offline=offline, roofline=not no_roofline)
+    save = _Writer(outputs, lang)
     with _Progress(quiet=quiet) as progress:
         result = profile(request, progress, save)
     click.echo(reports.render(result, on_screen, lang), nl=False)
     for path in () if quiet else outputs:
         click.echo(f"edgellm: wrote {path}", err=True)
+
+
+def _grid(models: tuple[str, ...], plan_name: str | None, given: dict[str, Any]) -> Grid:
+    """The plan's values, and over them those given on the command line."""
+    from dataclasses import replace
+
+    from edgellm import catalog
+    from edgellm.profiles import plan
+
+    grid = plan.read(plan_name) if plan_name else plan.Grid()
+    named = models or grid.models or (catalog.DEFAULT_MODEL,)
+    return replace(grid, models=named, **given)
+
+
+def _new(grid: Grid, *, offline: bool, roofline: bool) -> ProfileRequest:
+    """A request for a fresh report; models are converted first where they must be."""
+    from dataclasses import replace
+
+    from edgellm.cli import _models
+    from edgellm.profiles.run import ProfileRequest, names_of
+
+    plan = grid.plan()
+    models = grid.names()
+    artifacts = [_models.resolve(model, offline=offline) for model in models]
+    names = names_of(artifacts)
+    if grid.quality:
+        plan = replace(plan, quality=_quality(grid, dict(zip(names, models, strict=True)), offline=offline))
+    request = ProfileRequest(grid.specs(artifacts), plan, _typed(), ceilings=roofline)
+    return _judging(request, dict(zip(names, artifacts, strict=True)))
+
+
+def _quality(grid: Grid, models: dict[str, str], *, offline: bool) -> QualityPlan:
+    """How quality is measured; the reference of each model (its name -> as it was asked for) is converted."""
+    from edgellm.cli import _models
+    from edgellm.profiles import plan
+    from edgellm.profiles.settings import QualityPlan
+
+    references = {}
+    for name, model in models.items():
+        if (reference := plan.reference_of(model, grid.reference)) is not None:
+            references[name] = str(_models.resolve(reference, offline=offline).path)
+    return QualityPlan(grid.dialogues, grid.items, references)
+
+
+def _resumed(
+    path: Path, models: tuple[str, ...], plan_name: str | None, given: dict[str, Any], *, roofline: bool
+) -> ProfileRequest:
+    """What is left of a report; only how long to go on may be said anew."""
+    from dataclasses import replace
+
+    from edgellm.errors import UsageError
+    from edgellm.profiles import plan, resume
+
+    changes = {name: given.pop(name) for name in ("until", "budget", "max_launches") if name in given}
+    if models or plan_name or given:
+        raise UsageError(
+            "--resume goes on with the report's own plan; beside it, only --until and --budget count"
+        )
+    report = resume.load(path)
+    wanted = report.plan
+    if "until" in changes:
+        wanted = replace(wanted, until=plan.parse_share(changes["until"]))
+        wanted = replace(wanted, max_launches=max(wanted.max_launches, plan.MAX_LAUNCHES))
+    if "max_launches" in changes:
+        wanted = replace(wanted, max_launches=changes["max_launches"])
+    if "budget" in changes:
+        wanted = replace(wanted, budget_seconds=plan.parse_seconds(changes["budget"]))
+    request = resume.request(report, wanted, report.command, ceilings=roofline)
+    names = [run.model.name for run in report.runs]
+    return _judging(request, {n: spec.artifact for n, spec in zip(names, request.specs, strict=True)})
+
+
+def _judging(request: ProfileRequest, artifacts: dict[str, Artifact]) -> ProfileRequest:
+    """The request with a judge for each model, where quality is asked for."""
+    from dataclasses import replace
+
+    from edgellm import judge
+
+    if request.plan.quality is None:
+        return request
+    paths = {name: str(artifact.path) for name, artifact in artifacts.items()}
+    return replace(request, judges=judge.judges(paths, request.plan.quality))
 
 
 def _outputs(files: tuple[Path, ...], format_: str | None, *, force: bool) -> dict[Path, str]:
@@ -161,6 +212,27 @@ def _typed() -> str:
     import shlex
 
     return shlex.join(["edgellm", *sys.argv[1:]])
+
+
+class _Writer:
+    """Keeps the outputs up to date: JSON after every launch, pages as often as they cost little, all at the end."""
+
+    def __init__(self, outputs: dict[Path, str], lang: str) -> None:
+        self._outputs, self._lang = outputs, lang
+        self._next = 0.0  # when pages may be written again
+
+    def __call__(self, report: Report) -> None:
+        from edgellm import files
+        from edgellm.profiles import report as reports
+
+        begin = time.monotonic()
+        everything = report.complete or begin >= self._next
+        for path, name in self._outputs.items():
+            if everything or name == "json":
+                files.write_text(path, reports.render(report, name, self._lang))
+        if everything:
+            end = time.monotonic()
+            self._next = end + (end - begin) / _WRITING_SHARE
 
 
 class _Progress:

@@ -50,6 +50,11 @@ CAVEATS: dict[str, tuple[str, str]] = {
         "权重可能来自缓存：不要由此推断更大模型的速度",
     ),
     "launch-failed": ("第 {launch} 个进程失败：{error}", "缺少它的数值；其他进程的结果有效"),
+    "budget-spent": ("{n} 组运行中有 {count} 组未完成全部进程，时间已用完", "使用 --resume 和更大的 --budget 从此处继续"),
+    "above-limit": (
+        "{metric}：达到这台机器实测上限的 {percent:.0f}%",
+        "上限或字节数在此有误：请相信速度，而不是它占上限的比例",
+    ),
     "incomplete": ("已完成 {planned} 个进程中的 {done} 个", "此文件在运行期间写出，每个进程结束后更新"),
     "engine-note": ("{note}", "参见 `edgellm doctor`"),
 }  # fmt: skip

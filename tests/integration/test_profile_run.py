@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,14 @@ from constant_meter import ConstantMeter
 
 from edgellm.artifact import Artifact
 from edgellm.cli.profile import command
-from edgellm.errors import EngineCrashError, EngineError, UsageError
-from edgellm.profiles import derive, energy, run
+from edgellm.errors import CheckFailedError, EngineCrashError, EngineError, UsageError
+from edgellm.profiles import child, derive, energy, order, resume, run
 from edgellm.profiles import report as reports
 from edgellm.profiles.codec import to_plain
-from edgellm.profiles.launch import run_launch
+from edgellm.profiles.launch import LaunchRequest, run_launch
 from edgellm.profiles.model_files import display_name
-from edgellm.profiles.result import Report, Workload, from_json
+from edgellm.profiles.result import Report, Workload, from_json, to_json
+from edgellm.profiles.settings import Plan, settings_of
 from edgellm.session import EngineOptions
 
 SMALL = Workload(n_prompt=32, n_gen=8, repetitions=2, launches=2)
@@ -40,10 +42,16 @@ def openers_are_importable(monkeypatch):
 def profile(
     *paths: Path, workload: Workload = SMALL, options: EngineOptions = ONE_THREAD, **more: str
 ) -> Report:
-    artifacts = tuple(Artifact.open(path) for path in paths)
     return run.profile(
-        run.ProfileRequest(artifacts, workload, options, **more), lambda text: None, lambda r: None
+        request_for(*paths, workload=workload, options=options, **more), lambda text: None, lambda r: None
     )
+
+
+def request_for(
+    *paths: Path, workload: Workload = SMALL, options: EngineOptions = ONE_THREAD, **more: object
+) -> run.ProfileRequest:
+    specs = tuple(run.RunSpec(Artifact.open(path), settings_of(options, "gguf"), workload) for path in paths)
+    return run.ProfileRequest(specs, **{"ceilings": False, **more})
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +78,6 @@ def test_every_figure_is_there_and_they_hang_together(report):
 def test_models_take_turns_and_turn_around(report):
     positions = {one.model.name: [launch.position for launch in one.launches] for one in report.runs}
     assert positions == {"a": [0, 3], "b": [1, 2]}
-    assert run.schedule(3, 2) == [(0, 0), (0, 1), (0, 2), (1, 2), (1, 1), (1, 0)]
 
 
 def test_the_model_is_known_exactly(report, models):
@@ -99,10 +106,10 @@ def test_memory_holds_the_weights_and_more(report):
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own peak, from /proc and wait4")
 def test_our_peak_is_the_kernel_s_peak_for_the_process(models):
     """An observer outside: wait4 tells the highest the process ever rose to."""
-    request = run.LaunchRequest(str(models[0]), SMALL, ONE_THREAD)
+    request = LaunchRequest(str(models[0]), SMALL, ONE_THREAD)
     observer = (  # a small process of its own: a child's maximum begins with that of the process that forked it
         "import os, subprocess, sys\n"
-        f"child = subprocess.Popen({run.LAUNCH_COMMAND!r}, stdin=sys.stdin)\n"
+        f"child = subprocess.Popen({child.LAUNCH_COMMAND!r}, stdin=sys.stdin)\n"
         "print(os.wait4(child.pid, 0)[2].ru_maxrss)\n"
     )
     watched = subprocess.run(
@@ -116,7 +123,7 @@ def test_our_peak_is_the_kernel_s_peak_for_the_process(models):
 def test_clocks_agree_with_an_outside_observer(models):
     """All timed spans of a launch, and its load, fit into the launch's own duration."""
     begin = time.perf_counter()
-    launch = run.launch(run.LaunchRequest(str(models[0]), SMALL, ONE_THREAD), lambda text: None)
+    launch = child.launch(LaunchRequest(str(models[0]), SMALL, ONE_THREAD), lambda text: None)
     outside = time.perf_counter() - begin
     inside = launch.load_ns + launch.prepare_ns
     inside += sum(r.tokenize_ns + r.prefill_ns + sum(r.gaps_ns) for r in launch.repetitions)
@@ -129,7 +136,7 @@ def test_clocks_agree_with_an_outside_observer(models):
 def test_energy_of_a_machine_of_constant_power(models, monkeypatch, period):
     """25 W all the time: joules per token follow from the window's own duration, and net of idle is nothing."""
     monkeypatch.setattr(energy, "choose", lambda wanted: energy.Choice((ConstantMeter(25.0, period=period),)))
-    launch = run_launch(run.LaunchRequest(str(models[0]), SMALL, ONE_THREAD), lambda text: None)
+    launch = run_launch(LaunchRequest(str(models[0]), SMALL, ONE_THREAD), lambda text: None)
     found = {m.name: m for m in derive.measurements([launch])}
     assert found["idle_watts"].samples == pytest.approx([25.0, 25.0])
     assert found["decode_watts"].samples == pytest.approx([25.0] * 2)
@@ -160,9 +167,9 @@ def test_the_same_model_twice_is_told_apart(models):
 
 
 def test_a_crash_is_an_error_that_names_the_signal_and_the_last_word(models):
-    request = run.LaunchRequest(str(models[0]), SMALL, ONE_THREAD, opener="profile_openers:crash")
+    request = LaunchRequest(str(models[0]), SMALL, ONE_THREAD, opener="profile_openers:crash")
     with pytest.raises(EngineCrashError, match=r"died of SIGABRT \(a last word\)"):
-        run.launch(request, lambda text: None)
+        child.launch(request, lambda text: None)
 
 
 def test_a_refusal_is_the_engine_s_own_words(models):
@@ -171,24 +178,24 @@ def test_a_refusal_is_the_engine_s_own_words(models):
 
 
 def test_a_library_that_prints_does_not_spoil_the_result(models):
-    request = run.LaunchRequest(str(models[0]), SMALL, ONE_THREAD, opener="profile_openers:chatty")
-    assert len(run.launch(request, lambda text: None).repetitions) == 2
+    request = LaunchRequest(str(models[0]), SMALL, ONE_THREAD, opener="profile_openers:chatty")
+    assert len(child.launch(request, lambda text: None).repetitions) == 2
 
 
 def test_what_was_measured_survives_a_later_crash(models, tmp_path):
     path = tiny_gguf.write(tmp_path / "fragile.gguf")
     saved: list[Report] = []
-    artifacts = (Artifact.open(path), Artifact.open(models[1]))
-    request = run.ProfileRequest(artifacts, SMALL, ONE_THREAD, opener="profile_openers:crash_on_second")
+    request = request_for(path, models[1], opener="profile_openers:crash_on_second")
     models[1].with_suffix(".seen").unlink(missing_ok=True)
     report = run.profile(request, lambda text: None, saved.append)
-    assert [(len(r.runs[0].launches), len(r.runs[1].launches)) for r in saved] == [
+    assert [(len(r.runs[0].launches), len(r.runs[1].launches)) for r in saved[:4]] == [
         (1, 0),
         (1, 1),
         (1, 1),
         (1, 1),
     ]
-    assert [r.complete for r in saved] == [False, False, False, True]
+    assert [r.complete for r in saved[:4]] == [False, False, False, True]
+    assert [len(r.failures) for r in report.runs] == [1, 1]
     failures = [c for c in report.caveats if c.code == "launch-failed"]
     assert {c.subject for c in failures} == {"fragile", "b"} and "SIGABRT" in failures[0].fact
     assert "fragile" in reports.render(report, "html")
@@ -203,7 +210,7 @@ def invoke(*arguments: object):
     return CliRunner().invoke(command, [str(a) for a in arguments], catch_exceptions=True)
 
 
-QUICK = ("-p", 16, "-n", 4, "-r", 2, "--launches", 1, "-t", 1)
+QUICK = ("-p", 16, "-n", 4, "-r", 2, "--launches", 1, "-t", 1, "--no-roofline")
 
 
 def test_several_outputs_from_one_run(models, tmp_path):
@@ -254,3 +261,71 @@ def test_a_folder_keeps_the_dots_of_its_name(tmp_path):
     folder.mkdir()
     artifact = Artifact(folder, "onnx", "qwen2", "Qwen2.5", "onnx-int8", 0, 0, None)
     assert display_name(artifact) == "Qwen2.5-0.5B-onnx-int8"
+
+
+def test_a_study_makes_a_run_for_each_combination(models, tmp_path):
+    out = tmp_path / "r.json"
+    result = invoke(
+        models[0], "-p", "8,16", "-n", 4, "-d", "0,32", "-r", 1, "--launches", 1, "-t", 1, "--out", out
+    )
+    assert result.exit_code == 0, result.output
+    report = from_json(out.read_text())
+    points = [(r.workload.n_prompt, r.workload.n_depth) for r in report.runs]
+    assert points == [(8, 0), (8, 32), (16, 0), (16, 32)]
+    assert [r.workload.label_prefill for r in report.runs[:2]] == ["pp8", "pp8 @ d32"]
+    assert report.runs[3].launches[0].engine.n_ctx >= 53
+    (ceiling,) = report.machine.ceilings
+    assert ceiling.read_bytes_per_second > 1e8 and ceiling.operations_per_second["int8"] > 1e8
+    assert "a (p16, d32)" in result.stderr
+
+
+def test_an_interrupted_report_is_gone_on_with(models, tmp_path):
+    class Killed(Exception):
+        pass
+
+    saved: list[Report] = []
+
+    def die(report: Report) -> None:
+        saved.append(report)
+        if len(saved) == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run.profile(request_for(*models, plan=Plan(seed=4)), lambda text: None, die)
+    path = tmp_path / "r.json"
+    path.write_text(to_json(saved[-1]))
+    assert not saved[-1].complete
+    result = invoke("--resume", path, "--no-roofline")
+    assert result.exit_code == 0, result.output
+    report = from_json(path.read_text())
+    assert report.complete and report.plan.spent_seconds > saved[-1].plan.spent_seconds
+    whole = [(launch.index, place) for place, r in enumerate(report.runs) for launch in r.launches]
+    assert sorted(whole) == sorted(order.schedule(2, 2, 4))
+    for before, after in zip(saved[-1].runs, report.runs, strict=True):
+        assert after.launches[: len(before.launches)] == before.launches
+    assert sorted(launch.position for r in report.runs for launch in r.launches) == [0, 1, 2, 3]
+
+
+def test_a_report_of_another_machine_or_model_is_not_gone_on_with(models, tmp_path):
+    path = tiny_gguf.write(tmp_path / "m.gguf")
+    saved: list[Report] = []
+    run.profile(request_for(path), lambda text: None, saved.append)
+    half = saved[0]
+    assert resume.request(half, half.plan, "x").begun is half
+    other = replace(half, machine=replace(half.machine, cpu_model="another"))
+    with pytest.raises(CheckFailedError, match="cpu_model was another"):
+        resume.request(other, half.plan, "x")
+    tiny_gguf.write(path, seed=9)
+    with pytest.raises(CheckFailedError, match="is not the model the report was begun with"):
+        resume.request(half, half.plan, "x")
+    result = invoke("--resume", models[0], "-p", 3)
+    assert "--resume goes on with the report's own plan" in str(result.exception)
+
+
+def test_a_budget_that_is_spent_ends_the_report_and_says_so(models):
+    report = run.profile(
+        request_for(*models, plan=Plan(budget_seconds=0.01)), lambda text: None, lambda r: None
+    )
+    assert report.complete
+    assert [(len(r.launches), r.ended) for r in report.runs] == [(1, "budget"), (0, "budget")]
+    assert "budget-spent" in {c.code for c in report.caveats}

@@ -7,8 +7,8 @@ import pytest
 from noise_model import Noise
 
 from edgellm.profiles.compare import AXES, UNPAIRED_MARGIN, judge
+from edgellm.profiles.order import schedule
 from edgellm.profiles.result import Measurement
-from edgellm.profiles.run import schedule
 
 
 def verdicts(rng: random.Random, slowdown: tuple[float, ...], launches: int = 8, **noise: float):
