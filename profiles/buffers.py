@@ -12,36 +12,40 @@ from edgellm import footprint
 from edgellm.artifact import Artifact
 from edgellm.errors import EdgellmError
 from edgellm.footprint import Buffers
+from edgellm.profiles.codec import CodecError, from_plain
 from edgellm.profiles.memory import take_apart
 from edgellm.profiles.model_files import weight_files
-from edgellm.profiles.result import MemoryPhase, MemoryRecord, Workload
+from edgellm.profiles.result import Launch, MemoryPhase, MemoryRecord, Workload
 from edgellm.session import EngineInfo, EngineOptions
 
 
-def account(
-    artifact: Artifact, asked: EngineOptions, info: EngineInfo, workload: Workload, record: MemoryRecord
-) -> MemoryRecord:
-    """The record with the engine's buffers, the prediction and the split filled in, or the reason they are not."""
+def account(artifact: Artifact, info: EngineInfo, workload: Workload, record: MemoryRecord) -> MemoryRecord:
+    """The record with the engine's buffers and the peak taken apart by them, or the reason they are not there."""
     engine = info.buffers or _own_account(artifact, info, workload, record)
     if engine is None:
         return replace(record, split_reason="neither the engine nor this system tells what its memory is for")
-    predicted, reason = _predicted(artifact, asked, info)
     split = take_apart(record.phases, engine)
-    if split is None:
-        reason = record.reason or "this system does not tell what memory is made of"
-    return replace(record, split=split, engine=engine, predicted=predicted, split_reason=reason)
+    told = None if split else record.reason or "this system does not tell what memory is made of"
+    return replace(record, split=split, engine=engine, split_reason=told)
 
 
-def _predicted(
-    artifact: Artifact, asked: EngineOptions, info: EngineInfo
-) -> tuple[Buffers | None, str | None]:
-    """From the header and the options as resolved; the context as asked for, for that is what bounds a batch."""
-    if artifact.format != "gguf":
-        return None, "ONNX Runtime's scratch memory is not foretold"
+def foretell(artifact: Artifact, asked: EngineOptions, launch: Launch) -> Launch:
+    """The launch with what could have been known of its buffers before, beside what the engine set aside.
+
+    From the header and the options as resolved; the context as asked for, for that is what bounds a batch. Not done
+    in the launch's own process: parsing a large vocabulary would count as the model's memory.
+    """
+    memory = launch.memory
+    if artifact.format != "gguf" or launch.engine.backend != "llamacpp":
+        reason = memory.split_reason or "ONNX Runtime's scratch memory is not foretold"
+        return replace(launch, memory=replace(memory, split_reason=reason))
     try:
-        return footprint.predict(artifact, replace(info.options, n_ctx=asked.n_ctx)), None
-    except (EdgellmError, KeyError) as error:
-        return None, f"the header does not tell enough for a prediction ({error})"
+        options = replace(from_plain(EngineOptions, dict(launch.engine.options)), n_ctx=asked.n_ctx)
+        predicted = footprint.predict(artifact, options)
+    except (EdgellmError, CodecError, KeyError) as error:
+        told = memory.split_reason or f"the header does not tell enough for a prediction ({error})"
+        return replace(launch, memory=replace(memory, split_reason=told))
+    return replace(launch, memory=replace(memory, predicted=predicted))
 
 
 def _own_account(

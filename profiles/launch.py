@@ -73,7 +73,7 @@ def run_launch(request: LaunchRequest, progress: Progress) -> Launch:
             prompt = make_prompt(session, workload.n_prompt, workload.n_depth)
             repetitions, noise = _Measurement(session, prompt, workload, log, memory, progress).run()
             engine = engine_record(session)
-            taken = buffers.account(artifact, request.options, session.info, workload, memory.record())
+            taken = buffers.account(artifact, session.info, workload, memory.record())
             on_gpu = gpu.record()
     headline, *beside = log.records()
     return Launch(

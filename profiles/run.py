@@ -17,7 +17,18 @@ from typing import TYPE_CHECKING
 
 from edgellm import __version__
 from edgellm.errors import EngineError, UsageError
-from edgellm.profiles import ceilings, checks, child, derive, energy, machine, model_files, order, roofline
+from edgellm.profiles import (
+    buffers,
+    ceilings,
+    checks,
+    child,
+    derive,
+    energy,
+    machine,
+    model_files,
+    order,
+    roofline,
+)
 from edgellm.profiles.child import Progress
 from edgellm.profiles.energy import _estimate
 from edgellm.profiles.labels import labels
@@ -123,6 +134,7 @@ class _Profile:
         try:
             left = self._left()
             done = child.launch(request, lambda text: self._progress(f"{title}: {text}{left}"))
+            done = buffers.foretell(self._request.specs[number].artifact, options, done)
             run = replace(run, launches=(*run.launches, done))
         except EngineError as error:
             run = replace(run, failures=(*run.failures, LaunchFailure(index, self._position, str(error))))

@@ -105,19 +105,25 @@ def test_memory_holds_the_weights_and_more(report):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own peak, from /proc and wait4")
 def test_our_peak_is_the_kernel_s_peak_for_the_process(models):
-    """An observer outside: wait4 tells the highest the process ever rose to."""
+    """An observer outside: wait4 tells the highest the process ever rose to, where we do not set the mark back."""
     request = LaunchRequest(str(models[0]), SMALL, ONE_THREAD)
+    ours = child.launch(request, lambda text: None).memory
+    unreset = (
+        "from edgellm.profiles import launch, memory\n"
+        "memory.MemoryWatch._reset = lambda watch: False\n"
+        "launch.main()\n"
+    )
     observer = (  # a small process of its own: a child's maximum begins with that of the process that forked it
         "import os, subprocess, sys\n"
-        f"child = subprocess.Popen({child.LAUNCH_COMMAND!r}, stdin=sys.stdin)\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {unreset!r}], stdin=sys.stdin)\n"
         "print(os.wait4(child.pid, 0)[2].ru_maxrss)\n"
     )
     watched = subprocess.run(
         [sys.executable, "-c", observer], input=json.dumps(to_plain(request)), capture_output=True, text=True
     )
-    *_, result, kernel_kib = watched.stdout.splitlines()
-    phases = json.loads(result)["result"]["memory"]["phases"]
-    assert max(phase["peak"] for phase in phases) == pytest.approx(int(kernel_kib) * 1024, rel=0.01)
+    kernel_kib = watched.stdout.splitlines()[-1]
+    # 1% of a real model; of this tiny one, whose process is all Python, half a megabyte is enough to differ
+    assert max(p.peak for p in ours.phases) == pytest.approx(int(kernel_kib) * 1024, rel=0.03)
 
 
 def test_clocks_agree_with_an_outside_observer(models):
