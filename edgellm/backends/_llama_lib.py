@@ -54,11 +54,15 @@ def load() -> Any:
         raise EngineError(
             f"llama.cpp cannot be loaded ({error}); reinstall it with: {rebuild_command()}"
         ) from error
-    callback = _make_log_callback(lib)
-    load.callback = callback  # type: ignore[attr-defined]  # ctypes does not keep it alive
-    lib.llama_log_set(callback, ctypes.c_void_p(0))
+    load.callback = _make_log_callback(lib)  # type: ignore[attr-defined]  # ctypes does not keep it alive
+    _listen(lib)
     lib.llama_backend_init()
     return lib
+
+
+def _listen(lib: Any) -> None:
+    """Take the log, which another user of the library in this process may have taken since."""
+    lib.llama_log_set(load.callback, ctypes.c_void_p(0))  # type: ignore[attr-defined]
 
 
 def rebuild_command(*cmake: str) -> str:
@@ -125,6 +129,7 @@ def log_lines() -> list[str]:
 
 def log_clear() -> None:
     """Forget what was logged before, so that a failure is explained by its own lines."""
+    _listen(load())
     _log.clear()
     _buffers.clear()
 

@@ -2,7 +2,7 @@
 
 import json
 import random
-import sys
+import runpy
 from pathlib import Path
 
 import jsonschema
@@ -18,8 +18,10 @@ from edgellm.generate import GenerateOptions
 from edgellm.session import EngineOptions, Sampling
 
 pytest.importorskip("llguidance")
-sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
-from schemas import schemas
+_FILE = Path(__file__).parents[2] / "bench" / "schemas.py"
+schemas = runpy.run_path(str(_FILE))[
+    "schemas"
+]  # the folder on sys.path would hide `onnx` behind bench/onnx.py
 
 PERSON = {
     "type": "object",
