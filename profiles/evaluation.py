@@ -9,7 +9,7 @@ from typing import Any
 from edgellm.profiles.codec import to_plain
 from edgellm.profiles.quality import Divergence, Quality
 from edgellm.profiles.quality_stats import Estimate, Share
-from edgellm.profiles.task_scores import Answer, TaskScore, scores, total
+from edgellm.profiles.task_scores import Answer, TaskScore, languages, scores, total
 
 #: Changed whenever a field changes its meaning or goes.
 SCHEMA = "edgellm.eval/1"
@@ -78,11 +78,12 @@ def task_lines(answers: tuple[Answer, ...]) -> list[str]:
 
 
 def totals(answers: tuple[Answer, ...]) -> list[TaskScore]:
-    """Closed items together and, where there are any, open ones."""
-    groups = {
-        "closed tasks": [each for each in answers if each.closed],
-        "open tasks": [each for each in answers if not each.closed],
-    }
+    """Closed items together, then each language of theirs where there are several, then open ones."""
+    closed = [each for each in answers if each.closed]
+    groups = {"closed tasks": closed}
+    if len(spoken := languages(closed)) > 1:
+        groups |= {f"closed tasks, {lang}": group for lang, group in spoken.items()}
+    groups["open tasks"] = [each for each in answers if not each.closed]
     return [total(name, group) for name, group in groups.items() if group]
 
 
@@ -116,7 +117,8 @@ def _divergence_rows(found: Divergence) -> list[tuple[str, str]]:
         ("Mean KLD", show(found.kld_mean, 6)),
         ("Median KLD", show(found.kld_median, 6)),
         ("99% KLD", show(found.kld_99, 6)),
-        ("Maximum KLD", f"{found.kld_max:.6f}"),
+        ("99.9% KLD", show(found.kld_999, 6)),
+        ("Maximum KLD", show(Estimate(found.kld_max, found.kld_max_error), 6)),
         ("Same top p", f"{show(found.same_top.scaled(100), 3)} %"),
         ("Mean Δp", f"{show(found.delta_p_mean.scaled(100), 3)} %"),
         ("RMS Δp", f"{show(found.delta_p_rms.scaled(100), 3)} %"),
@@ -134,6 +136,10 @@ def _plain_tasks(answers: tuple[Answer, ...]) -> dict[str, Any]:
     return {
         "scores": [_plain_score(score) for score in scores(answers)],
         "totals": [_plain_score(score) for score in totals(answers)],
+        "languages": {
+            lang: [_plain_score(score) for score in scores(group)]
+            for lang, group in languages(answers).items()
+        },
         "misses": [
             {"id": each.item.id, "want": each.item.answer, "got": each.text, "stopped": each.stopped}
             for each in answers

@@ -51,7 +51,9 @@ class Divergence:
     kld_mean: Estimate
     kld_median: Estimate
     kld_99: Estimate
-    kld_max: float
+    kld_999: Estimate
+    kld_max: float  # of this text: a longer one has a larger
+    kld_max_error: float | None  # its spread over resampled blocks; the largest of them all is never exceeded
     same_top: Estimate  # share of positions whose likeliest token is the same
     delta_p_mean: Estimate  # probability of the token that came: the model's less the reference's
     delta_p_rms: Estimate
@@ -175,14 +177,18 @@ def _diverge(log_q: Floats, compared: Sequence[Comparison], ids: Blocks) -> Dive
     same = np.concatenate([each.same_top for each in compared]).astype(float)
     log_p = np.concatenate([each.log_p_target for each in compared])
     delta = np.exp(log_q) - np.exp(log_p)
-    median, percentile_99 = quality_stats.quantiles(kld, [0.5, 0.99], ids)
+    median, percentile_99, percentile_999, largest = quality_stats.quantiles(
+        kld, [0.5, 0.99, 0.999, 1.0], ids
+    )
     return Divergence(
         perplexity=quality_stats.exponential(quality_stats.mean(-log_p, ids)),
         perplexity_ratio=quality_stats.exponential(quality_stats.mean(log_p - log_q, ids)),
         kld_mean=quality_stats.mean(kld, ids),
         kld_median=median,
         kld_99=percentile_99,
-        kld_max=float(kld.max()),
+        kld_999=percentile_999,
+        kld_max=largest.value,
+        kld_max_error=largest.error,
         same_top=quality_stats.mean(same, ids),
         delta_p_mean=quality_stats.mean(delta, ids),
         delta_p_rms=quality_stats.root(quality_stats.mean(np.square(delta), ids)),

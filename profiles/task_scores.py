@@ -82,6 +82,14 @@ def scores(answers: Iterable[Answer]) -> list[TaskScore]:
     return [total(name, group) for name, group in by_task.items()]
 
 
+def languages(answers: Iterable[Answer]) -> dict[str, list[Answer]]:
+    """The answers by their items' language, in order of its name; items of no language are left out."""
+    found: dict[str, list[Answer]] = {}
+    for each in answers:
+        found.setdefault(each.item.lang, []).append(each)
+    return {lang: found[lang] for lang in sorted(found) if lang}
+
+
 def total(name: str, answers: Sequence[Answer]) -> TaskScore:
     """All of `answers` as one score."""
     closed = [each for each in answers if each.closed]

@@ -68,6 +68,28 @@ def test_the_table_has_every_task_and_both_totals():
     assert lines[-1] == "| open tasks | 1 | - | - | 0.0% |"
 
 
+def test_languages_are_told_apart_where_there_are_several():
+    def of(lang: str, text: str, task: str) -> Answer:
+        return Answer(TaskItem(f"{task}-{lang}", task, lang, (), "1"), text, True)
+
+    answers = (of("zh", "1", "sums"), of("en", "1", "sums"), of("en", "2", "logic"), of("", "2", "sums"))
+    lines = to_table(Evaluation(SUBJECT, None, answers)).splitlines()
+    assert any(line.startswith("| closed tasks | 4 | 50.0% |") for line in lines)
+    assert any(line.startswith("| closed tasks, en | 2 | 50.0% |") for line in lines)
+    assert any(line.startswith("| closed tasks, zh | 1 | 100.0% |") for line in lines)
+    spoken = json.loads(to_json(Evaluation(SUBJECT, None, answers)))["tasks"]["languages"]
+    assert {lang: [s["name"] for s in own] for lang, own in spoken.items()} == {
+        "en": ["sums", "logic"],
+        "zh": ["sums"],
+    }
+
+
+@pytest.mark.parametrize("task", tasks.names())
+def test_every_task_of_the_suite_speaks_both_languages(task):
+    spoken = [each.lang for each in tasks.load(task)]
+    assert set(spoken) == {"en", "zh"} and min(spoken.count("en"), spoken.count("zh")) >= 20
+
+
 def test_json_holds_the_figures_and_the_misses():
     session = ScriptedSession()
     text = TextResult("letters", None, evaluate(session, [Chunk(tuple(range(97, 123)), 1)]))
