@@ -6,7 +6,8 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from edgellm import __version__, hardware
+from edgellm import __version__, devices, hardware
+from edgellm.devices import Offer
 from edgellm.errors import EdgellmError
 
 #: CPU flags (Linux's names) that change how fast quantized models run, by what they bring.
@@ -52,16 +53,20 @@ def _machine() -> Iterator[Finding]:
     cpu = hardware.cpu()
     yield Finding("machine", "cpu", f"{cpu.name}, {cpu.n_physical} cores, {cpu.n_logical} threads usable")
     yield Finding("machine", "features", " ".join(cpu_features()) or "unknown on this system")
+    fast = hardware.fast_cores()
+    cores = f"{fast} fast of {cpu.n_physical} cores" if fast else "cores"
     yield Finding(
-        "machine", "threads", f"{hardware.default_threads()} by default (cores, affinity, cgroup quota)"
+        "machine", "threads", f"{hardware.default_threads()} by default ({cores}, affinity, cgroup quota)"
     )
     yield Finding("machine", "memory", f"{hardware.available_bytes() / 2**30:.1f} GiB available")
+    if vendors := hardware.gpu_vendors():
+        yield Finding("machine", "GPU", " ".join(vendors))
     yield Finding("machine", "system", f"{platform.system()} {platform.release()} {platform.machine()}")
     yield Finding("machine", "edgellm", f"{__version__}, Python {platform.python_version()}")
 
 
 def _llamacpp() -> Iterator[Finding]:
-    from edgellm.backends import _canary, _llama_lib
+    from edgellm.backends import _canary, _llama_devices, _llama_lib
 
     section = "llama.cpp"
     try:
@@ -74,7 +79,15 @@ def _llamacpp() -> Iterator[Finding]:
     yield Finding(
         section, "canary", verdict.note or "plain and repacked kernels work and agree", verdict.repack_works
     )
+    yield _devices(_llama_devices.offer())
     yield from _missing_features()
+
+
+def _devices(offer: Offer) -> Finding:
+    """What the engine can run on, and what to install for a GPU it leaves idle."""
+    there = ", ".join(["cpu", *(f"{device.kind}: {device}" for device in offer.devices)])
+    idle = None if offer.devices else devices.idle_gpu(offer)
+    return Finding(offer.engine, "devices", f"{there}; {idle}" if idle else there)
 
 
 def _missing_features() -> Iterator[Finding]:
@@ -113,6 +126,9 @@ def _onnxruntime() -> Iterator[Finding]:
         return
     yield Finding("ONNX Runtime", "library", f"onnxruntime {onnxruntime.__version__}")
     yield Finding("ONNX Runtime", "providers", " ".join(onnxruntime.get_available_providers()))
+    from edgellm.backends import _ort_devices
+
+    yield _devices(_ort_devices.offer())
 
 
 def _energy() -> Iterator[Finding]:

@@ -45,10 +45,10 @@ class Buffers:
 
 def predict(artifact: Artifact, options: EngineOptions) -> Buffers:
     """For a GGUF file opened with `options`, whose `n_ctx` is known, on the CPU. Raises ArtifactError."""
-    from edgellm.backends import _llama_options
+    from edgellm.backends import _llama_memory
     from edgellm.gguf_reader import GgufFile
 
-    options = _llama_options.with_defaults(options)
+    options = _llama_memory.with_defaults(options)
     assert options.n_batch and options.n_ubatch
     tensors = GgufFile.open(artifact.path).tensors
     n_ctx = options.n_ctx or artifact.n_ctx_train
@@ -56,7 +56,7 @@ def predict(artifact: Artifact, options: EngineOptions) -> Buffers:
     return Buffers(
         weights=_weights(tensors, repacked, mapped=options.use_mmap is not False),
         repacked=sum(tensor.nbytes for tensor in repacked.values()),
-        kv=round(_llama_options.kv_bytes_per_token(artifact, options) * _padded(n_ctx)),
+        kv=round(_llama_memory.kv_bytes_per_token(artifact, options) * _padded(n_ctx)),
         compute=_compute(artifact, tensors, min(options.n_ubatch, options.n_batch, n_ctx), n_ctx, options),
         source="prediction",
     )

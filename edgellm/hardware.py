@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-_CGROUP = Path("/sys/fs/cgroup")
+from edgellm import cgroup
+
+_CGROUP, _MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 #: PCI vendor ids, as sysfs spells them.
 _PCI_VENDORS = {"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel"}
@@ -44,7 +46,7 @@ def default_threads() -> int:
 
     Slow cores are left out, for all threads wait for the slowest at every matrix.
     """
-    quota = _cgroup_cpus()
+    quota = cgroup.cpus(_CGROUP, _read_text(_MEMBERSHIP))
     cores = fast_cores() or cpu().n_physical
     return max(1, min(cores, int(quota)) if quota else cores)
 
@@ -59,8 +61,8 @@ def available_bytes() -> int:
     import psutil
 
     free = int(psutil.virtual_memory().available)
-    limit, used = _read_int(_CGROUP / "memory.max"), _read_int(_CGROUP / "memory.current")
-    return min(free, limit - used) if limit is not None and used is not None else free
+    left = cgroup.memory_left(_CGROUP, _read_text(_MEMBERSHIP))
+    return free if left is None else min(free, left)
 
 
 def gpu_vendors(root: Path = Path("/")) -> tuple[str, ...]:
@@ -121,15 +123,6 @@ def _cpu_list(text: str) -> set[int]:
     """CPU numbers of the kernel's list format: `0-7,12`."""
     spans = [part.split("-") for part in text.split(",") if part]
     return {cpu for span in spans for cpu in range(int(span[0]), int(span[-1]) + 1)}
-
-
-def _cgroup_cpus() -> float | None:
-    """CPUs the cgroup v2 quota allows (1.5 means one and a half), None when unlimited."""
-    try:
-        quota, period = (_CGROUP / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return None
-    return None if quota == "max" else int(quota) / int(period)
 
 
 def _read_int(path: Path) -> int | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgellm import devices
 from edgellm.artifact import Artifact
-from edgellm.backends import _llama_devices, _llama_lib, _llama_options
+from edgellm.backends import _llama_devices, _llama_lib, _llama_memory
 from edgellm.devices import Device
 from edgellm.errors import EngineError
 from edgellm.session import EngineInfo, EngineOptions
@@ -85,7 +85,7 @@ def describe(
         eos_ids=eos,
         add_bos=bool(lib.llama_vocab_get_add_bos(vocab)),
         notes=tuple(notes),
-        kv_bytes_per_token=_llama_options.kv_bytes_per_token(artifact, options),
+        kv_bytes_per_token=_llama_memory.kv_bytes_per_token(artifact, options),
         buffers=_llama_lib.buffers(),
         device=str(device or devices.CPU),
     )

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
+
+from edgellm.cli._sampling import engine_options
+
+if TYPE_CHECKING:
+    from edgellm.doctor import Finding
+    from edgellm.session import EngineOptions
 
 
 @click.command(short_help="Show CPU, engines, memory and energy sources, and what is wrong with them.")
+@click.argument("model", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(as_json: bool) -> None:
-    """Look at this machine: CPU features, memory, engines, energy sources. Exit code 3 when an engine is broken."""
+@engine_options
+def command(model: str | None, as_json: bool, offline: bool, engine: EngineOptions) -> None:
+    """Look at this machine: CPU features, memory, engines, energy sources. Exit code 3 when an engine is broken.
+
+    With MODEL, show how it would be opened instead: every setting, what was chosen and why. The flags are those
+    of chat, run and profile.
+    """
     import json
 
     from edgellm import doctor
     from edgellm.errors import CheckFailedError
 
-    findings = doctor.examine()
+    findings = doctor.examine() if model is None else _explain(model, engine, offline=offline)
     if as_json:
         click.echo(
             json.dumps(
@@ -28,7 +42,14 @@ def command(as_json: bool) -> None:
         raise CheckFailedError(f"not working: {', '.join(broken)}; the remedy stands beside each above")
 
 
-def _print(findings: list) -> None:  # type: ignore[type-arg]
+def _explain(model: str, engine: EngineOptions, *, offline: bool) -> list[Finding]:
+    from edgellm import doctor_model
+    from edgellm.cli import _models
+
+    return doctor_model.explain(_models.resolve(model, offline=offline), engine)
+
+
+def _print(findings: list[Finding]) -> None:
     section = ""
     for finding in findings:
         if finding.section != section:
