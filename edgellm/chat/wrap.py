@@ -12,7 +12,8 @@ import unicodedata
 from collections.abc import Callable, Iterable
 
 _OFF = "\x1b[0m"
-_JOINERS = "\u200d\ufe0e\ufe0f"
+_ZWJ = "\u200d"
+_JOINERS = f"{_ZWJ}\ufe0e\ufe0f"
 _NO_BREAK_BEFORE = "，。！？；：、）》」』】〕”’…—,.!?;:)]}%"  # may not begin a line
 _NO_BREAK_AFTER = "（《「『【〔“‘([{"  # may not end one
 _TAB = 8
@@ -28,6 +29,7 @@ class Wrapper:
         self._width = 0  # of the word
         self._sure = True  # whether every terminal agrees on that
         self._last = ""
+        self._half_flag = False  # a regional indicator waits for its second
         self._style = ""  # in force in the terminal
 
     def feed(self, styled: Iterable[tuple[str, str]], *, verbatim: bool = False) -> str:
@@ -50,10 +52,11 @@ class Wrapper:
         if char in " \t":
             return self._blank(char, style, limit)
         columns = _columns_of(char)
-        if self._breaks_before(char, columns):
+        joined = self._joins(char)
+        if not joined and self._breaks_before(char, columns):
             self._begin_word()
         out = ""
-        if self._words and columns and self._col + columns > limit and self._last not in _JOINERS:
+        if self._words and not joined and self._col + columns > limit:
             out = self._overflow(columns, limit)
         self._word.append((char, style))
         self._width += columns
@@ -61,6 +64,15 @@ class Wrapper:
         self._col += columns
         self._last = char
         return out + self._switch(style) + char
+
+    def _joins(self, char: str) -> bool:
+        """Whether the character is one with what came before: marks, joined emoji, the second half of a flag."""
+        half_flag = self._half_flag
+        self._half_flag = _is_flag(char) and not half_flag
+        if half_flag and _is_flag(char):
+            return True
+        attached = char in _JOINERS or _is_skin_tone(char) or unicodedata.category(char)[0] == "M"
+        return attached or self._last == _ZWJ
 
     def _breaks_before(self, char: str, columns: int) -> bool:
         """Whether a line may end between the last character and this one: beside wide ones, as CJK is set."""
@@ -122,10 +134,18 @@ def _sure(char: str) -> bool:
     """Whether all terminals give the character the same width."""
     if char.isascii():
         return True
-    joins = char in _JOINERS or "\U0001f1e6" <= char <= "\U0001f1ff" or "\U0001f3fb" <= char <= "\U0001f3ff"
+    joins = char in _JOINERS or _is_flag(char) or _is_skin_tone(char)
     return not joins and not _ambiguous(char) and unicodedata.category(char)[0] not in "MC"
 
 
 def _ambiguous(char: str) -> bool:
     """Narrow or wide by the terminal's taste; dashes and quotes are narrow in all that are set up for UTF-8."""
     return unicodedata.east_asian_width(char) == "A" and not "\u2010" <= char <= "\u2027"
+
+
+def _is_flag(char: str) -> bool:
+    return "\U0001f1e6" <= char <= "\U0001f1ff"
+
+
+def _is_skin_tone(char: str) -> bool:
+    return "\U0001f3fb" <= char <= "\U0001f3ff"
