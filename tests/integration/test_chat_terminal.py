@@ -231,15 +231,21 @@ def test_a_seed_repeats_a_conversation(start, environment):
     assert not (Path(environment["EDGELLM_DATA"]) / "chats").exists()
 
 
-def test_killed_and_continued(start, environment):
-    chat = start("--temp", "0", "-n", "30")
+@pytest.mark.parametrize("state", [True, False], ids=["state", "text"])
+def test_killed_and_continued(start, environment, state):
+    options = ("--temp", "0", "-n", "30", *(["--save-state"] if state else []))
+    chat = start(*options)
     ask(chat, "My name is Tom.")
+    expected, _ = ask(chat, "What is my name?")
+    tell(chat, "/undo", "taken back")
+    chat.send("/set n-predict none\rWhat is my name?")
     chat.kill(9)
     chat.expect(pexpect.EOF)
-    again = start("--continue", "--temp", "0", "-n", "30")
+    again = start("--continue", *options)
     tell(again, "/show messages", "My name is Tom.")
-    _, (_, new, _) = ask(again, "What is my name?")
-    assert new > 20  # the earlier turn was replayed
+    answer, (_, new, _) = ask(again, "What is my name?")
+    assert answer == expected
+    assert (new < 20) is state  # else the earlier turn was replayed
 
 
 def test_a_dumb_terminal_and_its_resizing(start):

@@ -1,58 +1,14 @@
 """Answers on a screen of few columns: words whole, wide characters whole, styles right, nothing lost."""
 
-import re
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wcwidth import wcwidth
+from terminal import Screen
 
 from edgellm.chat.answer import AnswerPrinter, View
 from edgellm.chat.markdown import BOLD, CODE, ITALIC, MARK, PLAIN, Markdown
 from edgellm.chat.wrap import Wrapper
 from edgellm.markup import Part
-
-_TOKEN = re.compile(r"\x1b\[(\d*)([A-Za-z])|(.)", re.DOTALL)
-
-
-class Screen:
-    """As much of a terminal as answers need. `joins`: it draws ZWJ sequences in two columns."""
-
-    def __init__(self, columns: int, *, joins: bool = True):
-        self.columns, self.joins = columns, joins
-        self.rows: list[list[str]] = [[]]  # one cell per column; a wide character's second cell is ""
-        self.col, self.joined, self.broken = 0, False, False
-
-    def write(self, text: str) -> None:
-        for number, command, char in _TOKEN.findall(text):
-            if command == "D":
-                assert self.col >= int(number), "the cursor would leave the line"
-                self.col -= int(number)
-            elif command == "K":
-                del self.rows[-1][self.col :]
-            elif char == "\n":
-                self.rows.append([])
-                self.col = 0
-            elif char:
-                self.put(char)
-
-    def put(self, char: str) -> None:
-        width = max(wcwidth(char), 0)
-        if width == 0 or (self.joins and self.joined):
-            self.joined = char == "\u200d"
-            self.rows[-1].append(char) if not self.rows[-1] else self.rows[-1].__setitem__(
-                -1, self.rows[-1][-1] + char
-            )
-            return
-        if self.col + width > self.columns:
-            self.rows.append([])
-            self.col, self.broken = 0, True  # the terminal had to do it
-        self.rows[-1][self.col :] = [char, *[""] * (width - 1)]
-        self.col += width
-
-    @property
-    def lines(self) -> list[str]:
-        return ["".join(row) for row in self.rows]
 
 
 def show(text: str, columns: int, **options) -> Screen:
