@@ -9,11 +9,13 @@ are adjusted together (Holm): at most 5% of comparisons of equals name any diffe
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from edgellm.profiles.quality_record import QualityRecord
 from edgellm.profiles.result import Measurement
-from edgellm.profiles.stats import Ratio, holm, launch_medians, paired_ratio, ratio
+from edgellm.profiles.stats import Ratio, estimate_ratio, holm, launch_medians, paired_ratio, ratio
 
 #: Less than this is called the same, however sure.
 MIN_DIFFERENCE = 0.01
@@ -47,6 +49,31 @@ AXES = (
     Axis("energy", "decode_joules_per_token", "lower", "token"),
     Axis("energy", "decode_joules_per_byte", "lower", "byte"),
 )
+
+
+def _bits(a: QualityRecord, b: QualityRecord) -> Ratio | None:
+    if a.bits_per_byte is None or b.bits_per_byte is None or a.text != b.text:
+        return None
+    x, y = a.bits_per_byte, b.bits_per_byte
+    return estimate_ratio(x.value, x.error, y.value, y.error)
+
+
+def _right(a: QualityRecord, b: QualityRecord) -> Ratio | None:
+    """Shares of right answers; half an answer is added to each count, so that none and all have a logarithm."""
+    if not a.total or not b.total or not a.total.n or not b.total.n:
+        return None
+    x, y = ((t.k + 0.5) / (t.n + 0.5) for t in (a.total, b.total))
+    errors = (math.sqrt(1 / (t.k + 0.5) - 1 / (t.n + 0.5)) for t in (a.total, b.total))
+    found = estimate_ratio(x, x * next(errors), y, y * next(errors))
+    plain = a.total.value / b.total.value if b.total.k else found.value
+    return replace(found, value=plain)
+
+
+#: Axes that launches do not carry -> the ratio of two records, or None where one has no such figure.
+QUALITY_AXES: dict[Axis, Callable[[QualityRecord, QualityRecord], Ratio | None]] = {
+    Axis("quality", "bits_per_byte", "lower", timed=False): _bits,
+    Axis("quality", "tasks_right", "higher", timed=False): _right,
+}
 
 
 @dataclass(frozen=True)
@@ -87,16 +114,27 @@ class Verdict:
 
 
 def judge(
-    axes: Sequence[Axis], candidates: Sequence[Mapping[str, Measurement]], *, paired: bool
+    axes: Sequence[Axis],
+    candidates: Sequence[Mapping[str, Measurement]],
+    *,
+    paired: bool,
+    quality: Sequence[QualityRecord | None] = (),
 ) -> tuple[Verdict, ...]:
     """A verdict for each axis on which at least two candidates were measured.
 
-    `paired`: launches of the same number were neighbours in one interleaved run.
+    `paired`: launches of the same number were neighbours in one interleaved run. `quality` has one record for
+    each candidate, or none at all.
     """
     tests = [
         (axis, a, b, _ratio(first, second, paired=paired))
         for axis in axes
         for (a, first), (b, second) in itertools.combinations(_measured(axis, candidates), 2)
+    ]
+    tests += [
+        (axis, a, b, found)
+        for axis, of in QUALITY_AXES.items()
+        for (a, first), (b, second) in itertools.combinations(enumerate(quality), 2)
+        if first and second and (found := of(first, second))
     ]
     adjusted = iter(holm([t.p_value for *_, t in tests if t.p_value is not None]))
     pairs: dict[Axis, list[Pair]] = {}

@@ -228,6 +228,21 @@ def paired_ratio(a: Sequence[float], b: Sequence[float]) -> Ratio:
     )
 
 
+def estimate_ratio(a: float, error_a: float | None, b: float, error_b: float | None) -> Ratio:
+    """a / b of two estimates with standard errors, by the normal law on the logarithm. Values are positive.
+
+    Errors that go together (the same text, the same questions) make this stricter than it need be.
+    """
+    if error_a is None or error_b is None:
+        return Ratio(a / b, None, None)
+    centre, error = math.log(a / b), math.hypot(error_a / a, error_b / b)
+    if error == 0:
+        return Ratio(a / b, a / b, a / b, 1.0 if a == b else 0.0)
+    half = _Z95 * error
+    p = math.erfc(abs(centre) / error / math.sqrt(2))
+    return Ratio(a / b, math.exp(centre - half), math.exp(centre + half), p)
+
+
 def _p_value(centre: float, error: float, df: int) -> float:
     if error == 0:
         return 1.0 if centre == 0 else 0.0

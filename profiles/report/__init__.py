@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -26,6 +27,21 @@ def formats() -> tuple[str, ...]:
 def render(report: Report, format_: str, lang: str = "en") -> str:
     """The report in a format. Raises UsageError for an unknown one."""
     text: str = _load(format_).render(report, lang)
+    return text
+
+
+def render_all(results: Mapping[str, Report], format_: str, lang: str = "en") -> str:
+    """One result as it is, several joined, by the names of their files. Raises UsageError where they cannot be.
+
+    A format joins by a function `render_many(results, lang)`; one without it takes one result only.
+    """
+    if len(results) == 1:
+        return render(next(iter(results.values())), format_, lang)
+    module = _load(format_)
+    if not hasattr(module, "render_many"):
+        able = ", ".join(name for name in formats() if hasattr(_load(name), "render_many"))
+        raise UsageError(f"several results cannot be joined as {format_}; there are: {able}")
+    text: str = module.render_many(results, lang)
     return text
 
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from edgellm.profiles.report._svg import WIDTH, number, svg
+from edgellm.profiles.report._svg import WIDTH, number, shorten, svg
 
 LEFT, TOP, RIGHT, BOTTOM = 46.0, 10.0, 348.0, 248.0
 HEIGHT = 286.0
@@ -61,6 +61,42 @@ class Path:
     css: str
     points: tuple[tuple[float, float], ...]
     label: str = ""  # at its end
+
+
+@dataclass(frozen=True)
+class Whisker:
+    """A ratio with its interval, on a line of its own."""
+
+    label: str
+    value: float
+    interval: tuple[float, float] | None
+    css: str
+
+
+def forest(title: str, rows: Sequence[Whisker], worse: str, better: str) -> str:
+    """Ratios about 1 on a logarithmic axis, one line each: left of the middle is worse, right is better."""
+    ends = [end for row in rows for end in (row.value, *(row.interval or ()))]
+    reach = max(1.1, *(max(end, 1 / end) for end in ends)) * 1.03
+    axis = Axis("", 1 / reach, reach, (), log=True)
+    left, right, row_height, top = 158.0, 304.0, 24.0, 20.0
+    middle, bottom = (left + right) / 2, top + row_height * len(rows)
+    body = [
+        f'<text class="tick" x="{left:g}" y="12">← {html.escape(worse)}</text>',
+        f'<text class="tick end" x="{right:g}" y="12">{html.escape(better)} →</text>',
+        f'<path class="axis" d="M{middle:g} {top - 2:g}V{bottom:g}"/>',
+    ]
+    for index, row in enumerate(rows):
+        y = top + row_height * (index + 0.5)
+        at = number(left + axis.share(row.value) * (right - left))
+        if row.interval:
+            low, high = (number(left + axis.share(end) * (right - left)) for end in row.interval)
+            line = f"M{low} {y:g}H{high}M{low} {y - 4:g}v8M{high} {y - 4:g}v8"
+            body.append(f'<path class="cross strong {row.css}" d="{line}"/>')
+        body.append(f'<circle class="point {row.css}" cx="{at}" cy="{y:g}" r="4"></circle>')
+        words = html.escape(shorten(row.label, 27))
+        body.append(f'<text class="label" x="0" y="{y + 4:g}">{words}</text>')
+        body.append(f'<text class="value" x="{WIDTH:g}" y="{y + 4:g}">×{row.value:.2f}</text>')
+    return svg(title, bottom + 4, "".join(body))
 
 
 def log_axis(title: str, values: Sequence[float], words: Words) -> Axis:

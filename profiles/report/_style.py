@@ -27,7 +27,7 @@ a{color:inherit}
 .findings{padding:20px 24px}.findings h2{margin:0 0 10px;font-size:14px;color:var(--soft);font-weight:600}
 .findings ul{list-style:none;margin:0;padding:0}
 .findings li{font-size:clamp(16.5px,2.1vw,19px);line-height:1.45;padding:7px 0;max-width:84ch;overflow-wrap:anywhere}
-.findings small{color:var(--soft);font-size:.8em;white-space:nowrap}.findings li+li{border-top:1px solid var(--line)}
+.findings small{color:var(--soft);font-size:.8em}section+section>.card.scroll{margin-top:14px}.findings li+li{border-top:1px solid var(--line)}
 .jump{display:inline-block;margin-top:12px;font-size:14px;color:var(--warn)}
 .grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,310px),1fr));gap:14px}
 .grid.charts{grid-template-columns:repeat(auto-fill,minmax(min(100%,310px),1fr))}
@@ -56,6 +56,7 @@ svg .axis{stroke:var(--soft);fill:none;opacity:.7}svg .grid{stroke:var(--line);f
 svg .line{stroke:var(--c);fill:none;stroke-width:1.8;stroke-linejoin:round}
 svg .point{fill:var(--c);stroke:var(--card);stroke-width:.8}svg .point.hollow{fill:var(--card);stroke:var(--c);stroke-width:1.6}
 svg .cross{stroke:var(--c);stroke-width:1.2;opacity:.55;fill:none}
+.same{--c:var(--soft)}svg .cross.strong{opacity:1;stroke-width:1.6}
 svg .front{stroke:var(--ink);stroke-width:1.2;stroke-dasharray:2 3;fill:none;opacity:.7}
 svg .ceiling{stroke:var(--ink);stroke-width:1.6;fill:none;opacity:.75}
 svg .mark{font-size:11px;font-weight:600;paint-order:stroke;stroke:var(--card);stroke-width:3px;stroke-linejoin:round}

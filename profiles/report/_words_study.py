@@ -103,6 +103,57 @@ STUDY: dict[str, tuple[str, str]] = {
     "models": ("Models", "模型"),
     "n_runs": ("{n} runs: {names}", "{n} 次运行：{names}"),
     "and_more": ("{names} and {n} more", "{names} 等另外 {n} 个"),
+    # several machines
+    "machines": ("Machine against machine", "机器对比"),
+    "machines_note": (
+        "The same files on each machine, each at the settings with which it writes fastest there; bars are means, lines 95% intervals.",
+        "各机器运行同一文件，各取其写出最快的设置；条形为均值，横线为 95% 区间。",
+    ),
+    "join_title": ("{n} machines, {models} models in common", "{n} 台机器，{models} 个共有模型"),
+    "join_speed": (
+        "<b>{a} writes {ratio} times as fast as {b}</b> {interval}, over {n} models in common.",
+        "<b>{a} 的写出速度是 {b} 的 {ratio} 倍</b>{interval}（{n} 个共有模型）。",
+    ),
+    "join_one": (
+        "<b>{a} writes {ratio} times as fast as {b}</b> {interval}, with the {n} model in common.",
+        "<b>{a} 的写出速度是 {b} 的 {ratio} 倍</b>{interval}（{n} 个共有模型）。",
+    ),
+    "join_energy": (
+        "{a} takes <b>{ratio} times the energy</b> of {b} to write the same text {interval}; their meters see: each its own scope.",
+        "写出同样文本，{a} 的能耗是 {b} 的 <b>{ratio} 倍</b>{interval}；各自的计量范围不同，见下文。",
+    ),
+    "join_more": ("{n} more models", "另外 {n} 个模型"),
+    "join_each": ("Each machine in full", "各机器的完整报告"),
+    # comparisons
+    "ratios": ("Ratios", "比值"),
+    "cmp_title": ("{names}", "{names}"),
+    "cmp_versus": (" against ", " 对比 "),
+    "cmp_ratio": ("ratio [95%]", "比值 [95%]"),
+    "cmp_ahead": ("verdict", "结论"),
+    "cmp_winner": ("{a} is better", "{a} 更优"),
+    "cmp_to": (" against ", " 对 "),
+    "cmp_several": ("no single best", "没有唯一的最优"),
+    "cmp_against": ("{a} against {b}", "{a} 对比 {b}"),
+    "cmp_worse": ("worse", "更差"),
+    "cmp_better": ("better", "更好"),
+    "cmp_plot_note": (
+        "Each ratio with its 95% interval, turned so that right is better. Grey: no measurable difference.",
+        "每个比值附 95% 区间，方向统一为右侧更好。灰色：没有可测量的差异。",
+    ),
+    "cmp_note": (
+        "Ratios are to the first, with 95% intervals. A winner is named only where the difference survives {tests} tests "
+        "judged together (Holm, {level}) and is larger than 1%.",
+        "比值均相对第一项，附 95% 区间。只有差异在 {tests} 项检验的联合判断（Holm，{level}）下仍然成立且大于 1% 时，才指出优者。",
+    ),
+    "cmp_unpaired": (
+        "These were measured at different times and not in turns: in time and energy only differences over {margin} count. "
+        "`edgellm compare` with models measures them in turns.",
+        "这些结果在不同时间测得，并非轮流进行：时间与能耗只有超过 {margin} 的差异才算数。用模型作参数运行 `edgellm compare` 会轮流测量。",
+    ),
+    "cmp_same_tokenizer": (
+        "All cut text into tokens alike, so the ratios per byte are those per token.",
+        "各模型切分文本的方式相同，因此按字节与按词元的比值一致。",
+    ),
     # findings of studies
     "f_most": (
         "{a} gives <b>the most for the least here</b>: within {margin} of the best prediction ({bits} against {best} bits per byte of {b}), it writes text at {rate}{versus}, in {peak} of memory.",

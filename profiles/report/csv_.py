@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
 
-from edgellm.profiles.report._rows import rows
+from edgellm.profiles.report._rows import Row, rows
 from edgellm.profiles.result import Report
 
 SUFFIX = ".csv"
@@ -13,7 +14,15 @@ SUFFIX = ".csv"
 
 def render(report: Report, lang: str = "en") -> str:
     """CSV with a header line; the language changes nothing. An empty cell was not measured."""
-    found = rows(report)
+    return _text(rows(report))
+
+
+def render_many(results: Mapping[str, Report], lang: str = "en") -> str:
+    """The rows of all under one header: `cpu_info` tells the machine."""
+    return _text([row for report in results.values() for row in rows(report)])
+
+
+def _text(found: Sequence[Row]) -> str:
     out = io.StringIO()
     if found:
         writer = csv.DictWriter(out, fieldnames=list(found[0]), lineterminator="\n")

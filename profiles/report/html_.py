@@ -6,11 +6,11 @@ that came from a file or a machine is escaped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 from edgellm.profiles.caveats import Caveat
-from edgellm.profiles.report import _energy, _facts, _memory, _quality, _roofline, _runs, _speed
+from edgellm.profiles.report import _energy, _facts, _joined, _memory, _quality, _roofline, _runs, _speed
 from edgellm.profiles.report._cards import FEW, fold
 from edgellm.profiles.report._findings import findings
 from edgellm.profiles.report._format import capital, scale_for
@@ -49,6 +49,26 @@ def render(report: Report, lang: str = "en") -> str:
     """The page as one string of HTML."""
     title = _title(report, lang)
     body = [_header(report, title, lang), found(report, lang), *parts(report, lang), _again(report, lang)]
+    return page(title, body, lang)
+
+
+def render_many(results: Mapping[str, Report], lang: str = "en") -> str:
+    """Results of several machines on one page: machine against machine, then each in full behind a click."""
+    where = _joined.places(results, lang)
+    models = _joined.shared(where)
+    title = say("join_title", lang, n=len(where), models=len(models))
+    items = "".join(f"<li>{sentence}</li>" for sentence in _joined.sentences(where, models, lang))
+    body = [
+        f'<header><p class="brand">edgellm report</p><h1>{escape(title)}</h1></header>',
+        f'<section class="card findings"><h2>{say("found", lang)}</h2><ul>{items}</ul></section>',
+        _joined.charts(where, models, lang),
+        f"<h2>{say('join_each', lang)}</h2>",
+    ]
+    for index, place in enumerate(where):
+        inside = "".join([found(place.report, lang), *parts(place.report, lang), _again(place.report, lang)])
+        for mark in ('id="', 'href="#'):  # what is unique on one page is not on several
+            inside = inside.replace(mark, f"{mark}p{index}-")
+        body.append(fold(place.name, inside))
     return page(title, body, lang)
 
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from edgellm.profiles.report._rows import rows
 from edgellm.profiles.result import Report
 
 SUFFIX = ".jsonl"
+
+
+def render_many(results: Mapping[str, Report], lang: str = "en") -> str:
+    """The rows of all, one after the other: `cpu_info` tells the machine."""
+    return "".join(render(report, lang) for report in results.values())
 
 
 def render(report: Report, lang: str = "en") -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+from edgellm.profiles.report import _joined
 from edgellm.profiles.report._format import scale_for
 from edgellm.profiles.report._numbers import energy_reason
 from edgellm.profiles.report._rows import Row, model_type, params, rows
@@ -18,8 +21,8 @@ _LEFT = 1  # columns set flush left
 def render(report: Report, lang: str = "en") -> str:
     """A table with a row for each test of each model."""
     types = {run.model.name: model_type(run.model) for run in report.runs}
-    lines = [_line(_HEAD), _line(["---"] * _LEFT + ["---:"] * (len(_HEAD) - _LEFT))]
-    lines += [_line(_cells(row, types[row["model_name"]])) for row in rows(report)]
+    lines = [line(_HEAD), line(["---"] * _LEFT + ["---:"] * (len(_HEAD) - _LEFT))]
+    lines += [line(_cells(row, types[row["model_name"]])) for row in rows(report)]
     machine = report.machine.cpu_model or say("unknown", lang)
     text = [f"{machine}, {report.machine.os}, edgellm {report.edgellm_version}", "", *lines, ""]
     if reason := energy_reason(report):
@@ -28,6 +31,15 @@ def render(report: Report, lang: str = "en") -> str:
         fact, advice = caveat_words(caveat, lang)
         text.append(_escape(f"- {caveat.subject + ': ' if caveat.subject else ''}{fact}; {advice}"))
     return "\n".join(text).rstrip() + "\n"
+
+
+def render_many(results: Mapping[str, Report], lang: str = "en") -> str:
+    """Machine against machine: a table for each measurement."""
+    blocks = []
+    for title, found in _joined.tables(results, lang):
+        lines = [line(found[0]), line(["---"] + ["---:"] * (len(found[0]) - 1)), *map(line, found[1:])]
+        blocks.append("\n".join([f"**{title}**", "", *lines]))
+    return "\n\n".join(blocks) + "\n"
 
 
 def _cells(row: Row, kind: str) -> list[str]:
@@ -50,7 +62,8 @@ def _scaled(unit: str, value: float | None) -> str:
     return scale_for(unit, value).text(value) if value is not None else ""
 
 
-def _line(cells: tuple[str, ...] | list[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """A line of a Markdown table."""
     return "| " + " | ".join(_escape(cell) for cell in cells) + " |"
 
 

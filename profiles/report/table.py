@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from edgellm.profiles.report import _joined
 from edgellm.profiles.report._numbers import energy_reason, number_rows
 from edgellm.profiles.report._words import caveat_words, metric_name, say
 from edgellm.profiles.result import Report, Run
@@ -27,6 +28,18 @@ def render(report: Report, lang: str = "en") -> str:
         fact, advice = caveat_words(caveat, lang)
         lines.append(f"! {caveat.subject + ': ' if caveat.subject else ''}{fact}; {advice}")
     return "\n".join(lines) + "\n"
+
+
+def render_many(results: Mapping[str, Report], lang: str = "en") -> str:
+    """Machine against machine: a table for each measurement."""
+    return "\n".join(f"{title}\n{aligned(found)}\n" for title, found in _joined.tables(results, lang))
+
+
+def aligned(table: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:
+    """Columns of one width each; those in `left` begin at their left edge."""
+    widths = [max(width(line[i]) for line in table) for i in range(len(table[0]))]
+    lines = [[pad(cell, widths[i], left=i in left) for i, cell in enumerate(line)] for line in table]
+    return "\n".join("  ".join(cells).rstrip() for cells in lines)
 
 
 def _block(report: Report, runs: Sequence[Run], lang: str) -> str:

@@ -9,11 +9,11 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import profile_samples as samples
 import pytest
+from html_balance import Balance
 
 from edgellm.errors import UsageError
 from edgellm.profiles import report as reports
@@ -65,31 +65,6 @@ CASES = {
         complete=False, caveats=(Caveat("incomplete", "", {"done": 1, "planned": 4}),)
     ),
 }
-
-
-class Balance(HTMLParser):
-    """Fails on a tag that is closed out of order, collects ids, links and tags."""
-
-    VOID = frozenset({"meta", "rect", "path", "polyline", "br"})
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: set[str] = set()
-        self.attributes: list[tuple[str, str | None]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.attributes += attrs
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.attributes += attrs
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
 
 
 @pytest.mark.parametrize("lang", reports.LANGUAGES)

@@ -1,0 +1,75 @@
+"""`edgellm report`: results turned into a page, a table or rows; those of several machines joined into one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from edgellm.profiles.result import Report
+
+
+@click.command(short_help="Render results, and join those of several machines into one page.")
+@click.argument(
+    "results", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+@click.option(
+    "-o",
+    "--output",
+    "format_",
+    metavar="FORMAT",
+    help="table, json, jsonl, csv, md or html.  [default: table]",
+)
+@click.option(
+    "--out",
+    "files",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to FILE, format by its suffix or -o; may be repeated.",
+)
+@click.option("-f", "--force", is_flag=True, help="Replace files that exist.")
+@click.option(
+    "--lang", type=click.Choice(("en", "zh")), default="en", help="Language of the report.  [default: en]"
+)
+def command(
+    results: tuple[Path, ...], format_: str | None, files: tuple[Path, ...], force: bool, lang: str
+) -> None:
+    """Render RESULTS, the JSON files of `edgellm profile`.
+
+    Several are joined: models are matched by their hash, each machine is held against the first, and what cannot
+    be compared is refused with the reason.
+
+    \b
+      edgellm report report.json --out report.html --lang zh
+      edgellm report laptop.json board.json server.json --out machines.html
+    """
+    from edgellm import files as writing
+    from edgellm.profiles import report as reports
+
+    if format_ is not None:
+        reports.check_format(format_)
+    outputs = {path: reports.format_for(path, format_) for path in files}
+    for path in outputs:
+        writing.check_output(path, force=force)
+    read = {path.name if _unique(path, results) else str(path): _read(path) for path in results}
+    for path, name in outputs.items():
+        writing.write_text(path, reports.render_all(read, name, lang))
+        click.echo(f"edgellm: wrote {path}", err=True)
+    if not files or format_ == "table":
+        click.echo(reports.render_all(read, format_ or "table", lang), nl=False)
+
+
+def _unique(path: Path, others: tuple[Path, ...]) -> bool:
+    return sum(other.name == path.name for other in others) == 1
+
+
+def _read(path: Path) -> Report:
+    from edgellm.profiles.result import ResultError, from_json
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ResultError(f"{path} cannot be read: {error}") from error
+    return from_json(text, str(path))
