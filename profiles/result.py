@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from edgellm.errors import EdgellmError
@@ -385,3 +386,12 @@ def from_json(text: str, name: str = "report") -> Report:
         return from_plain(Report, plain)
     except (CodecError, KeyError, TypeError, AttributeError) as error:
         raise ResultError(f"{name} is damaged or was edited: {error}") from error
+
+
+def read(path: Path) -> Report:
+    """The result in a file. Raises ResultError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ResultError(f"{path} cannot be read: {error}") from error
+    return from_json(text, str(path))

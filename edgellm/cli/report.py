@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
-
-if TYPE_CHECKING:
-    from edgellm.profiles.result import Report
 
 
 @click.command(short_help="Render results, and join those of several machines into one page.")
@@ -47,13 +43,14 @@ def command(
     """
     from edgellm import files as writing
     from edgellm.profiles import report as reports
+    from edgellm.profiles import result
 
     if format_ is not None:
         reports.check_format(format_)
     outputs = {path: reports.format_for(path, format_) for path in files}
     for path in outputs:
         writing.check_output(path, force=force)
-    read = {path.name if _unique(path, results) else str(path): _read(path) for path in results}
+    read = {path.name if _unique(path, results) else str(path): result.read(path) for path in results}
     for path, name in outputs.items():
         writing.write_text(path, reports.render_all(read, name, lang))
         click.echo(f"edgellm: wrote {path}", err=True)
@@ -63,13 +60,3 @@ def command(
 
 def _unique(path: Path, others: tuple[Path, ...]) -> bool:
     return sum(other.name == path.name for other in others) == 1
-
-
-def _read(path: Path) -> Report:
-    from edgellm.profiles.result import ResultError, from_json
-
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ResultError(f"{path} cannot be read: {error}") from error
-    return from_json(text, str(path))
