@@ -113,8 +113,8 @@ def _check_limits(run: Run) -> Iterator[Caveat]:
 
 def _check_idle(run: Run) -> Iterator[Caveat]:
     changes = []
-    for launch in run.launches:
-        idle = [watts(window) for window in launch.energy.windows if window.phase == "idle"]
+    for record in (record for launch in run.launches for record in (launch.energy, *launch.energy_beside)):
+        idle = [watts(window) for window in record.windows if window.phase == "idle"]
         if len(idle) == 2 and idle[0] > 0:
             changes.append(abs(idle[1] - idle[0]) / idle[0])
     if changes and max(changes) > MAX_IDLE_DIFFERENCE:

@@ -59,8 +59,8 @@ def run_launch(request: LaunchRequest, progress: Progress) -> Launch:
     prepare_ns = _timed_ns(lambda: backends.prepare(artifact.format))
     choice = energy.choose(workload.energy)
     memory = MemoryWatch(weight_places(artifact))
+    gpu = GpuMemoryWatch()  # its library is no part of the load
     memory.end_phase("start")
-    gpu = GpuMemoryWatch()
     with EnergyLog(choice, workload.energy_seconds) as log:
         at_start = log.mark()
         with gpu:

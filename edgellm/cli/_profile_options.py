@@ -160,7 +160,7 @@ GRID = (
         "--energy-estimate",
         "energy_estimate",
         type=click.STRING,
-        metavar="IDLE_W,MAX_W",
+        metavar="IDLE_W,MAX_W|FILE",
         text="Also guess energy from utilisation between two powers; kept apart from all that is measured.",
     ),
     click.option("--quality", is_flag=True, default=None, help="Measure how good each model is as well."),

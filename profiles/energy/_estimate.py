@@ -8,10 +8,13 @@ Such a figure is constant times time in disguise, hence a field of its own (resu
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgellm.errors import UsageError
+from edgellm.profiles.codec import from_plain
 from edgellm.profiles.energy._log import Span
 from edgellm.profiles.result import EnergyEstimate, EstimatedEnergy
 
@@ -25,15 +28,48 @@ class Powers:
     origin: str
 
 
-def parse(text: str, origin: str = "given by the user") -> Powers:
-    """`5,28` as powers. Raises UsageError."""
+@dataclass(frozen=True)
+class _Device:
+    """A device profile: the keys of its TOML file."""
+
+    idle_watts: float
+    max_watts: float
+    name: str = ""
+    source: str = ""  # who says so
+
+
+def parse(text: str) -> Powers:
+    """`5,28`, or the name of a device profile's TOML file, as powers. Raises UsageError."""
+    return _checked(_of_device(Path(text)) if text.endswith(".toml") else _typed(text), text)
+
+
+def _typed(text: str) -> Powers:
     try:
         idle, full = (float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"--energy-estimate takes IDLE_W,MAX_W such as 5,28; got {text!r}") from None
-    if not 0 <= idle < full < float("inf"):
+    return Powers(idle, full, "given by the user")
+
+
+def _of_device(path: Path) -> Powers:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        device = from_plain(_Device, tomllib.loads(path.read_text(encoding="utf-8")), path.name)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--energy-estimate: {path} is no device profile: {error}") from error
+    told = ", ".join(part for part in (device.name, device.source) if part)
+    return Powers(
+        device.idle_watts, device.max_watts, f"device profile {path.name}{f' ({told})' if told else ''}"
+    )
+
+
+def _checked(powers: Powers, text: str) -> Powers:
+    if not 0 <= powers.idle_watts < powers.max_watts < float("inf"):
         raise UsageError(f"--energy-estimate needs 0 <= IDLE_W < MAX_W; got {text!r}")
-    return Powers(idle, full, origin)
+    return powers
 
 
 def estimate(spans: Iterable[Span], powers: Powers, processors: int | None = None) -> EnergyEstimate:

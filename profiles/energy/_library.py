@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import statistics
 import time
 from collections.abc import Callable
@@ -24,7 +26,8 @@ def loader(module: str, root: Path) -> Load:
     def load() -> Any:
         if root != Path("/"):
             raise ImportError(f"{root} is a folder, not this machine")
-        return importlib.import_module(module)
+        with contextlib.redirect_stdout(io.StringIO()):  # amdsmi prints what it misses
+            return importlib.import_module(module)
 
     return load
 

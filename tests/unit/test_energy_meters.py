@@ -241,3 +241,18 @@ def test_an_estimate_is_idle_and_utilisation_of_the_rest():
 def test_an_estimate_needs_two_powers(text):
     with pytest.raises(UsageError, match="--energy-estimate"):
         _estimate.parse(text)
+
+
+def test_an_estimate_takes_a_devices_powers_from_a_file_and_says_so(tmp_path):
+    path = tmp_path / "pi5.toml"
+    path.write_text(
+        'name = "Raspberry Pi 5"\nsource = "measured at the plug"\nidle_watts = 2.7\nmax_watts = 12\n'
+    )
+    powers = _estimate.parse(str(path))
+    assert (powers.idle_watts, powers.max_watts) == (2.7, 12)
+    assert powers.origin == "device profile pi5.toml (Raspberry Pi 5, measured at the plug)"
+    path.write_text("idle_watts = 2.7\nmax_wats = 12\n")
+    with pytest.raises(UsageError, match=r"pi5\.toml is no device profile.*max_wa"):
+        _estimate.parse(str(path))
+    with pytest.raises(UsageError, match="no device profile"):
+        _estimate.parse(str(tmp_path / "none.toml"))
