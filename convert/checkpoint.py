@@ -9,22 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgellm.convert.safetensors_file import NUMPY_DTYPES, LazyTensor, Shard, read_tensors
 from edgellm.errors import CheckpointError
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-__all__ = ["Checkpoint", "LazyTensor", "check_finite", "find_file", "read_json"]
+__all__ = ["Checkpoint", "LazyTensor", "find_file", "read_json"]
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_SHA256 = re.compile("[0-9a-f]{64}")
 MAX_JSON_BYTES = 64 << 20  # the largest tokenizer.json of the supported families has 17 MB
 
 
@@ -71,7 +70,11 @@ class Checkpoint:
 
     def sha256(self) -> dict[str, str]:
         """SHA-256 of every shard by file name, in hex. Reads everything."""
-        return {shard.path.name: _sha256(shard) for shard in self.shards}
+        found = {}
+        for shard in self.shards:
+            found[shard.path.name] = digest = _sha256(shard)
+            check_download(shard.path, digest)
+        return found
 
     def close(self) -> None:
         """Close the shards; tensors cannot be read afterwards."""
@@ -105,6 +108,18 @@ def find_file(folder: Path, name: str) -> Path | None:
     if not target.is_file():
         raise CheckpointError(f"{path} is a broken link or no regular file: download it again")
     return path
+
+
+def check_download(path: Path, sha256: str) -> None:
+    """Raise CheckpointError when a file in a Hugging Face cache is not what the hub says.
+
+    The cache calls large files by the SHA-256 the hub gave; the download itself compares lengths only.
+    """
+    blob = Path(os.path.realpath(path))
+    if blob.parent.name == "blobs" and _SHA256.fullmatch(blob.name) and blob.name != sha256:
+        raise CheckpointError(
+            f"{path.name} was damaged on its way from the hub: delete {blob} and fetch it again"
+        )
 
 
 def _cache_blobs(home: Path) -> Iterator[Path]:
@@ -206,25 +221,3 @@ def _sha256(shard: Shard) -> str:
     for chunk in shard.chunks(0, os.fstat(shard.fd).st_size):
         digest.update(chunk)
     return digest.hexdigest()
-
-
-def check_finite(name: str, block: npt.NDArray[Any], first_row: int = 0) -> None:
-    """Raise CheckpointError naming tensor and index when a value in `block` is NaN or infinite.
-
-    `block` is what `LazyTensor.rows` or `raw` gave, from row `first_row` on. The usual case costs one sum.
-    """
-    import numpy as np
-
-    if block.dtype == np.uint16:  # bf16: all exponent bits set
-        bad = (block & 0x7F80) == 0x7F80
-    else:
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(block.sum()):  # an infinity or a NaN anywhere makes the sum one
-                return
-        bad = ~np.isfinite(block)
-    if bad.any():
-        row, column = (int(axis[0]) for axis in np.nonzero(bad.reshape(block.shape[0], -1)))
-        raise CheckpointError(
-            f"tensor {name} holds NaN or infinity at [{first_row + row}, {column}]: the checkpoint is damaged, "
-            "download it again or ask its author"
-        )

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from edgellm.convert.checkpoint import LazyTensor, check_finite
+from edgellm.convert.checkpoint import LazyTensor
+from edgellm.convert.finite import check_finite
 from edgellm.models.base import TensorSpec
 
 if TYPE_CHECKING:

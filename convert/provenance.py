@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgellm import __version__
+from edgellm.convert.checkpoint import check_download
 from edgellm.convert.gguf_writer import encode
 from edgellm.errors import CheckpointError
 
@@ -74,12 +75,14 @@ class Hasher:
         self._thread.start()
 
     def result(self) -> dict[Path, str]:
-        """Wait for all hashes. Raises CheckpointError when a file could not be read."""
+        """Wait for all hashes. Raises CheckpointError when a file could not be read or was damaged in a download."""
         self._thread.join()
         if self._error:
             raise CheckpointError(
                 f"cannot read {self._error.filename}: {self._error.strerror}"
             ) from self._error
+        for path, digest in self._hashes.items():
+            check_download(path, digest)
         return self._hashes
 
     def stop(self) -> None:

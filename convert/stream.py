@@ -17,11 +17,10 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgellm.convert import ggml
+from edgellm.convert import finite, ggml
 from edgellm.convert.blocks import Buffers, Item, cut
 from edgellm.convert.sources import TensorSource
 from edgellm.errors import CheckpointError
-from edgellm.gguf_types import GgmlType
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,9 +33,6 @@ if TYPE_CHECKING:
 _FLUSH_BYTES = 64 << 20  # start writing back after so much: the final fsync then has little left to do
 _LOOK_AHEAD = 16  # blocks the operating system is told of before they are read
 _POLL_SECONDS = 0.1
-
-#: The bit pattern of +infinity, by width: what is not below it, the sign apart, is infinite or NaN.
-_INFINITY = {"F32": ("i4", "u4", 0x7F800000), "F16": ("i2", "u2", 0x7C00), "BF16": ("i2", "u2", 0x7F80)}
 
 
 @dataclass(frozen=True)
@@ -190,7 +186,7 @@ class _Worker:
         """Refuse what finite weights can still become: beyond the range of the type or of its scales."""
         type_ = item.plan.type
         overflows = (
-            _not_finite(type_, out)
+            finite.first_not_finite(out.view(finite.DTYPES[type_.name])[None]) is not None
             if type_.block_size == 1
             else not ggml.is_valid(type_, self.encoded_at, out.nbytes)
         )
@@ -205,22 +201,11 @@ def check_finite(source: TensorSource, start: int, raw: Bytes) -> None:
     if source.storage.block_size > 1:
         if not ggml.is_valid(source.storage, raw.ctypes.data, raw.nbytes):
             raise CheckpointError(f"tensor {source.info.name} holds NaN or infinity: the file is damaged")
-    elif source.storage.name in _INFINITY and _not_finite(source.storage, raw):
-        _, unsigned, infinity = _INFINITY[source.storage.name]
-        bits = raw.view(f"<{unsigned}").reshape(-1, source.row_size)
-        row, column = ((bits & infinity) == infinity).nonzero()
-        name, source_row = source.origin(start + int(row[0]))
-        raise CheckpointError(
-            f"tensor {name} holds NaN or infinity at [{source_row}, {int(column[0])}]: the checkpoint is damaged, "
-            "download it again or ask its author"
-        )
-
-
-def _not_finite(type_: GgmlType, raw: Bytes) -> bool:
-    """Two reductions over integers, without a temporary: positives as signed, negatives as unsigned numbers."""
-    signed, unsigned, infinity = _INFINITY[type_.name]
-    sign = 1 << (8 * int(signed[1]) - 1)
-    return bool(raw.view(f"<{signed}").max() >= infinity or raw.view(f"<{unsigned}").max() >= sign + infinity)
+    elif source.storage.name in finite.DTYPES:
+        rows = raw.view(finite.DTYPES[source.storage.name]).reshape(-1, source.row_size)
+        if (place := finite.first_not_finite(rows)) is not None:
+            name, row = source.origin(start + place[0])
+            raise finite.damaged(name, row, place[1])
 
 
 def _write(fd: int, view: memoryview, offset: int) -> None:

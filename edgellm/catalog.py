@@ -5,7 +5,9 @@ Converts nothing itself: it names the checkpoint and the place its conversion be
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -39,9 +41,12 @@ class Source:
 
 @dataclass(frozen=True)
 class Kept:
-    """A conversion made on first use and kept."""
+    """Something of a model that takes room on this machine."""
 
     name: str
+    kind: (
+        str  # "bundled" | "kept": made on first use | "prepared": for this CPU | "download": the hub's cache
+    )
     path: Path
     size_bytes: int
 
@@ -92,10 +97,45 @@ def kept() -> list[Kept]:
     found = []
     for path in sorted(models_dir().glob("*/*"), key=lambda path: path.name):
         if path.suffix == ".gguf":
-            found.append(Kept(path.stem, path, path.stat().st_size))
+            found.append(Kept(path.stem, "kept", path, path.stat().st_size))
         elif path.is_dir() and any(path.glob("*.onnx")):
-            found.append(Kept(path.name, path, sum(file.stat().st_size for file in path.iterdir())))
+            found.append(Kept(path.name, "kept", path, _folder_bytes(path)))
     return found
+
+
+def everything() -> list[Kept]:
+    """All models that are here, and what was made of them: bundled, kept, prepared, downloaded."""
+    from edgellm.backends import _ort_prepacked
+
+    found = [
+        Kept(name, "bundled", path, _folder_bytes(path))
+        for name in bundled.names()
+        if (path := bundled.path(name))
+    ]
+    found += kept()
+    for copy in _ort_prepacked.kept():
+        found.append(Kept(Path(copy.model).parent.name, "prepared", copy.path, copy.size_bytes))
+    return found + [Kept(d.repo_id, "download", d.path, d.size_bytes) for d in hub.downloads()]
+
+
+def remove(item: Kept) -> int:
+    """Delete a kept conversion with what was prepared of it, or one prepared copy; the bytes freed."""
+    from edgellm.backends import _ort_prepacked
+
+    freed = item.size_bytes
+    shutil.rmtree(item.path) if item.path.is_dir() else item.path.unlink()
+    if item.kind == "kept":
+        for copy in _ort_prepacked.kept():
+            if Path(copy.model).parent == item.path:
+                freed += copy.size_bytes
+                shutil.rmtree(copy.path, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another type of the same model is still there
+            item.path.parent.rmdir()
+    return freed
+
+
+def _folder_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())
 
 
 def _fingerprint(folder: Path) -> str:

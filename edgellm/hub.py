@@ -7,7 +7,10 @@ mean everywhere.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgellm.errors import CheckpointError
 
@@ -16,6 +19,15 @@ NEEDED = ("*.json", "*.safetensors", "*.jinja", "README.md", "LICENSE*")
 _UNNEEDED = ("*/*",)  # sub-folders hold exports of other kinds
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+
+
+@dataclass(frozen=True)
+class Download:
+    """A checkpoint in the shared cache."""
+
+    repo_id: str
+    path: Path
+    size_bytes: int
 
 
 def is_repo_id(text: str) -> bool:
@@ -71,3 +83,32 @@ def download(repo_id: str, *, revision: str | None = None, offline: bool = False
     except (HfHubHTTPError, OSError) as error:
         raise CheckpointError(f"downloading {repo_id} failed: {error}; run it again to resume") from error
     return Path(folder)
+
+
+def downloads() -> list[Download]:
+    """Checkpoints in the shared cache, by id: those that a conversion could read, whoever fetched them."""
+    return [
+        Download(repo.repo_id, repo.repo_path, repo.size_on_disk)
+        for repo in sorted(_cached_repos(), key=lambda repo: str(repo.repo_id))
+        if any(file.file_name.endswith(".safetensors") for rev in repo.revisions for file in rev.files)
+    ]
+
+
+def delete(repo_id: str) -> None:
+    """Delete a checkpoint from the shared cache. Raises CheckpointError when it is not there."""
+    from huggingface_hub import scan_cache_dir
+
+    hashes = [r.commit_hash for repo in _cached_repos() if repo.repo_id == repo_id for r in repo.revisions]
+    if not hashes:
+        raise CheckpointError(f"{repo_id} is not in the local cache; see: edgellm list")
+    scan_cache_dir().delete_revisions(*hashes).execute()
+
+
+def _cached_repos() -> Iterable[Any]:
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        return [repo for repo in scan_cache_dir().repos if repo.repo_type == "model"]
+    except CacheNotFound:
+        return []

@@ -20,10 +20,16 @@ class Hub:
         self.tokens: set[str | None] = set()
         self.cuts_left = 0
         self.gated = False
+        self.corrupt = False  # one bit of every very large file
+        self.elsewhere: str | None = None  # another server's address, which large files are fetched from
 
     def file(self, name: str) -> bytes | None:
         path = self.folder / name
         return path.read_bytes() if path.is_file() else None
+
+    def sent(self, data: bytes) -> bytes:
+        """What goes over the wire for a file's bytes."""
+        return data[:-1] + bytes([data[-1] ^ 1]) if self.corrupt and len(data) > 1_000_000 else data
 
 
 @contextmanager
@@ -84,6 +90,11 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one clas
         def send_file(self, data: bytes, body: bool) -> None:
             headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"', "X-Repo-Commit": COMMIT}
             headers["Accept-Ranges"] = "bytes"
+            if hub.elsewhere and len(data) > 10000:
+                headers |= {"Location": hub.elsewhere + self.path, "X-Linked-Etag": headers["ETag"]}
+                headers["X-Linked-Size"] = str(len(data))
+                return self.reply(b"", headers, body, status=302)
+            data = hub.sent(data)
             start = 0
             if wanted := self.headers.get("Range"):
                 start = int(wanted.removeprefix("bytes=").split("-")[0])

@@ -49,7 +49,8 @@ def new_context(
     params.type_k = _llama_lib.kv_type(options.type_k).id
     params.type_v = _llama_lib.kv_type(options.type_v).id
     params.no_perf = True
-    params.pooling_type = lib.LLAMA_POOLING_TYPE_NONE  # embedding.py pools, the same for every engine
+    if f"{artifact.architecture}.pooling_type" in artifact.metadata:
+        params.pooling_type = lib.LLAMA_POOLING_TYPE_NONE  # embedding.py pools, the same for every engine
     if observer is not None:
         params.cb_eval = observer.callback
     context = lib.llama_init_from_model(model, params)

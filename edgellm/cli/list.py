@@ -1,34 +1,35 @@
-"""`edgellm list`: models that are here now - bundled ones and conversions kept from first use."""
+"""`edgellm list`: models that are here now, what was made of them, and what they take."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import click
 
 
-@click.command(short_help="List the bundled models and the conversions kept on this machine.")
+@click.command(short_help="List the models on this machine, and what they take.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 def command(as_json: bool) -> None:
-    """List models that need no download: bundled checkpoints, and conversions made on first use and kept."""
+    """List models that need no download, with what they take on disk.
+
+    \b
+      bundled   checkpoints that come with edgellm
+      kept      conversions made on first use; edgellm rm NAME deletes one
+      prepared  ONNX weights made ready for this CPU; made again when needed
+      download  checkpoints in the hub's shared cache; edgellm rm --download NAME deletes one
+    """
     import json
 
     from edgellm import catalog
-    from edgellm.models import bundled
+    from edgellm.units import format_size
 
-    rows = [
-        (name, "bundled", _folder_bytes(bundled.path(name)), str(bundled.path(name)))
-        for name in bundled.names()
-    ]
-    rows += [(k.name, "kept", k.size_bytes, str(k.path)) for k in catalog.kept()]
+    found = catalog.everything()
     if as_json:
-        keys = ("name", "kind", "size_bytes", "path")
-        click.echo(json.dumps([dict(zip(keys, row, strict=True)) for row in rows], indent=2))
+        rows = [
+            {"name": k.name, "kind": k.kind, "size_bytes": k.size_bytes, "path": str(k.path)} for k in found
+        ]
+        click.echo(json.dumps(rows, indent=2))
         return
-    width = max(len(row[0]) for row in rows)
-    for name, kind, size, path in rows:
-        click.echo(f"{name:<{width}}  {kind:<8} {size / 1e6:8.1f} MB  {path}")
-
-
-def _folder_bytes(folder: Path | None) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir()) if folder else 0
+    width = max(len(item.name) for item in found)
+    for item in found:
+        click.echo(f"{item.name:<{width}}  {item.kind:<8}  {format_size(item.size_bytes):>8}  {item.path}")
+    total = sum(item.size_bytes for item in found if item.kind != "bundled")
+    click.echo(f"{'':<{width}}  {'':<8}  {format_size(total):>8}  without the bundled ones")

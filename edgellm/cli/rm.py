@@ -1,30 +1,45 @@
-"""`edgellm rm`: delete conversions kept from first use."""
+"""`edgellm rm`: delete conversions kept from first use, and downloads."""
 
 from __future__ import annotations
 
-import contextlib
-import shutil
+from typing import TYPE_CHECKING
 
 import click
 
-
-@click.command(short_help="Delete kept conversions.")
-@click.argument("names", metavar="NAME...", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="Delete every kept conversion.")
-def command(names: tuple[str, ...], everything: bool) -> None:
-    """Delete conversions by the name `edgellm list` shows. Checkpoints and files made by convert stay."""
+if TYPE_CHECKING:
     from edgellm import catalog
-    from edgellm.errors import ArtifactError, UsageError
 
-    if bool(names) == everything:
+
+@click.command(short_help="Delete kept conversions and downloads.")
+@click.argument("names", metavar="NAME...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Delete every kept conversion and prepared copy.")
+@click.option(
+    "--download", is_flag=True, help="NAMEs are hub ids: delete their checkpoints from the shared cache, too."
+)
+def command(names: tuple[str, ...], everything: bool, download: bool) -> None:
+    """Delete conversions by the name `edgellm list` shows, with what was prepared of them.
+
+    A hub id (owner/name) names all conversions of it. Checkpoint folders and files made by convert stay.
+    """
+    from edgellm import catalog, hub
+    from edgellm.errors import ArtifactError, UsageError
+    from edgellm.units import format_size
+
+    if bool(names) == everything or (download and everything):
         raise UsageError("name what to delete, or give --all; edgellm list shows what is kept")
-    kept = catalog.kept()
+    found = [item for item in catalog.everything() if item.kind in ("kept", "prepared", "download")]
     for name in names:
-        if name not in [k.name for k in kept]:
+        if not any(_is_meant(item, name) and (download or item.kind != "download") for item in found):
             raise ArtifactError(f"no kept conversion is called {name}; see: edgellm list")
-    for item in kept:
-        if everything or item.name in names:
-            shutil.rmtree(item.path) if item.path.is_dir() else item.path.unlink()
-            with contextlib.suppress(OSError):  # another type of the same model is still there
-                item.path.parent.rmdir()
-            click.echo(f"deleted {item.name} ({item.size_bytes / 1e6:.1f} MB)")
+    for item in found:
+        if item.kind == "download":
+            if download and item.name in names:
+                hub.delete(item.name)
+                click.echo(f"deleted the download {item.name} ({format_size(item.size_bytes)})")
+        elif (everything or any(_is_meant(item, name) for name in names)) and item.path.exists():
+            click.echo(f"deleted {item.name} ({format_size(catalog.remove(item))})")
+
+
+def _is_meant(item: catalog.Kept, name: str) -> bool:
+    """Whether `name` is the item's, or the hub id it was made from."""
+    return item.name == name or ("/" in name and item.name.startswith(name.replace("/", "--") + "-"))

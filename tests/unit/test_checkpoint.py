@@ -24,7 +24,8 @@ from tinymodels import (
     write_safetensors,
 )
 
-from edgellm.convert.checkpoint import Checkpoint, check_finite, read_json
+from edgellm.convert.checkpoint import Checkpoint, read_json
+from edgellm.convert.finite import check_finite
 from edgellm.convert.safetensors_file import Shard, read_tensors
 from edgellm.errors import CheckpointError
 
