@@ -7,6 +7,7 @@ detours satisfy). Knows llguidance's matcher and a vocabulary; knows no engine.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,7 @@ class _Wrapper:
     bos_token_id = None
 
     def __init__(self, session: Session, tokens: list[bytes]) -> None:
-        self._session = session
+        self._session = weakref.proxy(session)  # what is kept with a session must not keep it alive
         self.eos_token_id = min(session.info.eos_ids)
         self.special_token_ids = [i for i, token in enumerate(tokens) if not token]
         # A first byte that no UTF-8 text holds keeps control tokens out of every grammar.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from edgellm.backends.llamacpp import LlamaCppSession
     from edgellm.session import Logits
 
-_MOST = 32  # guesses in one batch: beyond this no model here repeats itself often enough
+_MOST = 31  # guesses in one batch: more gain little
 
 
 class LlamaStepper:

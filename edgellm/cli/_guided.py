@@ -1,4 +1,4 @@
-"""Options that shape an answer or make it faster: `--json-schema`, `--grammar`."""
+"""Options that shape an answer or make it faster: `--json-schema`, `--grammar`, `--lookup`, `--draft`."""
 
 from __future__ import annotations
 

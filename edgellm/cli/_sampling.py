@@ -100,7 +100,7 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def collected(**values: Any) -> Any:
         engine = _engine_options(values)
-        return function(options=_generate_options(values), engine=engine, **values)
+        return function(options=_generate_options(values, engine), engine=engine, **values)
 
     own = (*map(_option, settings.PARAMETERS), _IGNORE_EOS, *_guided.OPTIONS, *_ENGINE_OPTIONS)
     for option in reversed(own):
@@ -154,13 +154,13 @@ def _default(parameter: settings.Parameter) -> str:
     return "" if value in (None, ()) else f"  [default: {settings.show(value)}]"
 
 
-def _generate_options(values: dict[str, Any]) -> GenerateOptions:
+def _generate_options(values: dict[str, Any], engine: EngineOptions) -> GenerateOptions:
     """Take the sampling options out of click's values."""
     options = GenerateOptions(ignore_eos=values.pop("ignore_eos"))
     for parameter in settings.PARAMETERS:
         if (value := values.pop(parameter.field)) is not None:
             options = settings.put(options, parameter, value)
-    return _guided.put(options, values)
+    return _guided.put(options, values, engine)
 
 
 def _engine_options(values: dict[str, Any]) -> EngineOptions:
