@@ -49,7 +49,10 @@ class _Wrapper:
         self.tokens = [token or b"\xff<%d>" % i for i, token in enumerate(tokens)]
 
     def __call__(self, text: str | bytes) -> list[int]:
-        return self._session.tokenize(text if isinstance(text, str) else text.decode(), special=False)
+        ids: list[int] = self._session.tokenize(
+            text if isinstance(text, str) else text.decode(), special=False
+        )
+        return ids
 
 
 def vocabulary(session: Session) -> Vocabulary:

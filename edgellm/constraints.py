@@ -26,6 +26,18 @@ _CHECK_EVERY = 32  # ids; before that, how far the end is, is looked at this oft
 #: JSON as models write it, on one line or indented, but never blank space without end.
 _JSON = {"whitespace_pattern": r"[ \n]{0,12}"}
 
+_VALUES = ("const", "default", "enum", "examples")  # what hangs under these keys is no schema
+_FOUR = "(0[48]|[2468][048]|[13579][26])"  # multiples of four, but for 00
+_DAY = (
+    "([1-9][0-9]{3}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|"
+    f"02-(0[1-9]|1[0-9]|2[0-8]))|([1-9][0-9]{_FOUR}|([2468][048]|[13579][26])00)-02-29)"
+)
+#: RFC 3339, from the year 1000: what `datetime` of every language reads.
+_DAYS = {
+    "date": f"^{_DAY}$",
+    "date-time": f"^{_DAY}T([01][0-9]|2[0-3])(:[0-5][0-9]){{2}}(\\.[0-9]{{1,6}})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$",
+}
+
 
 @dataclass(frozen=True)
 class Grammar:
@@ -46,7 +58,8 @@ class Grammar:
             raise UsageError(f"a JSON schema is an object, this one is {type(schema).__name__}")
         matcher = _library().LLMatcher
         return cls._checked(
-            "json_schema", matcher.grammar_from_json_schema(json.dumps(schema), overrides=_JSON)
+            "json_schema",
+            matcher.grammar_from_json_schema(json.dumps(_days_that_exist(schema)), overrides=_JSON),
         )
 
     @classmethod
@@ -178,6 +191,20 @@ def vocabulary(session: Session) -> Vocabulary:
         _library()
         _vocabularies[session] = closing.vocabulary(session)
     return _vocabularies[session]
+
+
+def _days_that_exist(schema: Any) -> Any:
+    """A copy in which dates are also dates of the calendar: llguidance alone would let a 30th of February pass."""
+    if isinstance(schema, list):
+        return [_days_that_exist(item) for item in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    copy = {key: value if key in _VALUES else _days_that_exist(value) for key, value in schema.items()}
+    pattern = _DAYS.get(copy["format"]) if isinstance(copy.get("format"), str) else None
+    if pattern and "pattern" not in copy:
+        del copy["format"]
+        copy["pattern"] = pattern
+    return copy
 
 
 def _library() -> Any:

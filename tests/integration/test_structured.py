@@ -1,7 +1,9 @@
 """Answers of a given shape, on both engines: always valid where there is room, and a clear ending where not."""
 
+import datetime
 import json
 import random
+import re
 import runpy
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 
-from edgellm import backends, generate, worker
+from edgellm import backends, constraints, generate, worker
 from edgellm.artifact import Artifact
 from edgellm.cli import _models, run
 from edgellm.constraints import Grammar
@@ -123,6 +125,22 @@ def test_a_worker_gives_the_same_answer(artifact, session):
         there, here = (answer(s, grammar, 4, max_tokens=40) for s in (isolated, session))
     check(there, PERSON)
     assert there.text == here.text
+
+
+def test_dates_are_days_of_the_calendar():
+    days = [
+        f"{y:04}-{m:02}-{d:02}"
+        for y in (999, 1000, 1900, 2000, 2023, 2024)
+        for m in range(14)
+        for d in range(33)
+    ]
+    for day in days:
+        try:
+            right = datetime.date.fromisoformat(day).year >= 1000
+        except ValueError:
+            right = False
+        assert bool(re.match(constraints._DAYS["date"], day)) == right, day
+        assert bool(re.match(constraints._DAYS["date-time"], f"{day}T23:59:59.25+01:00")) == right, day
 
 
 @pytest.mark.parametrize("schema", ["{", '"x"', '{"type": "objec"}', '{"$ref": "#/nowhere"}'])

@@ -11,8 +11,10 @@ from click.testing import CliRunner
 from edgellm.chat import commands, settings
 from edgellm.cli import chat, chats, run
 from edgellm.cli._sampling import model_options
+from edgellm.errors import UsageError
 from edgellm.generate import GenerateOptions
 from edgellm.session import EngineOptions, Sampling
+from edgellm.speculation import Lookup
 
 DOCS = (Path(__file__).parents[2] / "docs" / "chat.md").read_text(encoding="utf-8")
 CHAT, RUN, CHATS = chat.command, run.command, chats.command
@@ -80,3 +82,10 @@ def test_every_flag_the_docs_name_exists():
     named = set(re.findall(r"(?<![\w`-])`?(-{1,2}[a-z][a-z-]*)", text))
     assert named <= known
     assert len(named) > 15
+
+
+def test_drafters_are_chosen_by_flag():
+    assert parse("--no-lookup")[0].drafter is None
+    assert isinstance(parse("--lookup")[0].drafter, Lookup)
+    with pytest.raises(UsageError, match="exclude each other"):
+        parse("--lookup", "--draft", "tiny-qwen3")
