@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from edgellm.session import EngineOptions, Session
 
 _N_CTX = 1024
+_SMALL_BYTES = 64 << 20
 _TIMEOUT_SECONDS = 3600
 
 
@@ -79,7 +80,9 @@ def judge(request: JudgeRequest) -> QualityRecord:
     from edgellm.session import EngineOptions
 
     begin = time.perf_counter()
-    artifact, engine = Artifact.open(request.path), EngineOptions(n_ctx=_N_CTX)
+    artifact = Artifact.open(request.path)
+    # Threads of a very small model wait for one another longer than they work.
+    engine = EngineOptions(n_ctx=_N_CTX, n_threads=1 if artifact.size_bytes < _SMALL_BYTES else None)
     reference = _reference(request, engine) if request.reference else None
     with backends.open_session(artifact, engine) as session:
         chunks = reference.chunks if reference else _chunks(session, request.dialogues)
