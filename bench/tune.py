@@ -2,12 +2,13 @@
 
     python bench/tune.py MODEL.gguf [--depth 512,2048] [--rounds 6] [--lossy] [--budget 90]
 
-The grid is every combination of attention, threads and repacking that tune may choose from, all open side by side on
-shared weights and visited in turn, forwards and backwards; tune searches in processes of its own. At the end its
-choice, the grid's best and llama.cpp's defaults take turns in one fresh process, and a cache lengthened by repetition
-takes turns with one that holds a real prompt of the same length. Rates are medians; ratios are geometric means over
-the rounds. Nothing is remembered. Takes three to five minutes for a 0.5B model on two cores; the last line is one
-JSON object.
+"Default" is llama.cpp with one thread for each core, as its tools run; "library" is its C API untouched, which takes
+four threads whatever the machine has. The grid is every combination of attention, threads and repacking that tune may
+choose from, all open side by side on shared weights and visited in turn, forwards and backwards; tune searches in
+processes of its own. At the end its choice, the grid's best and both defaults take turns in one fresh process, and a
+cache lengthened by repetition takes turns with one that holds a real prompt of the same length. Rates are medians;
+ratios are geometric means over the rounds. Nothing is remembered. Takes three to five minutes for a 0.5B model on two
+cores; the last line is one JSON object.
 """
 
 import argparse
@@ -70,6 +71,14 @@ def best_of(decode: Rates, prefill: Rates) -> EngineOptions:
     return max(allowed, key=lambda options: score(decode[options]))
 
 
+def library_defaults(start: EngineOptions) -> EngineOptions:
+    """What llama.cpp's C API uses when nobody sets anything: a number of threads that does not look at the machine."""
+    from edgellm.backends import _llama_lib
+
+    params = _llama_lib.load().llama_context_default_params()
+    return replace(start, n_threads=params.n_threads, n_threads_batch=params.n_threads_batch)
+
+
 def said(options: EngineOptions) -> str:
     """The settings in short."""
     return (
@@ -119,7 +128,8 @@ def compare(args: argparse.Namespace) -> None:
     print(f"tune's choice:    {said(chosen)}, {tuned.found.seconds:.0f} s of search")
 
     default = space.start(artifact.format)
-    three = list(dict.fromkeys([default, best, chosen]))
+    bare = library_defaults(default)
+    three = list(dict.fromkeys([default, best, chosen, bare]))
     with probe.Probe(artifact, depths) as bench:
         bench.start(three)
         last = measure(bench, three, space.DECODE, depths, 2 * args.rounds)
@@ -132,6 +142,7 @@ def compare(args: argparse.Namespace) -> None:
     for depth in depths:
         against = {
             "tuned_over_best": stats.paired_ratio(last[chosen][depth], last[best][depth]),
+            "tuned_over_library": stats.paired_ratio(last[chosen][depth], last[bare][depth]),
             "tuned_over_default": stats.paired_ratio(last[chosen][depth], last[default][depth]),
         }
         row = {
@@ -140,7 +151,7 @@ def compare(args: argparse.Namespace) -> None:
         }
         row["decode"] = {
             name: round(statistics.median(last[options][depth]), 1)
-            for name, options in (("default", default), ("best", best), ("tuned", chosen))
+            for name, options in (("library", bare), ("default", default), ("best", best), ("tuned", chosen))
         }
         row["prefill_over_best"] = round(statistics.median(prompts[chosen][depth]) / fastest[depth], 3)
         print(f"at {depth}: {row}")
