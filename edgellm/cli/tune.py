@@ -72,7 +72,7 @@ def command(
     """
     from edgellm import backends
     from edgellm.cli import _models
-    from edgellm.tuning import store, tune
+    from edgellm.tuning import first_look, store, tune
 
     if sum((quick, show, forget)) > 1:
         raise UsageError("--quick, --show and --forget exclude each other: give one")
@@ -83,7 +83,7 @@ def command(
         click.echo("forgotten" if gone else f"nothing was remembered for {artifact.name} on this machine")
         return
     if show or quick:
-        record = tune.quick(artifact) if quick else store.read(artifact, build)
+        record = first_look.look(artifact) if quick else store.read(artifact, build)
         _show(artifact, record, as_json=as_json)
         return
     options = tune.TuneOptions(depths, budget_seconds, lossy)

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from edgellm import backends
 from edgellm.artifact import Artifact
-from edgellm.errors import EngineError
 from edgellm.session import EngineOptions
 from edgellm.tuning import probe, search, space, store
 from edgellm.tuning.search import Comparison, Found
-from edgellm.tuning.space import DECODE, SHORT_PREFILL
+from edgellm.tuning.space import DECODE
 
 _CONFIRM_ROUNDS = 6
 _SEARCH_SHARE = 0.8  # of the budget; the rest is for the comparison at the end
-
-#: A first use pays for itself where decoding is slow enough to notice and loading fast enough not to.
-QUICK_BYTES = (100 << 20, 2 << 30)
-_QUICK_SECONDS = 2.5  # of searching
-_QUICK_DEADLINE_SECONDS = 5.0  # of everything, loading included
-_QUICK_DEPTH = 1024
-_QUICK_VISITS = {DECODE: 0.1, SHORT_PREFILL: 0.2}
 
 Progress = Callable[[str], None]
 
@@ -49,7 +39,7 @@ class Tuned:
 
 def tune(artifact: Artifact, options: TuneOptions, progress: Progress) -> Tuned:
     """Search, confirm, remember. Raises EngineError when the model cannot be opened at all."""
-    depths = _fitting(artifact, options.depths)
+    depths = fitting(artifact, options.depths)
     start = space.start(artifact.format)
     with probe.Probe(artifact, depths) as bench:
         request = search.Request(
@@ -65,63 +55,18 @@ def tune(artifact: Artifact, options: TuneOptions, progress: Progress) -> Tuned:
             replace(found, options=start),
             (),
         )  # what the search saw does not come back: a busy machine
-    record = _record(artifact, start, found.options, "full", depths, rows)
+    record = record_of(artifact, start, found.options, "full", depths, rows)
     store.write(artifact, backends.build(artifact.format), record)
     return Tuned(record, found, rows)
 
 
-def worth_a_first_look(artifact: Artifact, options: EngineOptions) -> bool:
-    """Whether `quick` should run before `artifact` is opened with `options` for the first time."""
-    smallest, largest = QUICK_BYTES
-    if not (options.tuned and store.enabled() and smallest <= artifact.size_bytes <= largest):
-        return False
-    knobs = space.quick(artifact.format)
-    settings = {name: None for knob in knobs for choice in knob.choices for name in choice}
-    if len(store.open_settings(options, settings)) < len(settings) or not settings:
-        return False
-    return (
-        backends.on_cpu(artifact.format, options)
-        and store.read(artifact, backends.build(artifact.format)) is None
-    )
-
-
-def quick(artifact: Artifact) -> store.Record:
-    """A search of a few seconds, bounded by the clock; what it finds, nothing included, is remembered.
-
-    Raises EngineError when the model cannot be opened.
-    """
-    start, depths = space.start(artifact.format), _fitting(artifact, (_QUICK_DEPTH,))
-    request = search.Request(space.quick(artifact.format), start, depths, _QUICK_SECONDS)
-    best, how, late = start, "quick", threading.Event()
-    with probe.Probe(artifact, depths, _QUICK_VISITS) as bench:
-
-        def stop() -> None:
-            late.set()
-            bench.stop()
-
-        watch = threading.Timer(_QUICK_DEADLINE_SECONDS, stop)
-        watch.start()
-        try:
-            best = search.Search(bench, request).run().options
-        except EngineError:
-            if not late.is_set():
-                raise
-            how = "given up: this model is too slow for a quick look"
-        finally:
-            watch.cancel()
-    record = _record(artifact, start, best, how, depths, ())
-    with contextlib.suppress(OSError):
-        store.write(artifact, backends.build(artifact.format), record)
-    return record
-
-
-def _fitting(artifact: Artifact, depths: tuple[int, ...]) -> tuple[int, ...]:
+def fitting(artifact: Artifact, depths: tuple[int, ...]) -> tuple[int, ...]:
     """The depths within the model's window, each once, the smallest first."""
     longest = max(0, (artifact.n_ctx_train or max(depths) + probe.MARGIN) - probe.MARGIN)
     return tuple(sorted({min(depth, longest) for depth in depths}))
 
 
-def _record(
+def record_of(
     artifact: Artifact,
     start: EngineOptions,
     best: EngineOptions,
@@ -129,6 +74,7 @@ def _record(
     depths: tuple[int, ...],
     rows: tuple[Comparison, ...],
 ) -> store.Record:
+    """What is to be remembered: the settings in which `best` differs from `start`."""
     names = [name for name in start.__dataclass_fields__ if getattr(best, name) != getattr(start, name)]
     plain = tuple(
         {

@@ -16,7 +16,7 @@ from edgellm.cli import _models, _open, tune
 from edgellm.convert.onnx_writer import OnnxRequest, convert_onnx
 from edgellm.errors import EngineCrashError, EngineError
 from edgellm.session import EngineOptions
-from edgellm.tuning import probe, space, store
+from edgellm.tuning import first_look, probe, space, store
 from edgellm.tuning import tune as tuning
 from edgellm.tuning.space import DECODE, PREFILL, SHORT_PREFILL
 
@@ -136,25 +136,25 @@ def test_settings_found_are_those_a_session_opens_with(cache, artifact):
 
 def test_a_first_look_is_for_models_it_pays_for_and_once(cache, artifact, monkeypatch):
     options = EngineOptions(tuned=True, device="cpu")
-    assert not tuning.worth_a_first_look(artifact, options)  # tiny
+    assert not first_look.due(artifact, options)  # tiny
     large = replace(artifact, size_bytes=500 << 20)
-    assert tuning.worth_a_first_look(large, options)
-    assert not tuning.worth_a_first_look(large, replace(options, tuned=False))
-    assert not tuning.worth_a_first_look(large, replace(options, flash_attn="on"))
-    assert not tuning.worth_a_first_look(replace(large, size_bytes=8 << 30), options)
+    assert first_look.due(large, options)
+    assert not first_look.due(large, replace(options, tuned=False))
+    assert not first_look.due(large, replace(options, flash_attn="on"))
+    assert not first_look.due(replace(large, size_bytes=8 << 30), options)
     monkeypatch.setenv("EDGELLM_NO_TUNE", "1")
-    assert not tuning.worth_a_first_look(large, options)
+    assert not first_look.due(large, options)
     monkeypatch.delenv("EDGELLM_NO_TUNE")
-    monkeypatch.setattr(tuning, "QUICK_BYTES", (0, 1 << 30))
-    monkeypatch.setattr(tuning, "_QUICK_VISITS", FAST)
+    monkeypatch.setattr(first_look, "WORTH_BYTES", (0, 1 << 30))
+    monkeypatch.setattr(first_look, "_VISIT_SECONDS", FAST)
     with _open.session(artifact, replace(options, n_ctx=64)):
         assert store.read(artifact, backends.build("gguf")).how == "quick"
-    assert not tuning.worth_a_first_look(artifact, options)
+    assert not first_look.due(artifact, options)
 
 
 def test_a_look_that_takes_too_long_is_given_up_for_good(cache, artifact, monkeypatch):
-    monkeypatch.setattr(tuning, "_QUICK_DEADLINE_SECONDS", 0.0)
-    record = tuning.quick(artifact)
+    monkeypatch.setattr(first_look, "_DEADLINE_SECONDS", 0.0)
+    record = first_look.look(artifact)
     assert record.how.startswith("given up") and not record.settings
     assert store.read(artifact, backends.build("gguf")) == record
 

@@ -1,0 +1,69 @@
+"""The few seconds that a model's first use may go into looking for faster settings; light until they do."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+
+from edgellm.artifact import Artifact
+from edgellm.errors import EngineError
+from edgellm.session import EngineOptions
+from edgellm.tuning import store
+
+#: A first use pays for itself where decoding is slow enough to notice and loading fast enough not to.
+WORTH_BYTES = (100 << 20, 2 << 30)
+_SEARCH_SECONDS = 2.5  # of searching
+_DEADLINE_SECONDS = 5.0  # of everything, loading included
+_DEPTH = 1024
+_VISIT_SECONDS = {"decode": 0.1, "short prefill": 0.2}
+
+
+def due(artifact: Artifact, options: EngineOptions) -> bool:
+    """Whether `look` should run before `artifact` is opened with `options` for the first time."""
+    smallest, largest = WORTH_BYTES
+    if not (options.tuned and store.enabled() and smallest <= artifact.size_bytes <= largest):
+        return False
+    from edgellm import backends
+    from edgellm.tuning import space
+
+    knobs = space.quick(artifact.format)
+    settings = {name: None for knob in knobs for choice in knob.choices for name in choice}
+    if len(store.open_settings(options, settings)) < len(settings) or not settings:
+        return False
+    return (
+        backends.on_cpu(artifact.format, options)
+        and store.read(artifact, backends.build(artifact.format)) is None
+    )
+
+
+def look(artifact: Artifact) -> store.Record:
+    """A search of a few seconds, bounded by the clock; what it finds, nothing included, is remembered.
+
+    Raises EngineError when the model cannot be opened.
+    """
+    from edgellm import backends
+    from edgellm.tuning import probe, search, space, tune
+
+    start, depths = space.start(artifact.format), tune.fitting(artifact, (_DEPTH,))
+    request = search.Request(space.quick(artifact.format), start, depths, _SEARCH_SECONDS)
+    best, how, late = start, "quick", threading.Event()
+    with probe.Probe(artifact, depths, _VISIT_SECONDS) as bench:
+
+        def stop() -> None:
+            late.set()
+            bench.stop()
+
+        watch = threading.Timer(_DEADLINE_SECONDS, stop)
+        watch.start()
+        try:
+            best = search.Search(bench, request).run().options
+        except EngineError:
+            if not late.is_set():
+                raise
+            how = "given up: this model is too slow for a quick look"
+        finally:
+            watch.cancel()
+    record = tune.record_of(artifact, start, best, how, depths, ())
+    with contextlib.suppress(OSError):
+        store.write(artifact, backends.build(artifact.format), record)
+    return record
