@@ -114,6 +114,8 @@ def _show(artifact: Artifact, record: Record | None, *, as_json: bool) -> None:
     """What is remembered, and what it brought."""
     from dataclasses import asdict
 
+    from edgellm.tuning import others
+
     if as_json:
         click.echo(json.dumps(record and asdict(record), ensure_ascii=False, indent=1))
         return
@@ -123,6 +125,10 @@ def _show(artifact: Artifact, record: Record | None, *, as_json: bool) -> None:
     click.echo(
         f"{record.model}, {record.how}, {record.made}: {record.flags or 'the defaults are the best found'}"
     )
+    if record.busy is not None and record.busy > others.BUSY:
+        click.echo(
+            f"  other programs used {record.busy:.0%} of the processors meanwhile: tune again when they are done"
+        )
     for row in record.rows:
         value, low, high = row["ratio"]
         interval = f" ({low:.2f} to {high:.2f})" if low is not None else ""

@@ -16,6 +16,7 @@ _SEARCH_SECONDS = 2.5  # of searching
 _DEADLINE_SECONDS = 5.0  # of everything, loading included
 _DEPTH = 1024
 _VISIT_SECONDS = {"decode": 0.1, "short prefill": 0.2}
+_TOO_BUSY = 0.3  # of the processors used by others: another time, then
 
 
 def due(artifact: Artifact, options: EngineOptions) -> bool:
@@ -30,10 +31,11 @@ def due(artifact: Artifact, options: EngineOptions) -> bool:
     settings = {name: None for knob in knobs for choice in knob.choices for name in choice}
     if len(store.open_settings(options, settings)) < len(settings) or not settings:
         return False
-    return (
-        backends.on_cpu(artifact.format, options)
-        and store.read(artifact, backends.build(artifact.format)) is None
-    )
+    if not backends.on_cpu(artifact.format, options) or store.read(artifact, backends.build(artifact.format)):
+        return False
+    from edgellm.tuning import others
+
+    return (others.busy_share() or 0.0) < _TOO_BUSY
 
 
 def look(artifact: Artifact) -> store.Record:

@@ -50,6 +50,7 @@ class Record:
     how: str  # full | quick | given up: why nothing was found
     made: str  # ISO 8601
     depths: tuple[int, ...] = ()
+    busy: float | None = None  # share of the processors that other programs used; None: not known
     rows: tuple[
         Mapping[str, Any], ...
     ] = ()  # phase, depth, tokens per second before and after, the ratio's interval

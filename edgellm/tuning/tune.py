@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from edgellm import backends
 from edgellm.artifact import Artifact
 from edgellm.session import EngineOptions
-from edgellm.tuning import probe, search, space, store
+from edgellm.tuning import others, probe, search, space, store
 from edgellm.tuning.search import Comparison, Found
 from edgellm.tuning.space import DECODE
 
@@ -41,6 +41,7 @@ def tune(artifact: Artifact, options: TuneOptions, progress: Progress) -> Tuned:
     """Search, confirm, remember. Raises EngineError when the model cannot be opened at all."""
     depths = fitting(artifact, options.depths)
     start = space.start(artifact.format)
+    busy = [others.busy_share()]
     with probe.Probe(artifact, depths) as bench:
         request = search.Request(
             space.knobs(artifact.format), start, depths, _SEARCH_SHARE * options.budget_seconds, options.lossy
@@ -49,6 +50,7 @@ def tune(artifact: Artifact, options: TuneOptions, progress: Progress) -> Tuned:
         rows: tuple[Comparison, ...] = ()
         if found.options != start:
             progress("what was found against the defaults, in a fresh process")
+            busy.append(others.busy_share())
             rows = search.compare(bench, start, found.options, depths, _CONFIRM_ROUNDS)
     if any(row.phase == DECODE and (row.ratio.ci95_high or 1.0) < 1 for row in rows):
         found, rows = (
@@ -56,6 +58,7 @@ def tune(artifact: Artifact, options: TuneOptions, progress: Progress) -> Tuned:
             (),
         )  # what the search saw does not come back: a busy machine
     record = record_of(artifact, start, found.options, "full", depths, rows)
+    record = replace(record, busy=max((share for share in busy if share is not None), default=None))
     store.write(artifact, backends.build(artifact.format), record)
     return Tuned(record, found, rows)
 
@@ -87,6 +90,5 @@ def record_of(
         for row in rows
     )
     made = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return store.Record(
-        artifact.name, {name: getattr(best, name) for name in names}, how, made, depths, plain
-    )
+    settings = {name: getattr(best, name) for name in names}
+    return store.Record(artifact.name, settings, how, made, depths, rows=plain)

@@ -16,7 +16,7 @@ from edgellm.cli import _models, _open, tune
 from edgellm.convert.onnx_writer import OnnxRequest, convert_onnx
 from edgellm.errors import EngineCrashError, EngineError
 from edgellm.session import EngineOptions
-from edgellm.tuning import first_look, probe, space, store
+from edgellm.tuning import first_look, others, probe, space, store
 from edgellm.tuning import tune as tuning
 from edgellm.tuning.space import DECODE, PREFILL, SHORT_PREFILL
 
@@ -115,11 +115,13 @@ def test_the_command_finds_shows_and_forgets(cache, artifact, monkeypatch):
     monkeypatch.setattr(probe, "VISIT_SECONDS", FAST)
     monkeypatch.setattr(tuning, "_CONFIRM_ROUNDS", 2)
     model = str(artifact.path)
+    monkeypatch.setattr(others, "busy_share", lambda: 0.4)
     table = run(model, "--depth", "16,64", "--budget", "2")
     assert "attention" in table and "s of search" in table
     record = json.loads(run(model, "--show", "--json"))
     assert record["how"] == "full" and record["depths"] == [16, 64]
     assert "random, full" in run(model, "--show")
+    assert "other programs used 40% of the processors" in run(model, "--show")
     assert run(model, "--forget") == "forgotten\n"
     assert "nothing is remembered" in run(model, "--show")
 
@@ -138,6 +140,9 @@ def test_a_first_look_is_for_models_it_pays_for_and_once(cache, artifact, monkey
     options = EngineOptions(tuned=True, device="cpu")
     assert not first_look.due(artifact, options)  # tiny
     large = replace(artifact, size_bytes=500 << 20)
+    monkeypatch.setattr(others, "busy_share", lambda: 0.5)
+    assert not first_look.due(large, options)  # what is found beside others may not hold without them
+    monkeypatch.setattr(others, "busy_share", lambda: None)
     assert first_look.due(large, options)
     assert not first_look.due(large, replace(options, tuned=False))
     assert not first_look.due(large, replace(options, flash_attn="on"))
@@ -147,6 +152,7 @@ def test_a_first_look_is_for_models_it_pays_for_and_once(cache, artifact, monkey
     monkeypatch.delenv("EDGELLM_NO_TUNE")
     monkeypatch.setattr(first_look, "WORTH_BYTES", (0, 1 << 30))
     monkeypatch.setattr(first_look, "_VISIT_SECONDS", FAST)
+    monkeypatch.setattr(first_look, "_DEADLINE_SECONDS", 60.0)
     with _open.session(artifact, replace(options, n_ctx=64)):
         assert store.read(artifact, backends.build("gguf")).how == "quick"
     assert not first_look.due(artifact, options)
