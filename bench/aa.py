@@ -1,4 +1,4 @@
-"""How often `edgellm compare` is wrong: python bench/aa.py [--trials 2000] [--launches 8] [--model NAME] [--no-real]
+"""How often `edgellm compare` is wrong: python bench/aa.py [--trials 2000] [--model NAME] [--no-real]
 
 Simulated: seeded runs of equal models, of models one of which is 10% slower, and of equals on a machine that drifts,
 with the noise of tests/noise_model.py. Each trial is a whole comparison: all axes, judged together, in the order in
@@ -44,13 +44,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=2000)
     parser.add_argument("--launches", type=int, default=8)
+    parser.add_argument("--real-launches", type=int, default=16)
     parser.add_argument("--model", default="tiny-qwen3")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--no-real", action="store_true", help="simulations only")
     options = parser.parse_args()
     figures = {"launches": options.launches, "simulated": simulated(options.trials, options.launches)}
     if not options.no_real:
-        figures["real"] = real(options.model, options.launches, options.threads, options.trials)
+        figures["real"] = real(options.model, options.real_launches, options.threads, options.trials)
     print(json.dumps(figures))
 
 
@@ -133,6 +134,7 @@ def real(model: str, launches: int, threads: int, trials: int) -> dict[str, obje
     )
     figures = {
         "model": model,
+        "launches": launches,
         "differences": [v.axis.metric for v in once if any(pair.differs for pair in v.pairs)],
         "ratios": {v.axis.metric: round(v.pairs[0].ratio.value, 4) for v in once},
         "relabelled_false_differences": false,

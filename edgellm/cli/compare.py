@@ -14,7 +14,7 @@ import click
 from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from edgellm.profiles.comparison import Comparison
     from edgellm.profiles.result import Report
@@ -36,23 +36,41 @@ class _Share(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generi
         return float(value.rstrip("%")) / (100 if value.endswith("%") else 1)
 
 
+#: Options of `edgellm profile` that are handed on: its names -> (metavar, what it says here, ours if it differs).
+FORWARDED: dict[tuple[str, ...], tuple[str, str, str | None]] = {
+    ("-p", "--n-prompt"): ("N,...", "Prompt tokens.  [default: 512]", None),
+    ("-n", "--n-gen"): ("N,...", "Tokens to decode after it.  [default: 128]", None),
+    ("-d", "--n-depth"): ("N,...", "Tokens in the cache before the prompt.  [default: 0]", None),
+    ("-r", "--repetitions"): ("N", "Timed repetitions in a launch.  [default: 3]", "3"),
+    ("--launches",): (
+        "N",
+        f"Fresh processes for each model, in turns.  [default: {LAUNCHES}]",
+        str(LAUNCHES),
+    ),
+    ("--until",): ("WIDTH", "Go on until each 95% interval is within ±WIDTH of its mean, such as 2%.", None),
+    ("--budget",): ("TIME", "Start no launch that would end later than this, such as 10m.", None),
+    ("-t", "--threads"): ("N,...", "Threads.  [default: physical cores]", None),
+    ("--device",): ("NAME,...", "auto, cpu, cuda, metal, ...  [default: auto]", None),
+    ("--energy",): ("SOURCE", "Energy source: auto, none, or a name of doctor's.  [default: auto]", None),
+}
+
+
+def _forwarded(function: Callable[..., None]) -> Callable[..., None]:
+    for names, (metavar, words, default) in reversed(FORWARDED.items()):
+        function = click.option(*names, metavar=metavar, help=words, default=default)(function)
+    return function
+
+
+def _typed(given: Mapping[str, str | None]) -> list[str]:
+    """The options as `edgellm profile` takes them."""
+    flags = {names[-1].lstrip("-").replace("-", "_"): names[-1] for names in FORWARDED}
+    return [word for name, value in given.items() if value is not None for word in (flags[name], value)]
+
+
 @click.command(short_help="Measure models in turns, or take results, and say which is ahead in what.")
 @click.argument("what", nargs=-1, required=True, metavar="MODEL|RESULT...")
-@click.option("-p", "--n-prompt", default="512", metavar="N", help="Prompt tokens.  [default: 512]")
-@click.option("-n", "--n-gen", default="128", metavar="N", help="Tokens to decode after it.  [default: 128]")
-@click.option(
-    "-r", "--repetitions", default="3", metavar="N", help="Timed repetitions in a launch.  [default: 3]"
-)
-@click.option(
-    "--launches",
-    default=str(LAUNCHES),
-    metavar="N",
-    help=f"Fresh processes for each model, in turns.  [default: {LAUNCHES}]",
-)
-@click.option("-t", "--threads", metavar="N", help="Threads.  [default: the engine's choice]")
-@click.option(
-    "--energy", default="auto", metavar="SOURCE", help="Energy source: auto, none, or a name of doctor's."
-)
+@_forwarded
+@click.option("--quality", is_flag=True, help="Measure how good each model is as well.")
 @click.option(
     "--save",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -86,19 +104,15 @@ class _Share(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generi
 @click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")
 def command(
     what: tuple[str, ...],
-    n_prompt: str,
-    n_gen: str,
-    repetitions: str,
-    launches: str,
-    threads: str | None,
-    energy: str,
     save: Path | None,
+    quality: bool,
     limit: float | None,
     format_: str,
     files: tuple[Path, ...],
     force: bool,
     lang: str,
     quiet: bool,
+    **measuring: str | None,
 ) -> None:
     """Compare MODELs, measured in turns now, or RESULTs of `edgellm profile`, with the first.
 
@@ -117,8 +131,7 @@ def command(
     if all(_is_result(each) for each in what):
         results = _read(what)
     else:
-        typed = ["-p", n_prompt, "-n", n_gen, "-r", repetitions, "--launches", launches, "--energy", energy]
-        typed += (["-t", threads] if threads else []) + (["-q"] if quiet else [])
+        typed = _typed(measuring) + ["--quality"] * quality + ["-q"] * quiet
         results = _measure(what, typed, save)
     found = comparison.compare(results)
     report = next(iter(results.values())) if len(results) == 1 else None
