@@ -68,6 +68,22 @@ SHAPES: dict[str, dict[str, Any]] = {
     "qwen2.5-0.5b": _QWEN2 | _numbers(896, 4864, 24, 14, 2, True) | {"vocab_size": 151936},
     "qwen2.5-1.5b": _QWEN2 | _numbers(1536, 8960, 28, 12, 2, True) | {"vocab_size": 151936},
     "qwen2.5-7b": _QWEN2 | _numbers(3584, 18944, 28, 28, 4, False) | {"vocab_size": 152064},
+    "qwen3-30b-a3b": _QWEN2
+    | _numbers(2048, 6144, 48, 32, 4, False)
+    | {
+        "architectures": ["Qwen3MoeForCausalLM"],
+        "model_type": "qwen3_moe",
+        "head_dim": 128,
+        "max_position_embeddings": 40960,
+        "moe_intermediate_size": 768,
+        "num_experts": 128,
+        "num_experts_per_tok": 8,
+        "norm_topk_prob": True,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+        "attention_bias": False,
+        "vocab_size": 151936,
+    },
     "llama-3.2-1b": _LLAMA
     | _numbers(2048, 8192, 16, 32, 8, True)
     | {"head_dim": 64, "rope_scaling": _rope(32.0)},
@@ -86,6 +102,7 @@ _TOKENIZERS: dict[str, tuple[str, int, tuple[str, ...]]] = {
     ),
     "qwen2": (r"\p{N}", 151643, ("<|endoftext|>", "<|im_start|>", "<|im_end|>")),
 }
+_TOKENIZERS["qwen3_moe"] = _TOKENIZERS["qwen2"]
 
 
 def write_checkpoint(
@@ -105,7 +122,7 @@ def write_checkpoint(
 
 
 def _tensors(config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    n_embd, n_ff, n_head = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
+    n_embd, n_head = config["hidden_size"], config["num_attention_heads"]
     head_dim = config.get("head_dim", n_embd // n_head)
     n_q, n_kv = n_head * head_dim, config["num_key_value_heads"] * head_dim
     yield "model.embed_tokens.weight", (config["vocab_size"], n_embd)
@@ -118,12 +135,24 @@ def _tensors(config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
                 yield f"{prefix}self_attn.{letter}_proj.bias", (n_out,)
         yield prefix + "self_attn.o_proj.weight", (n_embd, n_q)
         yield prefix + "post_attention_layernorm.weight", (n_embd,)
-        yield prefix + "mlp.gate_proj.weight", (n_ff, n_embd)
-        yield prefix + "mlp.up_proj.weight", (n_ff, n_embd)
-        yield prefix + "mlp.down_proj.weight", (n_embd, n_ff)
+        if config["model_type"] == "qwen3_moe":
+            yield prefix + "self_attn.q_norm.weight", (head_dim,)
+            yield prefix + "self_attn.k_norm.weight", (head_dim,)
+        yield from _feed_forward(prefix + "mlp.", config)
     yield "model.norm.weight", (n_embd,)
     if not config["tie_word_embeddings"]:
         yield "lm_head.weight", (config["vocab_size"], n_embd)
+
+
+def _feed_forward(prefix: str, config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    n_embd, n_ff, n_expert = config["hidden_size"], config["intermediate_size"], config.get("num_experts", 0)
+    if n_expert:
+        yield prefix + "gate.weight", (n_expert, n_embd)
+        n_ff = config["moe_intermediate_size"]
+    for part in [f"experts.{i}." for i in range(n_expert)] or [""]:
+        yield f"{prefix}{part}gate_proj.weight", (n_ff, n_embd)
+        yield f"{prefix}{part}up_proj.weight", (n_ff, n_embd)
+        yield f"{prefix}{part}down_proj.weight", (n_embd, n_ff)
 
 
 def _write_weights(shapes: dict[str, tuple[int, ...]], path: Path) -> None:
@@ -170,7 +199,7 @@ def _write_tokenizer(model_type: str, folder: Path) -> None:
     found = {
         "version": "1.0",
         "added_tokens": [{"id": n_tokens + i, "content": text} | flags for i, text in enumerate(specials)],
-        "normalizer": {"type": "NFC"} if model_type == "qwen2" else None,
+        "normalizer": {"type": "NFC"} if model_type != "llama" else None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, level]},
         "post_processor": None,
         "decoder": level,

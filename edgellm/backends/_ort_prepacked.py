@@ -7,9 +7,12 @@ library version and one CPU only, so both are part of its name; what no longer f
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
+import mmap
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -79,12 +82,30 @@ def load(
             _prepare(model, options(), data, copy)
             notes.append(f"prepared {model.parent.name}'s weights for this CPU, once; see: edgellm cache")
         graph = _ort_graph.load(copy / GRAPH, options(), providers)
+        _forget_pages(copy / WEIGHTS)
         (copy / ABOUT).touch()
         return graph
     except (EdgellmError, OSError) as error:
         shutil.rmtree(copy, ignore_errors=True)
         notes.append(f"weights could not be prepared for this CPU ({error}); starting without, slower")
         return _ort_graph.load(model, options(), providers)
+
+
+def _forget_pages(weights: Path) -> None:
+    """Unmap the pages that loading has touched, on Linux.
+
+    The library packs every matrix anew to find its packed copy, so originals and copies are all resident, and
+    running needs half of them. The pages are clean: what is used comes back from the page cache.
+    """
+    if sys.platform != "linux":
+        return
+    madvise = ctypes.CDLL(None).madvise
+    madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    name = str(weights.resolve())
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if line.endswith(name):
+            start, end = (int(address, 16) for address in line.split(maxsplit=1)[0].split("-"))
+            madvise(start, end - start, mmap.MADV_DONTNEED)
 
 
 def _prepare(model: Path, options: Any, data: tuple[Path, ...], copy: Path) -> None:

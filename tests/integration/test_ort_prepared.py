@@ -1,5 +1,8 @@
 """Prepared weights, and a second graph for prompts: what starts faster must not compute anything else."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tinymodels
@@ -47,6 +50,27 @@ def test_a_prepared_copy_is_made_once_and_gives_the_same_logits(quant, source, t
     (item,) = _ort_prepacked.kept()
     assert item.model == str(artifact.path / "model.onnx") and item.size_bytes > artifact.size_bytes
     assert _ort_prepacked.clear() == item.size_bytes and not _ort_prepacked.kept()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_an_open_model_holds_no_page_of_weights_before_it_runs(source, tmp_path, cache):
+    artifact = convert_onnx(OnnxRequest(source, "onnx-int4", tmp_path / "model"))
+    logits(artifact)
+    with backends.open_session(artifact, OPTIONS) as session:
+        assert resident("weights.bin") == 0
+        session.eval(TOKENS)
+        assert resident("weights.bin") > 0
+
+
+def resident(name: str) -> int:
+    """Kilobytes of a mapped file that count as this process's memory."""
+    total, inside = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split(maxsplit=1)[0]:
+            inside = line.endswith(name)
+        elif inside and line.startswith("Rss:"):
+            total += int(line.split()[1])
+    return total
 
 
 def test_another_model_at_the_same_place_gets_its_own_copy(source, tmp_path, cache):
