@@ -5,10 +5,13 @@
         --python genai=/path/to/genai-venv/bin/python -p 512 -n 128 -t 2 --rounds 5
 
 A side is NAME=KIND:PATH, its KIND one of edgellm, genai and optimum. Each launch is a fresh process that loads,
-warms up and measures once; rounds are interleaved, the order turned around in every second one. All sides decode
-greedily for exactly N tokens after the same prompt of P token ids, with the same number of threads. `--python`
-gives the interpreter of a KIND whose packages live in an environment of their own. Prints medians, the ratio to
-the first side, and one JSON line.
+warms up and measures once; rounds are interleaved, the order turned around in every second one. A first launch of
+every side, not counted, lets edgellm prepare its weights and the page cache fill. All sides decode greedily for
+exactly N tokens after the same prompt of P token ids, with the same number of threads; `-t 0` leaves that to each,
+as its users run it. `--python` gives the interpreter of a KIND whose packages live in an environment of their own.
+A side that fails is left out from then on. Prints medians, the ratio to the first side, the peak of memory over
+the model's files plus KV cache, and one JSON line. With five sides of half a billion weights and 3 rounds: five
+minutes.
 """
 
 import argparse
@@ -35,7 +38,9 @@ def run_edgellm(args: argparse.Namespace) -> dict[str, float]:
     from edgellm.session import GREEDY, EngineOptions
 
     options = EngineOptions(
-        n_ctx=args.prompt + args.gen + 16, n_threads=args.threads, n_threads_batch=args.threads
+        n_ctx=args.prompt + args.gen + 16,
+        n_threads=args.threads or None,
+        n_threads_batch=args.threads or None,
     )
     start = time.perf_counter()
     with backends.open_session(Artifact.open(args.path), options) as session:
@@ -50,7 +55,8 @@ def run_edgellm(args: argparse.Namespace) -> dict[str, float]:
         for _ in range(args.gen + 1):
             next(stream)
             times.append(time.perf_counter())
-    return figures(load, times)
+        kv_bytes = (session.info.kv_bytes_per_token or 0) * len(session.tokens)
+    return {**figures(load, times), "kv_bytes": kv_bytes}
 
 
 def run_turns(args: argparse.Namespace) -> dict[str, list[float]]:
@@ -60,7 +66,7 @@ def run_turns(args: argparse.Namespace) -> dict[str, list[float]]:
     from edgellm.session import GREEDY, EngineOptions
 
     todo = generate.GenerateOptions(max_tokens=60, sampling=GREEDY, ignore_eos=True)
-    options = EngineOptions(n_ctx=args.turns * 100 + 64, n_threads=args.threads)
+    options = EngineOptions(n_ctx=args.turns * 100 + 64, n_threads=args.threads or None)
     with backends.open_session(Artifact.open(args.path), options) as session:
         history, firsts = prompt_ids(20), []
         session.eval(history)
@@ -159,23 +165,37 @@ def launch(args: argparse.Namespace) -> None:
 
 def compare(args: argparse.Namespace) -> None:
     sides = {name: rest.partition(":")[::2] for name, _, rest in (side.partition("=") for side in args.side)}
-    pythons = dict(item.split("=", 1) for item in args.python)
     samples: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
-    for number in range(args.rounds):
+    failed: dict[str, str] = {}
+    for number in range(-1, args.rounds):  # round -1 warms up
         for name in sides if number % 2 == 0 else reversed(sides):
-            kind, path = sides[name]
-            command = [pythons.get(kind, sys.executable), __file__, "--kind", kind, "--path", path]
-            command += ["-p", str(args.prompt), "-n", str(args.gen), "-t", str(args.threads)]
-            done = subprocess.run(
-                command,
-                capture_output=True,
-                text=True,
-                env={**os.environ, "OMP_NUM_THREADS": str(args.threads)},
-            )
+            if name in failed:
+                continue
+            done = measure_apart(args, *sides[name])
             if done.returncode:
-                sys.exit(f"{name} failed:\n{done.stderr[-2000:]}")
-            samples[name].append(json.loads(done.stdout.splitlines()[-1]))
-    report(args, samples)
+                failed[name] = done.stderr.strip()[-300:]
+                print(f"{name} failed: {failed[name]}", file=sys.stderr)
+            elif number >= 0:
+                samples[name].append(json.loads(done.stdout.splitlines()[-1]))
+    if found := {name: rows for name, rows in samples.items() if rows}:
+        sizes = {name: model_bytes(Path(sides[name][1])) for name in found}
+        report(args, found, sizes, failed)
+
+
+def measure_apart(args: argparse.Namespace, kind: str, path: str) -> "subprocess.CompletedProcess[str]":
+    """One launch of one side in a process of its own."""
+    pythons = dict(item.split("=", 1) for item in args.python)
+    command = [pythons.get(kind, sys.executable), __file__, "--kind", kind, "--path", path]
+    command += ["-p", str(args.prompt), "-n", str(args.gen), "-t", str(args.threads)]
+    threads = {"OMP_NUM_THREADS": str(args.threads)} if args.threads else {}
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **threads})
+
+
+def model_bytes(path: Path) -> int:
+    """Bytes of a model file, or of the graphs and weights in a folder."""
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.iterdir() if ".onnx" in file.name)
 
 
 def converse(args: argparse.Namespace) -> None:
@@ -204,21 +224,27 @@ def converse(args: argparse.Namespace) -> None:
         )
 
 
-def report(args: argparse.Namespace, samples: dict[str, list[dict[str, float]]]) -> None:
+def report(
+    args: argparse.Namespace,
+    samples: dict[str, list[dict[str, float]]],
+    sizes: dict[str, int],
+    failed: dict[str, str],
+) -> None:
     base = next(iter(samples))
     median = {n: {k: statistics.median(s[k] for s in rows) for k in rows[0]} for n, rows in samples.items()}
-    heads = ("prefill tok/s", "", "decode tok/s", "", "first s", "load s", "peak MB", "anon MB")
-    print(
-        f"{'':16}"
-        + "".join(f"{head:>{width}}" for head, width in zip(heads, (14, 7, 14, 7, 9, 8, 9, 9), strict=True))
-    )
+    columns = {"prefill tok/s": 14, "": 7, "decode tok/s": 14, " ": 7, "first s": 9, "load s": 8}
+    columns |= {"peak MB": 9, "anon MB": 9, "file MB": 9, "peak/(file+KV)": 15}
+    print(f"{'':16}" + "".join(f"{head:>{width}}" for head, width in columns.items()))
     for name, m in median.items():
         ratios = [m[k] / median[base][k] for k in ("prefill", "decode")]
+        needed = sizes[name] + m.get("kv_bytes", 0)
         print(
-            f"{name:16} {m['prefill']:14.1f} {ratios[0]:5.2f}x {m['decode']:13.2f} {ratios[1]:5.2f}x {m['first']:8.2f} "
-            f"{m['load']:7.2f} {m['peak_bytes'] / 1e6:8.0f} {m['anonymous_bytes'] / 1e6:8.0f}"
+            f"{name:16} {m['prefill']:13.1f} {ratios[0]:5.2f}x {m['decode']:13.2f} {ratios[1]:5.2f}x "
+            f"{m['first']:8.2f} {m['load']:7.2f} {m['peak_bytes'] / 1e6:8.0f} {m['anonymous_bytes'] / 1e6:8.0f} "
+            f"{sizes[name] / 1e6:8.0f} {m['peak_bytes'] / needed:14.2f}"
         )
-    print(json.dumps({"prompt": args.prompt, "gen": args.gen, "threads": args.threads, "samples": samples}))
+    result = {"prompt": args.prompt, "gen": args.gen, "threads": args.threads, "samples": samples}
+    print(json.dumps({**result, "file_bytes": sizes, "failed": failed}))
 
 
 def main() -> None:
@@ -229,7 +255,7 @@ def main() -> None:
     parser.add_argument("--python", action="append", default=[], metavar="KIND=INTERPRETER")
     parser.add_argument("-p", "--prompt", type=int, default=512)
     parser.add_argument("-n", "--gen", type=int, default=128)
-    parser.add_argument("-t", "--threads", type=int, default=2)
+    parser.add_argument("-t", "--threads", type=int, default=2, help="0: each side's own default")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--turns", type=int, default=0, help="measure a conversation of N turns instead")
     parser.add_argument("--kind", choices=KINDS, help=argparse.SUPPRESS)
