@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from edgellm.chat import settings as table
 from edgellm.errors import UsageError
 from edgellm.generate import GenerateOptions
+
+if TYPE_CHECKING:
+    from edgellm.constraints import Grammar
 
 
 class Settings(TypedDict, total=False):
@@ -26,6 +29,8 @@ class Settings(TypedDict, total=False):
     frequency_penalty: float
     repeat_last_n: int
     seed: int | None  # None: a fresh one
+    json_schema: str | Mapping[str, Any]  # the text is JSON of this schema
+    grammar: str  # the text is of this grammar, GBNF or Lark
 
 
 _BY_FIELD = {parameter.field: parameter for parameter in table.PARAMETERS}
@@ -37,6 +42,8 @@ def options_with(options: GenerateOptions, settings: Settings) -> GenerateOption
         if name == "stop":
             stop = (value,) if isinstance(value, str) else tuple(value or ())
             options = dataclasses.replace(options, stop=stop)
+        elif name in ("json_schema", "grammar"):
+            options = dataclasses.replace(options, grammar=_grammar(name, value))
         elif name == "ignore_eos":
             options = dataclasses.replace(options, ignore_eos=bool(value))
         elif name in _BY_FIELD:
@@ -47,3 +54,11 @@ def options_with(options: GenerateOptions, settings: Settings) -> GenerateOption
                 f"there is no setting {name!r}; there are: {', '.join(Settings.__annotations__)}"
             )
     return options
+
+
+def _grammar(name: str, value: Any) -> Grammar | None:
+    from edgellm.constraints import Grammar
+
+    if value is None:
+        return None
+    return Grammar.json_schema(value) if name == "json_schema" else Grammar.grammar(value)

@@ -35,6 +35,7 @@ class Answer:
     truncated: bool = False  # the full window cost it its end, or its view of older messages
     thinking: str = ""  # what a reasoning model thought before it
     calls: tuple[ToolCall, ...] = ()  # the tools it asks for
+    valid: bool | None = None  # whether the text is whole by its schema or grammar; None without one
 
     @property
     def message(self) -> dict[str, Any]:
@@ -156,6 +157,7 @@ class Stream(Iterator[str]):
             reply.truncated,
             reply.thinking,
             reply.calls,
+            done.valid,
         )
 
     @property
