@@ -6,7 +6,7 @@ Without MODEL: both bundled models in Q8_0. A GGUF file goes through all four pa
 that have a counterpart:
   bare    generate.stream (default sampling, text out) against a bare loop of engine calls that draws nothing
   chat    a streamed chat answer against llama-cpp-python's create_chat_completion: decode and time to first token
-  cold    a fresh process until the first text of a chat answer, against the same library
+  cold    a fresh process until the first token of a chat answer, against the same library
   memory  a fresh process after one and after ten turns of a chat, against the same library
 Sides take turns in ABBA order with the same file, threads and engine settings; ratios are medians over neighbours,
 which a machine that others use disturbs less. Models under 64 MB run on one thread: two would wait for each other

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgellm import messages
 from edgellm.chat.messages import Message
-from edgellm.errors import UsageError
+from edgellm.errors import EngineError, UsageError
 from edgellm.generate import Usage
 from edgellm.tools import ToolCall
 
@@ -186,4 +186,5 @@ class Stream(Iterator[str]):
         self.close()
 
     def __del__(self) -> None:
-        self.close()
+        with contextlib.suppress(EngineError):  # at the program's end, the session may be gone first
+            self.close()

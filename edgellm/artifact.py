@@ -26,16 +26,17 @@ class Artifact:
     metadata: dict[str, Any] = field(
         repr=False, default_factory=dict
     )  # scalars of the header, arrays left out
+    parts: tuple[Path, ...] = ()  # all files of a split GGUF in order, `path` the first; empty: `path` alone
     stop_ids: frozenset[int] = frozenset()  # token ids its maker ends answers with, where the file lists them
 
     @cached_property
     def sha256(self) -> str:
-        """Hex SHA-256 of the file, or of an ONNX folder's graph and weights. Reads it all."""
+        """Hex SHA-256 of the file, of all parts of a split one, or of an ONNX folder. Reads it all."""
         if self.format == "onnx":
             from edgellm import onnx_folder
 
             return onnx_folder.digest(self.path)
-        return files.sha256(self.path)
+        return files.sha256(*(self.parts or (self.path,)))
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -69,6 +70,7 @@ def _open_gguf(path: Path) -> Artifact:
     scalars = {
         key: value for key, value in header.metadata.items() if isinstance(value, (str, int, float, bool))
     }
+    parts = header.shard_paths()
     architecture = str(scalars.get("general.architecture", ""))
     template = scalars.get("tokenizer.chat_template")
     return Artifact(
@@ -77,9 +79,10 @@ def _open_gguf(path: Path) -> Artifact:
         architecture=architecture,
         name=str(scalars.get("general.name") or path.stem),
         quantization=header.quantization,
-        size_bytes=path.stat().st_size,
+        size_bytes=sum(part.stat().st_size for part in parts),
         n_ctx_train=int(scalars.get(f"{architecture}.context_length", 0)),
         chat_template=None if template is None else str(template),
         metadata=scalars,
+        parts=parts,
         stop_ids=header.stop_ids,
     )

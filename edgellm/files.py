@@ -75,12 +75,13 @@ def write_text(target: Path, text: str, *, force: bool = True) -> None:
     write_bytes(target, text.encode(), force=force)
 
 
-def sha256(path: Path, *, block: int = 1 << 20) -> str:
-    """Hex SHA-256 of a file's bytes, read in blocks."""
+def sha256(*paths: Path, block: int = 1 << 20) -> str:
+    """Hex SHA-256 of a file's bytes, or of several files' one after the other, read in blocks."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(block):
-            digest.update(chunk)
+    for path in paths:
+        with path.open("rb") as file:
+            while chunk := file.read(block):
+                digest.update(chunk)
     return digest.hexdigest()
 
 

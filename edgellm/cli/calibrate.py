@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgellm.cli._sampling import device_options
+from edgellm.cli._text import text_file_option
 from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,13 +25,7 @@ _COUNT = click.IntRange(min=1)
 
 @click.command(short_help="Make an importance matrix, for better low-bit conversions.")
 @click.argument("model")
-@click.option(
-    "-f",
-    "--file",
-    "text_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Calibration text.  [default: edgellm's own, English, Chinese, code and dialogue]",
-)
+@text_file_option("calibrate on", "English, Chinese, code and dialogue")
 @click.option(
     "-o",
     "--output",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgellm.cli._sampling import device_options
+from edgellm.cli._text import text_file_option
 from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -48,13 +49,7 @@ class _Text:
     metavar="FILE",
     help="Keep MODEL's probabilities for --ref.",
 )
-@click.option(
-    "-f",
-    "--file",
-    "text_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Text to evaluate on.  [default: edgellm's own held-out dialogues]",
-)
+@text_file_option("evaluate on", "held-out dialogues")
 @click.option(
     "--tasks",
     "task_names",
