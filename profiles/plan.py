@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgellm import backends
 from edgellm.errors import UsageError
 from edgellm.profiles.codec import CodecError, from_plain
 from edgellm.profiles.result import Workload
@@ -50,6 +51,7 @@ class Grid:
     n_gpu_layers: int | None = None
     use_mmap: bool | None = None
     repack: bool | None = None
+    tuned: bool | None = None  # False: not with the settings that tuning found for a model here
     repetitions: int = 5
     launches: int = 3
     max_launches: int = MAX_LAUNCHES
@@ -84,7 +86,7 @@ class Grid:
     def specs(self, artifacts: Sequence[Artifact]) -> tuple[RunSpec, ...]:
         """Every run of the grid: models outermost."""
         return tuple(
-            RunSpec(artifact, settings_of(options, artifact.format), workload)
+            RunSpec(artifact, settings_of(backends.with_tuning(artifact, options), artifact.format), workload)
             for artifact in artifacts
             for options in self._options()
             for workload in self._workloads()
@@ -98,6 +100,7 @@ class Grid:
             n_gpu_layers=self.n_gpu_layers,
             use_mmap=self.use_mmap,
             repack=self.repack,
+            tuned=self.tuned is not False,
         )
         axes = (self.n_threads or (None,), self.device, self.flash_attn, self._cache_types())
         return [

@@ -10,6 +10,7 @@ from edgellm import devices
 from edgellm.artifact import Artifact
 from edgellm.errors import ArtifactError
 from edgellm.session import EngineOptions, Session
+from edgellm.tuning import store
 
 _DEFAULTS = EngineOptions()
 
@@ -42,6 +43,13 @@ def build(format_: str) -> str:
 def on_cpu(format_: str, options: EngineOptions) -> bool:
     """Whether models of `format_` would run on the CPU with these options. Raises EngineError for no such device."""
     return devices.choose(options.device, _backend(format_).offer(), []) is None
+
+
+def with_tuning(artifact: Artifact, options: EngineOptions) -> EngineOptions:
+    """`options` with what tuning found for `artifact` filled in where they ask for it, as opening would do."""
+    if not options.tuned or not on_cpu(artifact.format, options):
+        return options
+    return store.apply(artifact, build(artifact.format), options, [])
 
 
 def _backend(format_: str) -> ModuleType:

@@ -41,6 +41,7 @@ _WRITING_SHARE = 0.05
 @click.option("--no-roofline", is_flag=True, help="Do not measure the machine's own limits.")
 @click.option("--no-mmap", is_flag=True, help="Read the model into memory instead of mapping it.")
 @click.option("--no-repack", is_flag=True, help="Leave the weights as the file has them.")
+@click.option("--no-tune", is_flag=True, help="Without the settings that edgellm tune found.")
 @click.option("--offline", is_flag=True, help="Download nothing.")
 @click.option(
     "-o",
@@ -68,6 +69,7 @@ def command(
     no_roofline: bool,
     no_mmap: bool,
     no_repack: bool,
+    no_tune: bool,
     offline: bool,
     format_: str | None,
     files: tuple[Path, ...],
@@ -91,6 +93,7 @@ def command(
     from edgellm.profiles.run import profile
 
     grid |= {"use_mmap": False if no_mmap else None, "repack": False if no_repack else None}
+    grid |= {"tuned": False if no_tune else None}
     given = {name: value for name, value in grid.items() if value is not None}
     outputs = _outputs(files, format_, force=force)
     on_screen = _screen_format(files, format_)

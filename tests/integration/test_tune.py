@@ -9,12 +9,13 @@ import tiny_gguf
 import tinymodels
 from click.testing import CliRunner
 
-from edgellm import backends
+from edgellm import backends, hardware
 from edgellm.artifact import Artifact
 from edgellm.backends import _llama_state
 from edgellm.cli import _models, _open, tune
 from edgellm.convert.onnx_writer import OnnxRequest, convert_onnx
 from edgellm.errors import EngineCrashError, EngineError
+from edgellm.profiles.plan import Grid
 from edgellm.session import EngineOptions
 from edgellm.tuning import first_look, others, probe, space, store
 from edgellm.tuning import tune as tuning
@@ -134,6 +135,22 @@ def test_settings_found_are_those_a_session_opens_with(cache, artifact):
         assert "tuned for this machine: -fa off -ub 64 (edgellm tune --show)" in session.info.notes
     with backends.open_session(artifact, EngineOptions(n_ctx=64, n_threads=1)) as session:
         assert session.info.options.n_ubatch == 512
+
+
+def test_a_profile_uses_and_records_them(cache, artifact):
+    store.write(
+        artifact,
+        backends.build("gguf"),
+        store.Record("m", {"flash_attn": "off", "n_threads": 3}, "full", "now"),
+    )
+
+    def settings(**given: object) -> tuple[str, int]:
+        (spec,) = Grid(**given).specs([artifact])
+        return spec.settings.flash_attn, spec.settings.n_threads
+
+    assert settings() == ("off", 3)
+    assert settings(n_threads=(1,), flash_attn=("on",)) == ("on", 1)
+    assert settings(tuned=False) == ("auto", hardware.default_threads())
 
 
 def test_a_first_look_is_for_models_it_pays_for_and_once(cache, artifact, monkeypatch):
