@@ -16,7 +16,7 @@ from typing import Protocol
 
 from edgellm.profiles import stats
 from edgellm.session import EngineOptions
-from edgellm.tuning.space import DECODE, SHORT_PREFILL, Knob
+from edgellm.tuning.space import DECODE, PREFILL, SHORT_PREFILL, Knob
 
 MIN_ROUNDS, MAX_ROUNDS = 4, 9
 _MAX_PREFILL_ROUNDS = 6  # they are long
@@ -26,6 +26,7 @@ MIN_GAIN = 1.02  # below it, another setting is not worth its name
 HOPELESS = 0.75  # of the fastest: one round is enough to see that
 PREFILL_FLOOR = 0.7  # of the best prompt speed seen: what faster decoding may cost
 
+_PROMPT_ROUNDS = 3  # of the comparison at the end
 _FLOOR_ROUNDS = 2  # a factor of 0.7 needs no more
 _GRACE_SECONDS = 10.0  # over the budget, for the prompt speed of a setting that decodes faster
 
@@ -134,14 +135,20 @@ class Search:
             return current
         race = _Race(self.bench, ready, knob.phase, self._depths(knob.phase), self._deadline, self.clock)
         race.run(MIN_ROUNDS, MAX_ROUNDS if knob.phase == DECODE else _MAX_PREFILL_ROUNDS)
-        winner = race.winner()
-        slow = winner != current and knob.phase == DECODE and not self._prompts_fast_enough(current, winner)
+        winner = current
+        slow: list[EngineOptions] = []
+        for faster in race.ahead():
+            if knob.phase == DECODE and not self._prompts_fast_enough(current, faster):
+                slow.append(faster)
+                continue
+            winner = faster
+            break
         for options in ready:
-            verdict = "prompts too slow" if slow and options == winner else race.verdict(options, winner)
+            verdict = "prompts too slow" if options in slow else race.verdict(options, winner)
             self._trials.append(
                 Trial(knob.name, options, knob.phase, race.medians(options), race.rounds(options), verdict)
             )
-        return current if slow else winner
+        return winner
 
     def _prompts_fast_enough(self, current: EngineOptions, winner: EngineOptions) -> bool:
         """Whether the winner's prompt speed is above the floor at every depth, both measured in turn."""
@@ -172,13 +179,13 @@ class Search:
 def compare(
     bench: Bench, a: EngineOptions, b: EngineOptions, depths: Sequence[int], rounds: int
 ) -> tuple[Comparison, ...]:
-    """`b` over `a` in a process of their own, at each depth, decoding and prompts."""
+    """`b` over `a` in a process of their own: decoding at each depth, a long prompt at the first."""
     bench.start([a, b])
     found = []
-    for phase, n in ((DECODE, rounds), (SHORT_PREFILL, _FLOOR_ROUNDS)):
-        race = _Race(bench, [a, b], phase, depths, math.inf, time.monotonic, drops=False)
+    for phase, n, where in ((DECODE, rounds, depths), (PREFILL, _PROMPT_ROUNDS, depths[:1])):
+        race = _Race(bench, [a, b], phase, where, math.inf, time.monotonic, drops=False)
         race.run(n, n)
-        for place, depth in enumerate(depths):
+        for place, depth in enumerate(where):
             mine, base = race.column(b, place), race.column(a, place)
             rates = statistics.median(base), statistics.median(mine)
             found.append(Comparison(phase, depth, *rates, stats.paired_ratio(mine, base)))
@@ -220,10 +227,10 @@ class _Race:
             if len(self._alive) < 2 or now + (now - begin) > self._deadline:
                 return
 
-    def winner(self) -> EngineOptions:
-        """The incumbent, or the fastest that is credibly faster than it."""
+    def ahead(self) -> list[EngineOptions]:
+        """Those credibly faster than the incumbent, the fastest first."""
         ahead = [options for options in self._rates if options != self._incumbent and self._ahead(options)]
-        return max(ahead, key=lambda options: self._against(options).value) if ahead else self._incumbent
+        return sorted(ahead, key=lambda options: -self._against(options).value)
 
     def medians(self, options: EngineOptions) -> dict[int, float]:
         """Depth -> median rate."""

@@ -110,6 +110,20 @@ def test_faster_decoding_must_not_cost_the_prompt():
     assert found.trials[-1].verdict == "prompts too slow"
 
 
+def test_the_next_faster_is_taken_where_the_fastest_slows_prompts():
+    def speed(options: EngineOptions, phase: str, depth: int) -> float:
+        slow = options.type_k == "q8_0"
+        return (
+            (70.0 if slow else attention_off_is_faster(options, phase, depth))
+            if phase == DECODE
+            else 100.0 - 50 * slow
+        )
+
+    found = find(FakeMachine(speed), ATTENTION, lossy=True)
+    assert found.options == replace(START, flash_attn="off")
+    assert [trial.verdict for trial in found.trials] == ["behind", "taken", "prompts too slow"]
+
+
 def test_a_prompt_knob_is_judged_by_prompts():
     def speed(options: EngineOptions, phase: str, depth: int) -> float:
         return 50.0 if phase == DECODE else 100.0 + 50.0 * (options.n_ubatch == 128)
@@ -144,7 +158,7 @@ def test_settings_that_cannot_be_opened_are_told_and_passed_over():
 def test_both_are_held_against_each_other_at_the_end():
     machine = FakeMachine(attention_off_is_faster)
     rows = search.compare(machine, START, replace(START, flash_attn="off"), (512, 2048), 6)
-    assert [(row.phase, row.depth) for row in rows][:2] == [(DECODE, 512), (DECODE, 2048)]
+    assert [(row.phase, row.depth) for row in rows] == [(DECODE, 512), (DECODE, 2048), (PREFILL, 512)]
     assert rows[1].ratio.value == pytest.approx(1.3, rel=0.05)
     assert rows[1].ratio.ci95_low is not None and rows[1].ratio.ci95_low > 1.2
 
