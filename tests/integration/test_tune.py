@@ -1,6 +1,7 @@
 """Tuning on a real, small model: the child process measures, both engines lengthen a cache, the command remembers."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -30,11 +31,16 @@ def artifact(tmp_path_factory) -> Artifact:
     return Artifact.open(tiny_gguf.write(tmp_path_factory.mktemp("model") / "random.gguf", n_embd=256))
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")  # one for all: every new one has child processes run the canary
+
+
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("EDGELLM_CACHE", str(tmp_path))
+def cache(folder, monkeypatch):
+    monkeypatch.setenv("EDGELLM_CACHE", str(folder))
     monkeypatch.delenv("EDGELLM_NO_TUNE", raising=False)
-    return tmp_path
+    shutil.rmtree(folder / "tuned", ignore_errors=True)
 
 
 @pytest.mark.parametrize(
