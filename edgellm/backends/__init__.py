@@ -47,9 +47,13 @@ def on_cpu(format_: str, options: EngineOptions) -> bool:
 
 def with_tuning(artifact: Artifact, options: EngineOptions) -> EngineOptions:
     """`options` with what tuning found for `artifact` filled in where they ask for it, as opening would do."""
-    if not options.tuned or not on_cpu(artifact.format, options):
-        return options
-    return store.apply(artifact, build(artifact.format), options, [])
+    if not options.tuned or store.read(artifact, build(artifact.format)) is None:
+        return options  # without loading the engine's library
+    return (
+        store.apply(artifact, build(artifact.format), options, [])
+        if on_cpu(artifact.format, options)
+        else options
+    )
 
 
 def _backend(format_: str) -> ModuleType:

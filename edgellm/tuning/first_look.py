@@ -31,7 +31,7 @@ def due(artifact: Artifact, options: EngineOptions) -> bool:
     settings = {name: None for knob in knobs for choice in knob.choices for name in choice}
     if len(store.open_settings(options, settings)) < len(settings) or not settings:
         return False
-    if not backends.on_cpu(artifact.format, options) or store.read(artifact, backends.build(artifact.format)):
+    if store.read(artifact, backends.build(artifact.format)) or not backends.on_cpu(artifact.format, options):
         return False
     from edgellm.tuning import others
 
