@@ -46,19 +46,30 @@ class Row:
 
     def floor(self, low: float) -> float:
         """The interval's lower end as shown: what cannot be negative is not shown so, however wide the interval."""
-        return low if self.name.endswith("_net") else max(low, 0.0)
+        return low if self.name.partition("@")[0].endswith("_net") else max(low, 0.0)
 
 
 def number_rows(report: Report, runs: Sequence[Run]) -> list[Row]:
     """A row for each shown measurement that at least one of `runs` has."""
     found = []
-    for name in SHOWN:
+    for name in (*SHOWN, *_beside(runs)):
         cells = tuple(run.summary(name) for run in runs)
         known = [cell for cell in cells if cell]
         if known:
-            scale = scale_for(METRICS[name].unit, max(cell.mean for cell in known))
+            scale = scale_for(METRICS[name.partition("@")[0]].unit, max(cell.mean for cell in known))
             found.append(Row(name, scale, cells, _test(name, runs[0])))
     return found
+
+
+def _beside(runs: Sequence[Run]) -> list[str]:
+    """Figures of meters that ran beside the headline's, each after its meter: `NAME@METER`."""
+    names = dict.fromkeys(m.name for run in runs for m in run.measurements if "@" in m.name)
+    return sorted((name for name in names if name.partition("@")[0] in SHOWN), key=_place)
+
+
+def _place(name: str) -> tuple[str, int]:
+    base, _, meter = name.partition("@")
+    return meter, SHOWN.index(base)
 
 
 def energy_reason(report: Report) -> str | None:

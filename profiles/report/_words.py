@@ -286,8 +286,10 @@ def say(key: str, lang: str, /, **values: object) -> str:
 
 
 def metric_name(name: str, lang: str) -> str:
-    """What people call a measurement."""
-    return METRICS[name][0][LANGUAGES.index(lang)] if name in METRICS else name
+    """What people call a measurement; one of a meter beside the headline's (`NAME@METER`) with the meter's name."""
+    base, _, meter = name.partition("@")
+    called = METRICS[base][0][LANGUAGES.index(lang)] if base in METRICS else base
+    return f"{called} ({meter})" if meter else called
 
 
 def metric_meaning(name: str, lang: str) -> str:

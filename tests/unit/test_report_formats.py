@@ -21,7 +21,15 @@ from edgellm.profiles.caveats import Caveat
 from edgellm.profiles.report import _runs, _svg
 from edgellm.profiles.report._findings import differs, findings
 from edgellm.profiles.report._words import METRICS, WORDS
-from edgellm.profiles.result import Measurement, MemoryPhase, MemoryRecord, Report, from_json
+from edgellm.profiles.result import (
+    EnergyRecord,
+    EnergyWindow,
+    Measurement,
+    MemoryPhase,
+    MemoryRecord,
+    Report,
+    from_json,
+)
 
 HOSTILE = '<script>alert("x")</script>&"\'|`'
 
@@ -302,3 +310,14 @@ def test_long_names_give_way_in_the_middle():
     assert _svg.shorten("a" * 60 + "-Q4_K_M").endswith("-Q4_K_M")
     assert len(_svg.shorten("x" * 60)) <= 30
     assert _svg.shorten("short") == "short"
+
+
+@pytest.mark.parametrize("name", ["table", "html", "json"])
+def test_a_second_meter_is_shown_beside_the_first_and_not_added(name):
+    gpu = EnergyRecord("nvml", windows=(EnergyWindow("decode", 2.0, 100, {"GPU-1": 80.0}),))
+    launch = replace(samples.launch(record=samples.energy()), energy_beside=(gpu,))
+    text = reports.render(samples.report(samples.run(launches=(launch,))), name)
+    assert "nvml" in text
+    if name == "table":
+        (line,) = (line for line in text.splitlines() if line.startswith("energy to write, tokens (nvml)"))
+        assert "800.0" in line and "mJ/tok" in line
