@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import itertools
+import math
 from collections.abc import Sequence
 
 from edgellm.profiles.report._pairs import clear, interval, mean, ranked, text, versus
@@ -47,11 +48,11 @@ def _bits(offer: Offer) -> float:
 
 
 def _most(found: Sequence[Offer], lang: str) -> list[str]:
-    """The fastest of those that predict as well as the best, and the smallest of all."""
+    """The cheapest of those that predict as well as the best, and the smallest of all."""
     best = min(found, key=_bits)
     good = [offer for offer in found if _bits(offer) <= _bits(best) * (1 + MARGIN)]
-    pick = ranked([offer.line for offer in good], _WRITES, best=max)[0]
-    offer = next(o for o in good if o.line is pick)
+    offer = _pick(good)
+    pick = offer.line
     values = {
         "a": _name(pick),
         "b": _name(best.line),
@@ -68,6 +69,15 @@ def _most(found: Sequence[Offer], lang: str) -> list[str]:
         joules = text("J/B", mean(metered[0], _JOULES))
         sentences.append(say("f_least_energy", lang, a=_name(metered[0]), joules=joules))
     return [*sentences, _smallest(found, best, lang)]
+
+
+def _pick(good: Sequence[Offer]) -> Offer:
+    """The fastest; of those that are not measurably slower the one that needs the least memory."""
+    fastest = ranked([offer.line for offer in good], _WRITES, best=max)[0]
+    level = [
+        offer for offer in good if offer.line is fastest or not clear(versus(fastest, offer.line, _WRITES))
+    ]
+    return min(level, key=lambda o: o.peak.value if o.peak else math.inf)
 
 
 def _versus(a: Line, b: Line, lang: str) -> str:

@@ -142,7 +142,7 @@ def _order_plot(shown: Sequence[Line], lang: str) -> str:
             points.append(_plot.Point(places[launch] + 1, share, line.css, hint, size=2.2))
     if not points:
         return ""
-    reach = max(0.05, *(abs(point.y) for point in points))
+    reach = min(1.0, max(0.05, *(abs(point.y) for point in points)))  # beyond it points stay at the edge
     x = _plot.linear_axis(say("ax_order", lang), [1, *(p.x for p in points)], tick)
     y = _plot.linear_axis(say("ax_deviation", lang), [-reach, reach], lambda v: f"{round(100 * v, 1):+g}%")
     return grid(card("", _plot.plot(say("order", lang), x, y, points) + legend(shown)), "solo")

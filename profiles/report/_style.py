@@ -107,6 +107,6 @@ dl.defs{columns:2;column-gap:24px}dl.defs dt{margin-top:5px}dl.defs dd{break-bef
 .numbers small,.tile dd small{font-size:9.5px!important}
 details>*{display:block}details::details-content{content-visibility:visible;display:block;height:auto}
 table.runs{font-size:8px}table.runs th,table.runs td{padding:2px 4px 2px 0}.runs tbody th{position:static}.scroll{overflow:visible}
-section,.card,.note,.caveats li,tr{break-inside:avoid}h2,.note{break-after:avoid}
+.card,.note,.caveats li,tr{break-inside:avoid}.card.scroll{break-inside:auto}.grid.solo{grid-template-columns:minmax(0,9cm)}h2,.note{break-after:avoid}
 .jump{display:none}*{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 """
