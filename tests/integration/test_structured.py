@@ -35,7 +35,7 @@ PERSON = {
     "required": ["name", "age", "tags"],
     "additionalProperties": False,
 }
-OPTIONS = EngineOptions(n_ctx=512, n_threads=1)
+OPTIONS = EngineOptions(n_ctx=1024, n_threads=1)
 QUESTION = "<|im_start|>user\nTell me about 東京 🗼.<|im_end|>\n<|im_start|>assistant\n"
 
 
@@ -170,3 +170,9 @@ def test_run_refuses_two_shapes_and_a_file_that_is_not_there(tmp_path):
     for line in (["--json-schema", "{}", "--grammar", str(file)], ["--json-schema", "nowhere.json"]):
         result = CliRunner().invoke(run.command, ["tiny-qwen3", "-p", "x", *line], standalone_mode=False)
         assert isinstance(result.exception, UsageError)
+
+
+@pytest.mark.slow
+def test_a_thousand_answers_are_valid(session):
+    found = structured.run(session, 1000, seed=1)
+    assert found["valid"] == 1000, found["wrong"]
