@@ -168,8 +168,11 @@ class Repl:
         self._epilogue(reply, joules)
         if self.reader.interactive:
             self.screen.print("")
+        self._keep_state()  # first: a state that knows more than the text serves, one that knows less does not
+        name = self.saved.name if self.saved else None
         self.keep()
-        self._keep_state()
+        if self.saved and self.saved.name != name:
+            self._keep_state()
         self.done = self.done or self.single_turn
         if reply.completion.finish_reason == "cancelled" and not self.reader.interactive:
             raise KeyboardInterrupt
