@@ -168,14 +168,14 @@ def _show_messages(repl: Repl) -> None:
         repl.screen.note("(nothing was said yet)")
     if conversation.summary:
         repl.screen.note(f"summary of the {conversation.summary.n_messages} oldest messages")
-        repl.screen.print(conversation.summary.text)
+        repl.screen.message(conversation.summary.text)
     turn = 0
     for i, message in enumerate(conversation.messages):
         turn += message.role == "user"
         number = f"#{turn} " if message.role == "user" else ""
         unseen = " (no longer seen by the model)" if i < conversation.n_hidden else ""
         repl.screen.note(f"{number}{message.role}{unseen}")
-        repl.screen.print(message.content)
+        repl.screen.message(message.content)
 
 
 _TOPICS: dict[str, Callable[[Repl], None]] = {

@@ -77,6 +77,13 @@ class Screen:
         """Plain lines that were asked for."""
         self._line(text, "")
 
+    def message(self, text: str) -> None:
+        """A message that was asked for again, shown as answers are."""
+        if self.terminal:
+            self.answer([text])
+        else:
+            self.print(text)
+
     def table(self, rows: Iterable[Sequence[str]], *, cut: bool = False) -> None:
         """Rows in columns. The last column wraps at the terminal's edge, or with `cut` ends there."""
         rows = [[clean(cell) for cell in row] for row in rows]

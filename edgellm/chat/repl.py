@@ -279,7 +279,7 @@ class Repl:
     def show_end(self) -> None:
         """Where the conversation stands: its last turn, and whether an answer is owed."""
         for message in self.conversation.messages[-2:] if self.reader.interactive else ():
-            self.screen.print((PROMPT if message.role == "user" else "") + message.content)
+            self.screen.message((PROMPT if message.role == "user" else "") + message.content)
         if self.conversation.unanswered:
             self.screen.note("(the last message has no answer yet; /regen answers it, /undo takes it back)")
 

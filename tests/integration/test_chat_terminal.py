@@ -210,7 +210,7 @@ def test_multiline_edit_and_history(start):
     tell(chat, "/show messages", "hello\r\nworld")
     ask(chat, "Hello")
     chat.send("/edit\r")
-    chat.expect("/edit Hello")
+    chat.expect("/edit #3 Hello")
     chat.send(" there\r")
     chat.expect(STATS)
     chat.expect(PROMPT)
