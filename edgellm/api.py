@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from edgellm.chat.conversation import OnFull
     from edgellm.embedding import Pooling, Vectors
     from edgellm.scoring import Score
-    from edgellm.session import EngineInfo, Session
+    from edgellm.session import Drafter, EngineInfo, Session
     from edgellm.template import ChatTemplate
     from edgellm.tools import Tool
 
@@ -50,13 +50,16 @@ def load(
     options: EngineOptions = _DEFAULTS,
     offline: bool = False,
     isolated: bool = False,
+    lookup: bool = False,
+    draft: str | None = None,
 ) -> Model:
     """Open a model: a GGUF file, an ONNX folder, a checkpoint folder, a bundled name or a hub id.
 
     A checkpoint is converted on first use, verified and kept; `NAME:TYPE` picks the type, as on the command
     line. `n_ctx` and `n_threads` are short for the `options` of these names; None means: by looking at this
     machine. `offline` downloads nothing. `isolated` runs the engine in a process of its own, so that a crash
-    of it becomes an EngineCrashError. Raises EdgellmError.
+    of it becomes an EngineCrashError. `lookup` and `draft` make answers faster and change nothing in them: one
+    guesses ahead from the text itself, the other with a smaller model of the same family. Raises EdgellmError.
     """
     from edgellm import backends, first_use, worker
 
@@ -65,7 +68,18 @@ def load(
     # Its process starts while the model loads.
     template = template_of(artifact) if artifact.chat_template else None
     opened = (worker.open_isolated if isolated else backends.open_session)(artifact, options)
-    return Model(opened, template)
+    drafter = _drafter(lookup, draft, options, offline)
+    return Model(opened, template, drafter)
+
+
+def _drafter(lookup: bool, draft: str | None, options: EngineOptions, offline: bool) -> Drafter | None:
+    from edgellm import first_use, speculation
+
+    if lookup and draft:
+        raise UsageError("lookup and draft exclude each other: give one")
+    if draft:
+        return speculation.DraftModel(first_use.resolve(draft, offline=offline), options)
+    return speculation.Lookup() if lookup else None
 
 
 class Model:
@@ -75,9 +89,12 @@ class Model:
     it has ended. For answers at the same time, load the model once for each. Not to be used after a fork.
     """
 
-    def __init__(self, session: Session, template: ChatTemplate | None = None) -> None:
+    def __init__(
+        self, session: Session, template: ChatTemplate | None = None, drafter: Drafter | None = None
+    ) -> None:
         self._session: Session | None = session
         self._turns = Turns()
+        self._usual = GenerateOptions(drafter=drafter)
         self._chat_template = template
         self._answering: Conversation | None = None  # for messages, with these tools:
         self._tools: tuple[Tool, ...] = ()
@@ -136,7 +153,7 @@ class Model:
         evaluated again. Raises UsageError for messages that do not fit the context or are none, EngineError, at
         the first piece, for a text that is empty or does not fit.
         """
-        options = options_with(GenerateOptions(), settings)
+        options = options_with(self._usual, settings)
         if isinstance(prompt, str):
             if tools or think is not None:
                 raise UsageError("tools and think are for messages; a string is continued as it is")
@@ -167,7 +184,7 @@ class Model:
             self._template(),
             system=system or first,
             messages=said,
-            options=options_with(GenerateOptions(), settings),
+            options=options_with(self._usual, settings),
             on_full=on_full,
             tools=tools,
             think=think,
@@ -200,6 +217,7 @@ class Model:
         with self._turns.turn():
             session, self._session = self._session, None
             if session is not None:
+                getattr(self._usual.drafter, "close", lambda: None)()
                 session.close()
 
     def __enter__(self) -> Model:

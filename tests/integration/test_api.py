@@ -191,6 +191,17 @@ def test_a_closed_model_says_so():
     assert "closed" in repr(model)
 
 
+@pytest.mark.parametrize("faster", [{"lookup": True}, {"draft": "tiny-qwen3"}], ids=["lookup", "draft"])
+def test_guessing_ahead_changes_nothing(model, faster):
+    with edgellm.load("tiny-qwen3", n_ctx=512, n_threads=1, **faster) as other:
+        assert other.complete(FRANCE, temperature=0).text == model.complete(FRANCE, temperature=0).text
+        counting = "one two three one two three one two"
+        texts = [m.complete(counting, temperature=0, max_tokens=20).text for m in (other, model)]
+        assert texts[0] == texts[1]
+    with pytest.raises(UsageError, match="exclude each other"):
+        edgellm.load("tiny-qwen3", lookup=True, draft="tiny-qwen3")
+
+
 def test_an_isolated_model_answers_the_same(model):
     with edgellm.load("tiny-qwen3", n_ctx=512, n_threads=1, isolated=True) as other:
         assert other.complete(FRANCE, temperature=0).text == model.complete(FRANCE, temperature=0).text
