@@ -1,11 +1,13 @@
 """What profiling itself costs, and whether its clock is right.
 
-    python bench/profile_overhead.py MODEL [-p 256] [-n 64] [-t 2] [--rounds 12]
+    python bench/profile_overhead.py MODEL [-p 32] [-n 64] [-t 1] [--rounds 200] [--watched 10]
 
 One engine session, taking turns (A B, B A, ...): the bare loop - draw n tokens and read the clock at both ends -
 and the profiler's repetition with everything it does (a stamp for every token, phase boundaries, the energy log,
-frequency, memory by phase). Overhead is the paired ratio of decode rates. The clock: the same process writes a
-byte into a pipe when the prompt is handed over, at the first token and at the last; another process, on its own
+frequency, other programs' load). Overhead is the paired ratio of decode rates; passes are short and many, because
+a machine's speed wanders more than the overhead is, and of medians an interval is given. (After all that the first
+token of a very small model comes from cold caches, a fraction of a millisecond late.) The clock: the process writes
+a byte into a pipe when the prompt is handed over, at the first token and at the last; another process, on its own
 clock, reads the pipe and stamps what arrives. Its TTFT and tok/s against the profiler's. The last line is one JSON
 object; ratios are the profiler's over the other's.
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -113,6 +116,13 @@ class Watched:
         return rates(repetition), outside
 
 
+def median_interval(values: list[float]) -> tuple[float, float]:
+    """95% interval of the median by order statistics, whatever the distribution."""
+    ordered, n = sorted(values), len(values)
+    half = 0.98 * math.sqrt(n)
+    return ordered[max(0, math.floor(n / 2 - half))], ordered[min(n - 1, math.ceil(n / 2 + half))]
+
+
 def compare(args: argparse.Namespace) -> dict[str, object]:
     options = EngineOptions(n_ctx=args.prompt + args.gen + 1, n_threads=args.threads)
     artifact = Artifact.open(args.model)
@@ -126,14 +136,16 @@ def compare(args: argparse.Namespace) -> dict[str, object]:
             lambda: profiled(session, prompt, args.gen, log),
             lambda: bare(session, prompt, args.gen),
         )
-        watched = [Watched(session, prompt, args.gen).run() for _ in range(args.rounds)]
+        watched = [Watched(session, prompt, args.gen).run() for _ in range(args.watched)]
     found: dict[str, object] = {"model": args.model.name, "threads": args.threads, "rounds": args.rounds}
     for name, both in (("over_bare", pairs), ("over_observer", watched)):
+        if not both:
+            continue
         for index, figure in enumerate(("ttft", "decode")):
             ratios = [ours[index] / theirs[index] for ours, theirs in both]
-            low, middle, high = statistics.quantiles(ratios, n=4)
-            found[f"{figure}_{name}"] = {"median": middle, "quartiles": [low, high]}
-            print(f"{figure:6} {name:13} median {middle:.4f}  quartiles {low:.4f} to {high:.4f}")
+            middle, (low, high) = statistics.median(ratios), median_interval(ratios)
+            found[f"{figure}_{name}"] = {"median": middle, "interval95": [low, high], "n": len(ratios)}
+            print(f"{figure:6} {name:13} median {middle:.4f}  95% {low:.4f} to {high:.4f}")
     return found
 
 
@@ -142,10 +154,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model", type=Path)
-    parser.add_argument("-p", "--prompt", type=int, default=256)
+    parser.add_argument("-p", "--prompt", type=int, default=32)
     parser.add_argument("-n", "--gen", type=int, default=64)
-    parser.add_argument("-t", "--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("-t", "--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--watched", type=int, default=10)
     print(json.dumps(compare(parser.parse_args())))
 
 
