@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from edgellm.template import ChatTemplate
     from edgellm.tools import Tool
 
-_DEFAULTS = EngineOptions()
+_DEFAULTS = EngineOptions(tuned=True)
 
 
 def load(
@@ -57,9 +57,10 @@ def load(
 
     A checkpoint is converted on first use, verified and kept; `NAME:TYPE` picks the type, as on the command
     line. `n_ctx` and `n_threads` are short for the `options` of these names; None means: by looking at this
-    machine. `offline` downloads nothing. `isolated` runs the engine in a process of its own, so that a crash
-    of it becomes an EngineCrashError. `lookup` and `draft` make answers faster and change nothing in them: one
-    guesses ahead from the text itself, the other with a smaller model of the same family. Raises EdgellmError.
+    machine, and by what `edgellm tune` remembers of the model. `offline` downloads nothing. `isolated` runs the
+    engine in a process of its own, so that a crash of it becomes an EngineCrashError. `lookup` and `draft` make
+    answers faster and change nothing in them: one guesses ahead from the text itself, the other with a smaller
+    model of the same family. Raises EdgellmError.
     """
     from edgellm import backends, first_use, worker
 

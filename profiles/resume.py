@@ -64,7 +64,7 @@ def check_machine(before: Machine, now: Machine) -> None:
 
 
 def _same(path: str, sha256: str) -> Artifact:
-    artifact = Artifact.open(path)
+    artifact = Artifact.open(Path(path).expanduser())
     if artifact.sha256 != sha256:
         raise CheckFailedError(
             f"{path} is not the model the report was begun with (SHA-256); start a new one"

@@ -127,9 +127,8 @@ class _Profile:
         run = self._runs[number]
         title = f"[{self._position + 1}/{self._planned()}] {labels(self._runs)[number]}"
         options = engine_options(run.settings, run.workload)
-        request = LaunchRequest(
-            run.model.path, run.workload, options, index, self._position, self._request.opener
-        )
+        path = str(self._request.specs[number].artifact.path)
+        request = LaunchRequest(path, run.workload, options, index, self._position, self._request.opener)
         begin = time.monotonic()
         try:
             left = self._left()
