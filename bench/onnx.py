@@ -110,6 +110,7 @@ def run_genai(args: argparse.Namespace) -> dict[str, float]:
 
 
 def run_optimum(args: argparse.Namespace) -> dict[str, float]:
+    sys.path.remove(str(Path(__file__).resolve().parent))  # this file would be what optimum imports as `onnx`
     import onnxruntime
     import torch
     from optimum.onnxruntime import ORTModelForCausalLM

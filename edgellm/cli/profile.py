@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgellm.cli._profile_options import grid_options
+from edgellm.cli._report_options import outputs, report_options
 
 if TYPE_CHECKING:
     from edgellm.artifact import Artifact
@@ -43,24 +44,7 @@ _WRITING_SHARE = 0.05
 @click.option("--no-repack", is_flag=True, help="Leave the weights as the file has them.")
 @click.option("--no-tune", is_flag=True, help="Without the settings that edgellm tune found.")
 @click.option("--offline", is_flag=True, help="Download nothing.")
-@click.option(
-    "-o",
-    "--output",
-    "format_",
-    metavar="FORMAT",
-    help="table, json, jsonl, csv, md or html.  [default: table]",
-)
-@click.option(
-    "--out",
-    "files",
-    multiple=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write to FILE, format by its suffix or -o; may be repeated. JSON is up to date after each launch.",
-)
-@click.option("-f", "--force", is_flag=True, help="Replace files that exist.")
-@click.option(
-    "--lang", type=click.Choice(("en", "zh")), default="en", help="Language of the report.  [default: en]"
-)
+@report_options(" JSON is up to date after each launch.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")
 def command(
     models: tuple[str, ...],
@@ -95,18 +79,18 @@ def command(
     grid |= {"use_mmap": False if no_mmap else None, "repack": False if no_repack else None}
     grid |= {"tuned": False if no_tune else None}
     given = {name: value for name, value in grid.items() if value is not None}
-    outputs = _outputs(files, format_, force=force)
+    wanted = outputs(files, format_, force=force)
     on_screen = _screen_format(files, format_)
     if resume is not None:
-        outputs[resume] = "json"
+        wanted[resume] = "json"
         request = _resumed(resume, models, plan_name, given, roofline=not no_roofline)
     else:
         request = _new(_grid(models, plan_name, given), offline=offline, roofline=not no_roofline)
-    save = _Writer(outputs, lang)
+    save = _Writer(wanted, lang)
     with _Progress(quiet=quiet) as progress:
         result = profile(request, progress, save)
     click.echo(reports.render(result, on_screen, lang), nl=False)
-    for path in () if quiet else outputs:
+    for path in () if quiet else wanted:
         click.echo(f"edgellm: wrote {path}", err=True)
 
 
@@ -190,19 +174,6 @@ def _judging(request: ProfileRequest, artifacts: dict[str, Artifact]) -> Profile
         return request
     paths = {name: str(artifact.path) for name, artifact in artifacts.items()}
     return replace(request, judges=judge.judges(paths, request.plan.quality))
-
-
-def _outputs(files: tuple[Path, ...], format_: str | None, *, force: bool) -> dict[Path, str]:
-    """Each output with its format, refused now rather than after minutes of measuring."""
-    from edgellm import files as writing
-    from edgellm.profiles import report as reports
-
-    if format_ is not None:
-        reports.check_format(format_)
-    outputs = {path: reports.format_for(path, format_) for path in files}
-    for path in outputs:
-        writing.check_output(path, force=force)
-    return outputs
 
 
 def _screen_format(files: tuple[Path, ...], format_: str | None) -> str:

@@ -6,29 +6,14 @@ from pathlib import Path
 
 import click
 
+from edgellm.cli._report_options import outputs, report_options
+
 
 @click.command(short_help="Render results, and join those of several machines into one page.")
 @click.argument(
     "results", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
 )
-@click.option(
-    "-o",
-    "--output",
-    "format_",
-    metavar="FORMAT",
-    help="table, json, jsonl, csv, md or html.  [default: table]",
-)
-@click.option(
-    "--out",
-    "files",
-    multiple=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write to FILE, format by its suffix or -o; may be repeated.",
-)
-@click.option("-f", "--force", is_flag=True, help="Replace files that exist.")
-@click.option(
-    "--lang", type=click.Choice(("en", "zh")), default="en", help="Language of the report.  [default: en]"
-)
+@report_options()
 def command(
     results: tuple[Path, ...], format_: str | None, files: tuple[Path, ...], force: bool, lang: str
 ) -> None:
@@ -45,13 +30,9 @@ def command(
     from edgellm.profiles import report as reports
     from edgellm.profiles import result
 
-    if format_ is not None:
-        reports.check_format(format_)
-    outputs = {path: reports.format_for(path, format_) for path in files}
-    for path in outputs:
-        writing.check_output(path, force=force)
+    wanted = outputs(files, format_, force=force)
     read = {path.name if _unique(path, results) else str(path): result.read(path) for path in results}
-    for path, name in outputs.items():
+    for path, name in wanted.items():
         writing.write_text(path, reports.render_all(read, name, lang))
         click.echo(f"edgellm: wrote {path}", err=True)
     if not files or format_ == "table":
