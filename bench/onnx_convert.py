@@ -26,19 +26,21 @@ _POLL_SECONDS = 0.02
 
 def measure(command: list[str]) -> dict[str, float]:
     """Seconds and peak resident bytes, children included."""
-    start = time.perf_counter()
-    child = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    peak = 0
-    while child.poll() is None:
-        try:
-            family = [child, *child.children(recursive=True)]
-            peak = max(peak, sum(process.memory_info().rss for process in family))
-        except psutil.Error:
-            pass  # a process ended between two looks
-        time.sleep(_POLL_SECONDS)
-    seconds = time.perf_counter() - start
-    if child.returncode:
-        sys.exit(f"{command[:4]} failed: {child.stderr.read()[-2000:]}")
+    with tempfile.TemporaryFile("w+") as errors:  # not a pipe: the builder says more than one holds
+        start = time.perf_counter()
+        child = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
+        peak = 0
+        while child.poll() is None:
+            try:
+                family = [child, *child.children(recursive=True)]
+                peak = max(peak, sum(process.memory_info().rss for process in family))
+            except psutil.Error:
+                pass  # a process ended between two looks
+            time.sleep(_POLL_SECONDS)
+        seconds = time.perf_counter() - start
+        if child.returncode:
+            errors.seek(0)
+            sys.exit(f"{command[:4]} failed: {errors.read()[-2000:]}")
     return {"seconds": seconds, "peak_bytes": peak}
 
 
