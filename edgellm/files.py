@@ -28,6 +28,13 @@ def check_output(path: Path, *, force: bool) -> None:
         raise StorageError(f"the folder {path.parent} does not exist; create it first")
 
 
+def unnamed(path: Path) -> str:
+    """The path with `~` for the home folder: without its user's name, for files that are passed around."""
+    with contextlib.suppress(ValueError, RuntimeError):  # it is elsewhere; there is no home
+        return str(Path("~") / path.relative_to(Path.home()))
+    return str(path)
+
+
 def check_space(folder: Path, need_bytes: int) -> None:
     """Raise StorageError when the file system of `folder` has fewer than `need_bytes` free."""
     free = shutil.disk_usage(folder).free

@@ -50,6 +50,7 @@ def judges(paths: Mapping[str, str], plan: QualityPlan) -> dict[str, Callable[[s
 
     def judge(name: str) -> QualityRecord:
         reference = plan.references.get(name)
+        reference = reference and str(Path(reference).expanduser())
         return in_child(JudgeRequest(paths[name], reference, plan.dialogues, plan.items))
 
     return dict.fromkeys(paths, judge)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
 from dataclasses import replace
@@ -45,7 +44,7 @@ def model_record(artifact: Artifact, name: str) -> ModelRecord:
     """What the artifact's header says, with the hash of its bytes (reads them all)."""
     record = ModelRecord(
         name=name,
-        path=_unnamed(artifact.path),
+        path=files.unnamed(artifact.path),
         format=artifact.format,
         sha256=artifact.sha256,
         size_bytes=artifact.size_bytes,
@@ -54,13 +53,6 @@ def model_record(artifact: Artifact, name: str) -> ModelRecord:
         n_ctx_train=artifact.n_ctx_train or None,
     )
     return _of_gguf(record, artifact) if artifact.format == "gguf" else _of_onnx(record, artifact)
-
-
-def _unnamed(path: Path) -> str:
-    """A path without its user's name in it: reports are passed around."""
-    with contextlib.suppress(ValueError, RuntimeError):  # not below the home folder; there is none
-        return str(Path("~") / path.relative_to(Path.home()))
-    return str(path)
 
 
 def _of_onnx(record: ModelRecord, artifact: Artifact) -> ModelRecord:

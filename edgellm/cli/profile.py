@@ -125,6 +125,7 @@ def _new(grid: Grid, *, offline: bool, roofline: bool) -> ProfileRequest:
 
 def _quality(grid: Grid, models: dict[str, str], *, offline: bool) -> QualityPlan:
     """How quality is measured; the reference of each model (its name -> as it was asked for) is converted."""
+    from edgellm import files
     from edgellm.cli import _models
     from edgellm.profiles import plan
     from edgellm.profiles.settings import QualityPlan
@@ -132,7 +133,7 @@ def _quality(grid: Grid, models: dict[str, str], *, offline: bool) -> QualityPla
     references = {}
     for name, model in models.items():
         if (reference := plan.reference_of(model, grid.reference)) is not None:
-            references[name] = str(_models.resolve(reference, offline=offline).path)
+            references[name] = files.unnamed(_models.resolve(reference, offline=offline).path)
     return QualityPlan(grid.dialogues, grid.items, references)
 
 
