@@ -147,3 +147,11 @@ def test_the_lock_is_released_by_a_dead_process(tmp_path):
         child.kill()
     files.write_bytes(target, b"mine", force=False)
     assert target.read_bytes() == b"mine"
+
+
+def test_a_path_in_the_home_folder_loses_its_user(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    inside = tmp_path / "models" / "a.gguf"
+    assert files.unnamed(inside) == "~/models/a.gguf"
+    assert Path(files.unnamed(inside)).expanduser() == inside
+    assert files.unnamed(Path("/elsewhere/a.gguf")) == "/elsewhere/a.gguf"
