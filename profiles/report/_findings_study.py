@@ -68,7 +68,7 @@ def _most(found: Sequence[Offer], lang: str) -> list[str]:
     if metered:
         joules = text("J/B", mean(metered[0], _JOULES))
         sentences.append(say("f_least_energy", lang, a=_name(metered[0]), joules=joules))
-    return [*sentences, _smallest(found, best, lang)]
+    return [*sentences, _smallest(found, best, offer, lang)]
 
 
 def _pick(good: Sequence[Offer]) -> Offer:
@@ -88,11 +88,14 @@ def _versus(a: Line, b: Line, lang: str) -> str:
     return say("f_versus", lang, ratio=ratio, b=_name(b), interval=interval(found.ratio, lang))
 
 
-def _smallest(found: Sequence[Offer], best: Offer, lang: str) -> str:
+def _smallest(found: Sequence[Offer], best: Offer, picked: Offer, lang: str) -> str:
+    """What needs the least of all, unless that was said of it already."""
     known = [offer for offer in found if offer.peak]
     if not known:
         return ""
     least = min(known, key=lambda offer: offer.peak.value if offer.peak else 0.0)
+    if least is picked:
+        return ""
     peak = text("B", least.peak.value) if least.peak else ""
     percent = f"{100 * (_bits(least) / _bits(best) - 1):.1f}%"
     return say("f_smallest", lang, a=_name(least.line), peak=peak, percent=percent)

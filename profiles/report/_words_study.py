@@ -160,8 +160,8 @@ STUDY: dict[str, tuple[str, str]] = {
         "{a} 在本机<b>以最小代价获得最多</b>：预测能力与最佳相差不到 {margin}（每字节 {bits} 比特，{b} 为 {best}），写出文本 {rate}{versus}，占用内存 {peak}。",
     ),
     "f_most_alone": (
-        "{a} gives <b>the most for the least here</b>: it predicts best ({bits} bits per byte) and of all within {margin} of that writes fastest, {rate}, in {peak} of memory.",
-        "{a} 在本机<b>以最小代价获得最多</b>：预测能力最佳（每字节 {bits} 比特），在与之相差不到 {margin} 的模型中写出最快，{rate}，占用内存 {peak}。",
+        "{a} gives <b>the most for the least here</b>: it predicts best ({bits} bits per byte), none within {margin} of that writes measurably faster than its {rate}, and of those as fast it needs the least memory, {peak}.",
+        "{a} 在本机<b>以最小代价获得最多</b>：预测能力最佳（每字节 {bits} 比特），与之相差不到 {margin} 的模型都没有比它的 {rate} 快得可以测出，而在同样快的模型中它占用内存最少，{peak}。",
     ),
     "f_versus": (", {ratio} times as fast as {b} {interval}", "，速度是 {b} 的 {ratio} 倍{interval}"),
     "f_versus_same": (", no measurable difference from {b}", "，与 {b} 没有可测量的差异"),
