@@ -17,7 +17,7 @@ _BAR = 16.0
 _LABEL_Y = 13.0
 _VALUE_SPACE = 4.0
 #: Thin rows: their height, and where bars begin and end between label and value.
-_THIN_ROW, _THIN_START, _THIN_END = 22.0, 104.0, 276.0
+_THIN_ROW, _THIN_START, _THIN_END = 22.0, 126.0, 276.0
 
 
 @dataclass(frozen=True)
