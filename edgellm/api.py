@@ -74,13 +74,15 @@ def load(
 
 
 def _drafter(lookup: bool, draft: str | None, options: EngineOptions, offline: bool) -> Drafter | None:
-    from edgellm import first_use, speculation
-
     if lookup and draft:
         raise UsageError("lookup and draft exclude each other: give one")
+    if not lookup and not draft:
+        return None
+    from edgellm import first_use, speculation
+
     if draft:
         return speculation.DraftModel(first_use.resolve(draft, offline=offline), options)
-    return speculation.Lookup() if lookup else None
+    return speculation.Lookup()
 
 
 class Model:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from edgellm.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgellm.profiles.result import Report
 
 
 def report_options(kept: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -54,3 +59,14 @@ def outputs(files: tuple[Path, ...], format_: str | None, *, force: bool) -> dic
     for path in wanted:
         writing.check_output(path, force=force)
     return wanted
+
+
+def read_results(paths: Sequence[Path]) -> dict[str, Report]:
+    """Results by their files' names, or by their paths where names are the same. Raises EdgellmError."""
+    from edgellm.profiles.result import read
+
+    names = [path.name for path in paths]
+    keys = names if len(set(names)) == len(names) else [str(path) for path in paths]
+    if len(set(keys)) < len(keys):
+        raise UsageError(f"{max(keys, key=keys.count)} is named twice; name each result once")
+    return {key: read(path) for key, path in zip(keys, paths, strict=True)}

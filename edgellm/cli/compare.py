@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgellm.cli._report_options import read_results
 from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def command(
     outputs = _outputs((*files, *((save,) if save else ())), force=force)
     results: Mapping[str, Report]
     if all(_is_result(each) for each in what):
-        results = _read(what)
+        results = read_results([Path(each) for each in what])
     else:
         typed = _typed(measuring) + ["--quality"] * quality + ["-q"] * quiet
         results = _measure(what, typed, save)
@@ -144,16 +145,6 @@ def command(
 
 def _is_result(name: str) -> bool:
     return name.lower().endswith(".json") and Path(name).is_file()
-
-
-def _read(names: Sequence[str]) -> dict[str, Report]:
-    from edgellm.profiles.result import read
-
-    stems = [Path(name).name for name in names]
-    keys = stems if len(set(stems)) == len(stems) else list(names)
-    if len(set(keys)) < len(keys):
-        raise UsageError(f"{max(keys, key=keys.count)} is named twice; name each result once")
-    return {key: read(Path(name)) for key, name in zip(keys, names, strict=True)}
 
 
 def _measure(models: Sequence[str], typed: Sequence[str], save: Path | None) -> Mapping[str, Report]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgellm.cli._report_options import outputs, report_options
+from edgellm.cli._report_options import outputs, read_results, report_options
 
 
 @click.command(short_help="Render results, and join those of several machines into one page.")
@@ -28,16 +28,11 @@ def command(
     """
     from edgellm import files as writing
     from edgellm.profiles import report as reports
-    from edgellm.profiles import result
 
     wanted = outputs(files, format_, force=force)
-    read = {path.name if _unique(path, results) else str(path): result.read(path) for path in results}
+    read = read_results(results)
     for path, name in wanted.items():
         writing.write_text(path, reports.render_all(read, name, lang))
         click.echo(f"edgellm: wrote {path}", err=True)
     if not files or format_ == "table":
         click.echo(reports.render_all(read, format_ or "table", lang), nl=False)
-
-
-def _unique(path: Path, others: tuple[Path, ...]) -> bool:
-    return sum(other.name == path.name for other in others) == 1
