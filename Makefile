@@ -36,9 +36,7 @@ test: setup lint
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	rm -rf build/src && mkdir -p build/src/edgellm # the package as it is installed, for mypy
-	cd build/src/edgellm && ln -s ../../../edgellm/* ../../../convert ../../../models ../../../profiles .
-	MYPYPATH=build/src $(BIN)/mypy -p edgellm
+	$(BIN)/mypy -p edgellm
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache

@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import noise_model
 from noise_model import Noise
 
-from edgellm.profiles.compare import AXES, Verdict, judge
-from edgellm.profiles.order import schedule
-from edgellm.profiles.result import Measurement, Report, read
+from edgellm.profiles.compare.verdict import AXES, Verdict, judge
+from edgellm.profiles.result.result import Measurement, Report, read
+from edgellm.profiles.study.order import schedule
 
 SLOWDOWN = 1.1
 WORLDS = {

@@ -31,7 +31,7 @@ _POLL_SECONDS = 0.02
 
 
 def ours(source: str, target: str, quant: str, threads: int, max_ram: int | None = None) -> None:
-    from edgellm.convert.convert import ConvertRequest, convert
+    from edgellm.convert.gguf.convert import ConvertRequest, convert
 
     convert(ConvertRequest(Path(source), quant, Path(target), n_threads=threads, max_ram=max_ram, force=True))
 
@@ -39,7 +39,7 @@ def ours(source: str, target: str, quant: str, threads: int, max_ram: int | None
 def llama_quantize(source: str, target: str, quant: str, threads: int) -> None:
     from llama_cpp import llama_cpp as lib
 
-    from edgellm.gguf_types import FILE_TYPES
+    from edgellm.formats.gguf.types import FILE_TYPES
 
     quiet = lib.llama_log_callback(lambda *_: None)
     lib.llama_log_set(quiet, ctypes.c_void_p(0))

@@ -14,9 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from edgellm import worker
-from edgellm.convert.convert import ConvertRequest, convert
-from edgellm.convert.verify import verify
+from edgellm.backends import worker
+from edgellm.convert.gguf.convert import ConvertRequest, convert
+from edgellm.convert.verify.gguf import verify
 from edgellm.models import bundled
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))

@@ -21,10 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edgellm import backends
-from edgellm.artifact import Artifact
-from edgellm.profiles import reference_logits
-from edgellm.profiles.reference_logits import CompactReference, Source
-from edgellm.scoring import Block, Chunk, log_softmax
+from edgellm.formats.artifact import Artifact
+from edgellm.generation.scoring import Block, Chunk, log_softmax
+from edgellm.profiles.quality import reference_logits
+from edgellm.profiles.quality.reference_logits import CompactReference, Source
 from edgellm.session import EngineOptions
 
 N_VOCAB = 151_936

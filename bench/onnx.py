@@ -34,7 +34,7 @@ def prompt_ids(n: int) -> list[int]:
 
 def run_edgellm(args: argparse.Namespace) -> dict[str, float]:
     from edgellm import backends
-    from edgellm.artifact import Artifact
+    from edgellm.formats.artifact import Artifact
     from edgellm.session import GREEDY, EngineOptions
 
     options = EngineOptions(
@@ -61,8 +61,9 @@ def run_edgellm(args: argparse.Namespace) -> dict[str, float]:
 
 def run_turns(args: argparse.Namespace) -> dict[str, list[float]]:
     """A conversation: each turn adds 40 tokens and draws 60 more; only what is new is evaluated."""
-    from edgellm import backends, generate
-    from edgellm.artifact import Artifact
+    from edgellm import backends
+    from edgellm.formats.artifact import Artifact
+    from edgellm.generation import generate
     from edgellm.session import GREEDY, EngineOptions
 
     todo = generate.GenerateOptions(max_tokens=60, sampling=GREEDY, ignore_eos=True)

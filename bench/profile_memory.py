@@ -18,15 +18,15 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from edgellm.artifact import Artifact
-from edgellm.profiles import buffers, child
-from edgellm.profiles.codec import to_plain
-from edgellm.profiles.launch import LaunchRequest
-from edgellm.profiles.result import Launch, Workload
+from edgellm.formats.artifact import Artifact
+from edgellm.profiles.measure import buffers, child
+from edgellm.profiles.measure.launch import LaunchRequest
+from edgellm.profiles.result.codec import to_plain
+from edgellm.profiles.result.result import Launch, Workload
 from edgellm.session import EngineOptions
 
 UNRESET = (
-    "from edgellm.profiles import launch, memory\n"
+    "from edgellm.profiles.measure import launch, memory\n"
     "memory.MemoryWatch._reset = lambda watch: False\n"
     "launch.main()\n"
 )

@@ -26,13 +26,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgellm import backends
-from edgellm.artifact import Artifact
-from edgellm.profiles import energy, speed
-from edgellm.profiles.energy._log import EnergyLog
-from edgellm.profiles.machine import frequency_mhz
-from edgellm.profiles.noise import NoiseWatch
-from edgellm.profiles.prompt import Prompt, make_prompt
-from edgellm.profiles.result import Repetition
+from edgellm.formats.artifact import Artifact
+from edgellm.machine.noise import NoiseWatch
+from edgellm.profiles import energy
+from edgellm.profiles.measure import speed
+from edgellm.profiles.measure.energy_log import EnergyLog
+from edgellm.profiles.measure.machine import frequency_mhz
+from edgellm.profiles.measure.prompt import Prompt, make_prompt
+from edgellm.profiles.result.result import Repetition
 from edgellm.session import GREEDY, EngineOptions, Session
 
 #: The observer: a stamp of its own monotonic clock for every byte that comes through the pipe.

@@ -22,20 +22,21 @@ from pathlib import Path
 
 import numpy as np
 
-from edgellm import backends, scoring
-from edgellm.artifact import Artifact
+from edgellm import backends
 from edgellm.calibration import store, text
-from edgellm.convert.convert import ConvertRequest, convert
-from edgellm.convert.recipes import RECIPES
+from edgellm.convert.gguf.convert import ConvertRequest, convert
+from edgellm.convert.gguf.recipes import RECIPES
 from edgellm.errors import UsageError
-from edgellm.gguf_reader import GgufFile
+from edgellm.formats.artifact import Artifact
+from edgellm.formats.gguf.reader import GgufFile
+from edgellm.generation import scoring
+from edgellm.generation.scoring import Block, Chunk
 from edgellm.models import bundled
-from edgellm.profiles import dialogues, evaluation, quality, task_scores, tasks
-from edgellm.profiles.quality_stats import Estimate
-from edgellm.profiles.reference_logits import Comparison
-from edgellm.scoring import Block, Chunk
+from edgellm.profiles.quality import dialogues, evaluation, quality, task_scores, tasks
+from edgellm.profiles.quality.reference_logits import Comparison
+from edgellm.profiles.result.quality_stats import Estimate
+from edgellm.prompt.template import ChatTemplate
 from edgellm.session import EngineOptions, Session
-from edgellm.template import ChatTemplate
 
 REFERENCE = "F32"
 UNWEIGHTED = ("F32", "F16", "BF16", "Q8_0")  # an importance matrix changes nothing in these

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import llama_quantize
 import tinymodels
 
-from edgellm.convert.recipes import RECIPES
+from edgellm.convert.gguf.recipes import RECIPES
 from edgellm.models import bundled
 
 #: Beside the tests' cases: every layer rule of the recipes, and the exceptions for eight experts.

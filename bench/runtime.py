@@ -25,9 +25,11 @@ from typing import Any
 
 import runtime_peer
 
-from edgellm import backends, first_use, generate
-from edgellm.artifact import Artifact
-from edgellm.backends import _llama_lib
+from edgellm import backends
+from edgellm.backends.llama import lib as llama_lib
+from edgellm.catalog import first_use
+from edgellm.formats.artifact import Artifact
+from edgellm.generation import generate
 from edgellm.session import EngineOptions, Sampling, Session
 
 SMALL_BYTES = 64 << 20
@@ -50,7 +52,7 @@ def prompt(session: Session, n: int) -> list[int]:
 
 def bare_llama(session: Any, ids: list[int], n_gen: int) -> tuple[float, float]:
     """Seconds of prefill and of `n_gen` decode steps of llama_decode; the tokens fed are fixed."""
-    lib, context, chunk = _llama_lib.load(), session._context, session.info.options.n_ubatch
+    lib, context, chunk = llama_lib.load(), session._context, session.info.options.n_ubatch
     buffer = (lib.llama_token * chunk)()
     start = time.perf_counter()
     for i in range(0, len(ids), chunk):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import edgellm
-from edgellm.artifact import Artifact
+from edgellm.formats.artifact import Artifact
 
 SIDES = ("llama-cpp-python", "edgellm")
 N_CTX = 2048

@@ -23,13 +23,14 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from edgellm import backends, generate
-from edgellm.artifact import Artifact
+from edgellm import backends
 from edgellm.calibration import code, text
-from edgellm.cli import _models
-from edgellm.generate import GenerateOptions
+from edgellm.cli.shared import model_argument
+from edgellm.formats.artifact import Artifact
+from edgellm.generation import generate
+from edgellm.generation.generate import GenerateOptions
+from edgellm.generation.speculative import DraftModel, Lookup
 from edgellm.session import GREEDY, EngineOptions, Session
-from edgellm.speculation import DraftModel, Lookup
 
 
 class Script:
@@ -145,9 +146,9 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
     options = EngineOptions(n_ctx=8 * args.gen + 512, n_threads=args.threads, n_threads_batch=args.threads)
     kinds: dict[str, Callable[[], Any]] = {"lookup": Lookup}
     if args.draft:
-        kinds["draft"] = lambda: AgreeingDraft(_models.resolve(args.draft), options, args.agree)
+        kinds["draft"] = lambda: AgreeingDraft(model_argument.resolve(args.draft), options, args.agree)
     found: dict[str, Any] = {}
-    with backends.open_session(_models.resolve(name), options) as session:
+    with backends.open_session(model_argument.resolve(name), options) as session:
         for kind, make in kinds.items():
             for label, (before, after) in {**texts(args.gen), "free": texts(args.gen)["rewrite"]}.items():
                 prompt = session.tokenize(before, special=False)

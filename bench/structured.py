@@ -18,10 +18,11 @@ import time
 import jsonschema
 from schemas import schemas
 
-from edgellm import backends, generate
-from edgellm.cli import _models
-from edgellm.constraints import Grammar
-from edgellm.generate import GenerateOptions
+from edgellm import backends
+from edgellm.cli.shared import model_argument
+from edgellm.generation import generate
+from edgellm.generation.constraints import Grammar
+from edgellm.generation.generate import GenerateOptions
 from edgellm.session import EngineOptions, Sampling, Session
 
 QUESTION = "<|im_start|>user\nDescribe a fox, 一只狐狸 🦊, as JSON.<|im_end|>\n<|im_start|>assistant\n"
@@ -86,7 +87,7 @@ def main() -> None:
     args = parser.parse_args()
     result = {}
     for name in args.models:
-        artifact, start = _models.resolve(name), time.perf_counter()
+        artifact, start = model_argument.resolve(name), time.perf_counter()
         with backends.open_session(artifact, EngineOptions(n_ctx=1024, n_threads=args.threads)) as session:
             found = result[name] = run(session, args.answers, args.seed)
         print(

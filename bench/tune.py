@@ -22,9 +22,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgellm import backends
-from edgellm.artifact import Artifact
-from edgellm.profiles import stats
+from edgellm import backends, stats
+from edgellm.formats.artifact import Artifact
 from edgellm.session import EngineOptions
 from edgellm.tuning import probe, search, space, tune
 
@@ -73,9 +72,9 @@ def best_of(decode: Rates, prefill: Rates) -> EngineOptions:
 
 def library_defaults(start: EngineOptions) -> EngineOptions:
     """What llama.cpp's C API uses when nobody sets anything: a number of threads that does not look at the machine."""
-    from edgellm.backends import _llama_lib
+    from edgellm.backends.llama import lib
 
-    params = _llama_lib.load().llama_context_default_params()
+    params = lib.load().llama_context_default_params()
     return replace(start, n_threads=params.n_threads, n_threads_batch=params.n_threads_batch)
 
 

@@ -15,27 +15,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgellm.api import Model, load
-    from edgellm.api_chat import Chat
-    from edgellm.api_stream import Answer, Stream
+    from edgellm.api.chat import Chat
+    from edgellm.api.model import Model, load
+    from edgellm.api.stream import Answer, Stream
     from edgellm.errors import EdgellmError
-    from edgellm.generate import Usage
-    from edgellm.scoring import Score
+    from edgellm.generation.generate import Usage
+    from edgellm.generation.scoring import Score
+    from edgellm.prompt.tools import ToolCall
     from edgellm.session import EngineOptions
-    from edgellm.tools import ToolCall
 
 __version__ = "0.1.0"
 
 #: Public name -> the module that has it.
 _HOMES = {
-    "load": "edgellm.api",
-    "Model": "edgellm.api",
-    "Chat": "edgellm.api_chat",
-    "Stream": "edgellm.api_stream",
-    "Answer": "edgellm.api_stream",
-    "ToolCall": "edgellm.tools",
-    "Usage": "edgellm.generate",
-    "Score": "edgellm.scoring",
+    "load": "edgellm.api.model",
+    "Model": "edgellm.api.model",
+    "Chat": "edgellm.api.chat",
+    "Stream": "edgellm.api.stream",
+    "Answer": "edgellm.api.stream",
+    "ToolCall": "edgellm.prompt.tools",
+    "Usage": "edgellm.generation.generate",
+    "Score": "edgellm.generation.scoring",
     "EngineOptions": "edgellm.session",
     "EdgellmError": "edgellm.errors",
 }

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from edgellm.artifact import Artifact
-    from edgellm.footprint import Buffers
+    from edgellm.backends.llama.memory_estimate import Buffers
+    from edgellm.formats.artifact import Artifact
 
     Logits = npt.NDArray[np.float32]
     Hidden = npt.NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""Inference engines behind `Session`. A file `<name>.py` here with FORMAT and `open_session` is a backend."""
+"""Inference engines behind `Session`. A folder here, whose `session.py` has FORMAT and `open_session`, is a backend."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import importlib
 import pkgutil
 from types import ModuleType
 
-from edgellm import devices
-from edgellm.artifact import Artifact
+from edgellm.backends import tuned
 from edgellm.errors import ArtifactError
+from edgellm.formats.artifact import Artifact
+from edgellm.machine import devices
 from edgellm.session import EngineOptions, Session
-from edgellm.tuning import store
 
 _DEFAULTS = EngineOptions()
 
 
 def names() -> list[str]:
-    """All backends, by file name."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+    """All backends, by the names of their folders."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.ispkg)
 
 
 def open_session(artifact: Artifact, options: EngineOptions = _DEFAULTS) -> Session:
@@ -47,10 +47,10 @@ def on_cpu(format_: str, options: EngineOptions) -> bool:
 
 def with_tuning(artifact: Artifact, options: EngineOptions) -> EngineOptions:
     """`options` with what tuning found for `artifact` filled in where they ask for it, as opening would do."""
-    if not options.tuned or store.read(artifact, build(artifact.format)) is None:
+    if not options.tuned or tuned.read(artifact, build(artifact.format)) is None:
         return options  # without loading the engine's library
     return (
-        store.apply(artifact, build(artifact.format), options, [])
+        tuned.apply(artifact, build(artifact.format), options, [])
         if on_cpu(artifact.format, options)
         else options
     )
@@ -58,7 +58,7 @@ def with_tuning(artifact: Artifact, options: EngineOptions) -> EngineOptions:
 
 def _backend(format_: str) -> ModuleType:
     for name in names():
-        module = importlib.import_module(f"{__name__}.{name}")
+        module = importlib.import_module(f"{__name__}.{name}.session")
         if format_ == module.FORMAT:
             return module
     raise ArtifactError(f"no backend runs {format_!r} models; there are: {', '.join(names())}")

@@ -16,12 +16,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from edgellm.scoring import Chunk, blocks, target_log_probs
+from edgellm.generation.scoring import Chunk, blocks, target_log_probs
 from edgellm.session import EngineOptions
 
 if TYPE_CHECKING:
-    from edgellm.artifact import Artifact
     from edgellm.calibration.collector import Sums
+    from edgellm.formats.artifact import Artifact
 
 _DEFAULTS = EngineOptions()
 
@@ -65,12 +65,13 @@ def calibrate(
     `after_chunk` gets the state after each chunk; continuing from any of these gives the result of a run in one
     go, bit for bit. Raises EngineError.
     """
-    from edgellm.backends import _llama_observe, llamacpp
+    from edgellm.backends.llama import observe
+    from edgellm.backends.llama import session as llamacpp
     from edgellm.calibration.collector import Collector
 
     state = start or Calibration()
     collector = Collector(state.sums, process_output=process_output)
-    observer = _llama_observe.Observer(collector.wants, collector.add)
+    observer = observe.Observer(collector.wants, collector.add)
     with llamacpp.LlamaCppSession(artifact, engine, observer) as session:
         for index in range(state.n_chunks, len(chunks)):
             log_probs: list[float] = []

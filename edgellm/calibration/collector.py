@@ -10,7 +10,7 @@ import numpy.typing as npt
 from edgellm.errors import EngineError
 
 if TYPE_CHECKING:
-    from edgellm.backends._llama_observe import Product
+    from edgellm.backends.llama.observe import Product
 
 Float32s = npt.NDArray[np.float32]
 #: Weight name -> (sums of squares [n_counts, n_columns], tokens seen [n_counts]); n_counts is the number of

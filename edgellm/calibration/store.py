@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from edgellm import files
-from edgellm.artifact import Artifact
 from edgellm.calibration import Calibration, calibrate
-from edgellm.convert import imatrix
-from edgellm.convert.gguf_writer import encode
+from edgellm.convert.gguf import imatrix
+from edgellm.convert.gguf.writer import encode
 from edgellm.errors import ArtifactError
-from edgellm.scoring import Chunk
+from edgellm.formats.artifact import Artifact
+from edgellm.generation.scoring import Chunk
 from edgellm.session import EngineOptions
 
 _KEY = "edgellm.calibration."
@@ -133,7 +133,7 @@ def save(path: Path, state: Calibration, identity: Identity, dataset: str) -> No
 
 def load(path: Path, identity: Identity) -> Calibration:
     """Read what `save` wrote. Raises ArtifactError when it is damaged or of another run."""
-    from edgellm.gguf_reader import GgufFile
+    from edgellm.formats.gguf.reader import GgufFile
 
     matrix, header = imatrix.Imatrix.open(path), GgufFile.open(path)
 

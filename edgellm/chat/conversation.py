@@ -14,17 +14,17 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Literal
 
-from edgellm import markup
-from edgellm.chat import messages as chat_messages
 from edgellm.chat import window
-from edgellm.chat.messages import History, Message, Summary
 from edgellm.chat.reply import Reply, seeded
 from edgellm.chat.spans import SpanCache
 from edgellm.chat.window import ContextFullError, Prompt, Renderer, Template
 from edgellm.errors import EngineError, UsageError
-from edgellm.generate import Completion, GenerateOptions
+from edgellm.generation.generate import Completion, GenerateOptions
+from edgellm.prompt import markup
+from edgellm.prompt import messages as chat_messages
+from edgellm.prompt.messages import History, Message, Summary
+from edgellm.prompt.tools import Tool, ToolCall
 from edgellm.session import GREEDY, Session
-from edgellm.tools import Tool, ToolCall
 
 __all__ = ["ContextFullError", "Conversation", "Message", "OnFull", "Reply", "Template", "seeded"]
 

@@ -11,12 +11,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
-from edgellm import generate, markup
 from edgellm.errors import EngineError
-from edgellm.generate import Completion, GenerateOptions
-from edgellm.markup import Markup, MarkupParser, Part
+from edgellm.generation import generate
+from edgellm.generation.generate import Completion, GenerateOptions
+from edgellm.prompt import markup
+from edgellm.prompt.markup import Markup, MarkupParser, Part
+from edgellm.prompt.tools import ToolCall
 from edgellm.session import Session
-from edgellm.tools import ToolCall
 
 _PLAIN = Markup()
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgellm.errors import UsageError
-from edgellm.generate import GenerateOptions
+from edgellm.generation.generate import GenerateOptions
 from edgellm.session import Sampling
 
 Value = float | int | None | tuple[str, ...]

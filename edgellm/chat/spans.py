@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgellm.generate import Completion
+from edgellm.generation.generate import Completion
 from edgellm.session import Session
 
 # Noncharacters: never part of text, so they can mark where a message begins and ends in rendered text.

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from edgellm import files
-from edgellm.chat import messages as chat_messages
 from edgellm.chat import state
-from edgellm.chat.messages import History, Message, Summary
 from edgellm.errors import StorageError, UsageError
+from edgellm.prompt import messages as chat_messages
+from edgellm.prompt.messages import History, Message, Summary
 
 FORMAT = "edgellm-chat/1"
 _NAME = re.compile(r"[^\W_][\w .-]{0,99}")  # letters of any script; no path, no hidden file

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from edgellm.chat import messages as chat_messages
-from edgellm.chat.messages import Message, Summary
 from edgellm.chat.spans import Span, SpanCache
 from edgellm.errors import UsageError
-from edgellm.tools import Tool
+from edgellm.prompt import messages as chat_messages
+from edgellm.prompt.messages import Message, Summary
+from edgellm.prompt.tools import Tool
 
 _SUMMARY = "Summary of the conversation so far:\n"
 #: What the model is told when it must make room. The summary stands in the system prompt afterwards.
@@ -25,7 +25,7 @@ REQUEST = (
 
 
 class Template(Protocol):
-    """Turns messages into the text a model was trained on (edgellm.template.ChatTemplate)."""
+    """Turns messages into the text a model was trained on (edgellm.prompt.template.ChatTemplate)."""
 
     source: str
 

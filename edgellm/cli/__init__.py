@@ -19,7 +19,7 @@ class _Commands(click.Group):
     """A group whose commands are the modules of this package, imported when needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+        return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgellm.cli._sampling import device_options
-from edgellm.cli._text import text_file_option
+from edgellm.cli.shared.sampling import device_options
+from edgellm.cli.shared.text import text_file_option
 from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgellm.artifact import Artifact
     from edgellm.calibration import Calibration
     from edgellm.calibration.store import Job
-    from edgellm.scoring import Chunk
+    from edgellm.formats.artifact import Artifact
+    from edgellm.generation.scoring import Chunk
     from edgellm.session import EngineOptions
 
 #: Types whose activations are as good as the original's for this purpose.
@@ -68,11 +68,11 @@ def command(
     """
     from edgellm import files
     from edgellm.calibration import store, text
-    from edgellm.cli import _models
+    from edgellm.cli.shared import model_argument
     from edgellm.session import EngineOptions
 
     files.check_output(output, force=force)
-    artifact = _models.resolve(model)
+    artifact = model_argument.resolve(model)
     _check(artifact)
     engine = EngineOptions(n_ctx=n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers, device=device)
     chunks = _chunks(artifact, engine, text_file, n_ctx)[:n_chunks]
@@ -96,15 +96,15 @@ def _check(artifact: Artifact) -> None:
 
 def _chunks(artifact: Artifact, engine: EngineOptions, text_file: Path | None, n_ctx: int) -> list[Chunk]:
     """The text as this model's tokens; dialogues of our own text go through its chat template."""
-    from edgellm import scoring
     from edgellm.calibration import text
-    from edgellm.cli import _open
+    from edgellm.cli.shared import open_model
+    from edgellm.generation import scoring
 
     render: text.Render | None = None
     if artifact.chat_template:
-        template = _open.template(artifact)
+        template = open_model.template(artifact)
         render = lambda messages: template.render(messages, add_generation_prompt=False)  # noqa: E731
-    with _open.session(artifact, engine) as session:
+    with open_model.session(artifact, engine) as session:
         if text_file:
             return scoring.text_chunks(
                 session, text_file.read_text(encoding="utf-8", errors="replace"), n_ctx

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgellm.cli._sampling import model_options, valid_text
-from edgellm.cli._view import view_options
+from edgellm.cli.shared.sampling import model_options, valid_text
+from edgellm.cli.shared.view import view_options
 from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgellm.chat.answer import View
     from edgellm.chat.conversation import OnFull
-    from edgellm.generate import GenerateOptions
+    from edgellm.chat.terminal.answer import View
+    from edgellm.generation.generate import GenerateOptions
     from edgellm.session import EngineOptions
 
 
@@ -61,13 +61,14 @@ def command(
 
     Without a terminal every input line is one turn and every answer goes to standard output.
     """
-    from edgellm import catalog
+    from edgellm.catalog import models
     from edgellm.chat.conversation import Conversation
-    from edgellm.chat.reader import open_reader
-    from edgellm.chat.render import Screen
-    from edgellm.chat.repl import EnergySwitch, Repl
     from edgellm.chat.store import Store, data_dir
-    from edgellm.cli import _energy, _models, _open
+    from edgellm.chat.terminal.reader import open_reader
+    from edgellm.chat.terminal.render import Screen
+    from edgellm.chat.terminal.repl import EnergySwitch, Repl
+    from edgellm.cli.shared import energy as energy_module
+    from edgellm.cli.shared import model_argument, open_model
 
     if newest and resume:
         raise UsageError("--continue and --resume exclude each other: give one")
@@ -75,20 +76,20 @@ def command(
         raise UsageError("--save-state and --no-save exclude each other: give one")
     store = Store()
     saved = store.newest() if newest else store.load(resume) if resume else None
-    model = model or (saved.model if saved else catalog.DEFAULT_MODEL)
-    artifact = _models.resolve(model, offline=offline)
-    template = _open.template(artifact)
-    with _open.session(artifact, engine) as session:
+    model = model or (saved.model if saved else models.DEFAULT_MODEL)
+    artifact = model_argument.resolve(model, offline=offline)
+    template = open_model.template(artifact)
+    with open_model.session(artifact, engine) as session:
         repl = Repl(
             Conversation(session, template, system=system, options=options, on_full=on_full, think=think),
             reader=open_reader(lambda text: repl.complete(text), None if no_save else data_dir() / "history"),
             screen=Screen(view=view),
-            model=_open.spelled(model),
+            model=open_model.spelled(model),
             store=None if no_save else store,
             show_stats=not no_stats,
             save_state=save_state,
             single_turn=single_turn,
-            energy=EnergySwitch(_energy.answer_energy),
+            energy=EnergySwitch(energy_module.answer_energy),
         )
         repl.energy.on = energy
         repl.begin(saved, system)

@@ -39,7 +39,7 @@ def list_(as_json: bool) -> None:
         return
     import sys
 
-    from edgellm.chat.render import Screen
+    from edgellm.chat.terminal.render import Screen
 
     rows = [
         (s.name, s.updated[:16].replace("T", " "), f"{s.n_turns} turns", Path(s.model).name, s.title)
@@ -106,7 +106,7 @@ def _print(text: str) -> None:
     """To a terminal without what would command it; elsewhere as it is."""
     import sys
 
-    from edgellm.chat.text import clean
+    from edgellm.chat.terminal.text import clean
 
     click.echo(clean(text) if sys.stdout.isatty() else text, nl=not text.endswith("\n"))
 
@@ -144,7 +144,7 @@ def _markdown(saved: Saved) -> str:
 def _openai(saved: Saved) -> str:
     import json
 
-    from edgellm.chat.messages import for_template
+    from edgellm.prompt.messages import for_template
 
     told = for_template(saved.messages, lambda text: text, one_call_each=False)
     if saved.system:

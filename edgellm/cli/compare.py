@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgellm.cli._report_options import read_results
+from edgellm.cli.shared.report_options import read_results
 from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from edgellm.profiles.comparison import Comparison
-    from edgellm.profiles.result import Report
+    from edgellm.profiles.compare.comparison import Comparison
+    from edgellm.profiles.result.result import Report
 
 #: With eight launches a slowdown of 10% is found on a shared machine; with three hardly.
 LAUNCHES = 8
@@ -125,7 +125,7 @@ def command(
       edgellm compare old.gguf new.gguf -t 2 --fail-if-slower 5% --out compare.html
       edgellm compare monday.json friday.json
     """
-    from edgellm.profiles import comparison
+    from edgellm.profiles.compare import comparison
 
     outputs = _outputs((*files, *((save,) if save else ())), force=force)
     results: Mapping[str, Report]
@@ -150,7 +150,7 @@ def _is_result(name: str) -> bool:
 def _measure(models: Sequence[str], typed: Sequence[str], save: Path | None) -> Mapping[str, Report]:
     """Run `edgellm profile` on the models, as if it had been typed: its flags mean the same here."""
     from edgellm.cli import profile
-    from edgellm.profiles.result import read
+    from edgellm.profiles.result.result import read
 
     if any(_is_result(each) for each in models):
         raise UsageError(
@@ -180,13 +180,13 @@ def _outputs(files: Sequence[Path], *, force: bool) -> dict[Path, str]:
 
 
 def _render(form: str, found: Sequence[Comparison], report: Report | None, lang: str) -> str:
-    from edgellm.profiles.report import _compared
+    from edgellm.profiles.report.page import compared
 
     if form == "json":
-        return _compared.to_json(found)
+        return compared.to_json(found)
     if form == "html":
-        return _compared.to_html(found, report, lang)
-    return _compared.to_markdown(found, lang) if form == "md" else _compared.to_table(found, lang)
+        return compared.to_html(found, report, lang)
+    return compared.to_markdown(found, lang) if form == "md" else compared.to_table(found, lang)
 
 
 def _write(path: Path, text: str) -> None:

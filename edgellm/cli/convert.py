@@ -11,8 +11,8 @@ from edgellm.errors import UsageError
 from edgellm.units import format_seconds, format_size, parse_size
 
 if TYPE_CHECKING:
-    from edgellm.conversion import Converted
-    from edgellm.convert.convert import ConvertRequest, Preview
+    from edgellm.catalog.conversion import Converted
+    from edgellm.convert.gguf.convert import ConvertRequest, Preview
 
 
 class _Size(click.ParamType[int]):
@@ -64,12 +64,12 @@ def command(source: str, dry_run: bool, no_verify: bool, keep_unverified: bool, 
       edgellm convert ./Qwen2.5-0.5B-Instruct --quant q8_0 -o qwen.gguf
       edgellm convert ./Qwen2.5-0.5B-Instruct --quant onnx-int4 -o qwen-onnx
     """
-    from edgellm import conversion
-    from edgellm.cli import _convert_onnx
-    from edgellm.convert.onnx_options import is_onnx
+    from edgellm.catalog import conversion
+    from edgellm.cli.shared import convert_onnx
+    from edgellm.convert.onnx.options import is_onnx
 
     if is_onnx(options["quant"] or ""):
-        _convert_onnx.command(
+        convert_onnx.command(
             source, options, dry_run=dry_run, verify=not no_verify, keep_unverified=keep_unverified
         )
         return 0
@@ -79,7 +79,7 @@ def command(source: str, dry_run: bool, no_verify: bool, keep_unverified: bool, 
         )
     request = _request(source, options)
     if dry_run:
-        from edgellm.convert.convert import preview
+        from edgellm.convert.gguf.convert import preview
 
         _print_preview(preview(request))
         return 0
@@ -93,13 +93,13 @@ def command(source: str, dry_run: bool, no_verify: bool, keep_unverified: bool, 
 def _request(source: str, options: dict[str, Any]) -> ConvertRequest:
     """The options as one checked value. Raises UsageError and what locating the source raises."""
     quant = options["quant"]
-    from edgellm import catalog
-    from edgellm.convert.convert import ConvertRequest
+    from edgellm.catalog import models
+    from edgellm.convert.gguf.convert import ConvertRequest
 
-    found = catalog.locate(source, offline=options["offline"])
+    found = models.locate(source, offline=options["offline"])
     return ConvertRequest(
         source=found.path,
-        quant=quant or found.quant or catalog.DEFAULT_TYPE,
+        quant=quant or found.quant or models.DEFAULT_TYPE,
         output=options["output"],
         pure=options["pure"],
         output_type=options["output_tensor_type"],
@@ -139,7 +139,7 @@ def _print_preview(found: Preview) -> None:
 
 
 def _print_result(done: Converted) -> None:
-    from edgellm.gguf_reader import GgufFile
+    from edgellm.formats.gguf.reader import GgufFile
 
     header = GgufFile.open(done.artifact.path)
     paths = header.shard_paths()
@@ -159,6 +159,6 @@ def _print_result(done: Converted) -> None:
 def _n_weights(path: Path) -> int:
     from math import prod
 
-    from edgellm.gguf_reader import GgufFile
+    from edgellm.formats.gguf.reader import GgufFile
 
     return sum(prod(tensor.shape) for tensor in GgufFile.open(path).tensors.values())

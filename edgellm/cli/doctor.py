@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgellm.cli._sampling import engine_options
+from edgellm.cli.shared.sampling import engine_options
 
 if TYPE_CHECKING:
-    from edgellm.doctor import Finding
+    from edgellm.doctor.machine import Finding
     from edgellm.session import EngineOptions
 
 
@@ -25,10 +25,10 @@ def command(model: str | None, as_json: bool, offline: bool, engine: EngineOptio
     """
     import json
 
-    from edgellm import doctor
+    from edgellm.doctor import machine
     from edgellm.errors import CheckFailedError
 
-    findings = doctor.examine() if model is None else _explain(model, engine, offline=offline)
+    findings = machine.examine() if model is None else _explain(model, engine, offline=offline)
     if as_json:
         click.echo(
             json.dumps(
@@ -43,10 +43,10 @@ def command(model: str | None, as_json: bool, offline: bool, engine: EngineOptio
 
 
 def _explain(model: str, engine: EngineOptions, *, offline: bool) -> list[Finding]:
-    from edgellm import doctor_model
-    from edgellm.cli import _models
+    from edgellm.cli.shared import model_argument
+    from edgellm.doctor import model as doctor_model
 
-    return doctor_model.explain(_models.resolve(model, offline=offline), engine)
+    return doctor_model.explain(model_argument.resolve(model, offline=offline), engine)
 
 
 def _print(findings: list[Finding]) -> None:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgellm.cli._sampling import engine_options
-from edgellm.embedding import POOLINGS
+from edgellm.cli.shared.sampling import engine_options
 from edgellm.errors import UsageError
+from edgellm.generation.embedding import POOLINGS
 
 if TYPE_CHECKING:
-    from edgellm.artifact import Artifact
-    from edgellm.embedding import Pooling, Vectors
+    from edgellm.formats.artifact import Artifact
+    from edgellm.generation.embedding import Pooling, Vectors
     from edgellm.session import EngineOptions
 
 
@@ -54,16 +54,17 @@ def command(
       edgellm embed tiny-qwen3 "The cat sleeps." "A dog runs."
       edgellm embed model.gguf --pooling last --npy notes.npy < notes.txt
     """
-    from edgellm import embedding, files
-    from edgellm.cli import _models, _open
+    from edgellm import files
+    from edgellm.cli.shared import model_argument, open_model
+    from edgellm.generation import embedding
 
     if as_json and npy:
         raise UsageError("--json and --npy exclude each other: give one")
     if npy:
         files.check_output(npy, force=force)
     wanted = texts or _lines()
-    artifact = _models.resolve(model, offline=offline)
-    with _open.session(artifact, engine) as session:
+    artifact = model_argument.resolve(model, offline=offline)
+    with open_model.session(artifact, engine) as session:
         vectors = embedding.embed(session, wanted, pooling=pooling, normalize=not no_normalize)
     if npy:
         _write(npy, vectors, force=force)

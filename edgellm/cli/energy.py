@@ -45,8 +45,8 @@ def import_(
     """
     from edgellm import files
     from edgellm.errors import UsageError
-    from edgellm.profiles import energy_import
-    from edgellm.profiles.result import from_json, to_json
+    from edgellm.profiles.measure import energy_import
+    from edgellm.profiles.result.result import from_json, to_json
 
     if align and offset:
         raise UsageError("--align finds the offset; leave --offset out")

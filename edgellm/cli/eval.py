@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgellm.cli._sampling import device_options
-from edgellm.cli._text import text_file_option
+from edgellm.cli.shared.sampling import device_options
+from edgellm.cli.shared.text import text_file_option
 from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgellm.artifact import Artifact
-    from edgellm.profiles.evaluation import Subject, TextResult
-    from edgellm.profiles.quality import Reference
-    from edgellm.profiles.reference_logits import CompactReference
-    from edgellm.profiles.task_scores import Answer
-    from edgellm.profiles.tasks import TaskItem
-    from edgellm.scoring import Chunk
+    from edgellm.formats.artifact import Artifact
+    from edgellm.generation.scoring import Chunk
+    from edgellm.profiles.quality.evaluation import Subject, TextResult
+    from edgellm.profiles.quality.quality import Reference
+    from edgellm.profiles.quality.reference_logits import CompactReference
+    from edgellm.profiles.quality.task_scores import Answer
+    from edgellm.profiles.quality.tasks import TaskItem
     from edgellm.session import EngineOptions, Session
 
 _COUNT = click.IntRange(min=1)
@@ -100,15 +100,15 @@ def command(
       edgellm eval model-Q4_K_M.gguf --ref wiki.ref
     """
     from edgellm import files
-    from edgellm.cli import _models
-    from edgellm.profiles import evaluation, task_scores
+    from edgellm.cli.shared import model_argument
+    from edgellm.profiles.quality import evaluation, task_scores
     from edgellm.session import EngineOptions
 
     text = _Text(text_file, reference, save_ref, n_ctx, n_chunks, force)
     if save_ref:
         files.check_output(save_ref, force=force)
     items = task_scores.load(task_names) if task_names else []
-    artifact = _models.resolve(model)
+    artifact = model_argument.resolve(model)
     engine = EngineOptions(n_threads=n_threads, n_gpu_layers=n_gpu_layers, device=device)
     subject: Subject | None = None
     on_text: TextResult | None = None
@@ -125,15 +125,15 @@ def command(
 def _on_text(artifact: Artifact, engine: EngineOptions, text: _Text) -> tuple[Subject, TextResult]:
     from dataclasses import replace
 
-    from edgellm.cli import _open
-    from edgellm.profiles import quality, reference_logits
-    from edgellm.profiles.evaluation import TextResult
+    from edgellm.cli.shared import open_model
+    from edgellm.profiles.quality import quality, reference_logits
+    from edgellm.profiles.quality.evaluation import TextResult
 
     compact = _compact(text)
     longest = max(len(chunk.tokens) for chunk in compact.chunks) if compact else text.n_ctx
     engine = replace(engine, n_ctx=longest)
     with contextlib.ExitStack() as stack:
-        session = stack.enter_context(_open.session(artifact, engine))
+        session = stack.enter_context(open_model.session(artifact, engine))
         chunks, name = _chunks(session, text, compact)
         against: Reference | None = None
         label: str | None = None
@@ -160,11 +160,11 @@ def _on_tasks(
     items: list[TaskItem],
     max_tokens: int,
 ) -> tuple[Subject, list[Answer]]:
-    from edgellm.cli import _open
-    from edgellm.profiles import task_scores
+    from edgellm.cli.shared import open_model
+    from edgellm.profiles.quality import task_scores
 
-    template = _open.template(artifact)
-    with _open.session(artifact, engine) as session, _progress("answering", len(items)) as report:
+    template = open_model.template(artifact)
+    with open_model.session(artifact, engine) as session, _progress("answering", len(items)) as report:
         answers = task_scores.answer(
             session,
             # Templates that know thinking are asked for answers only; others pass the variable over.
@@ -178,7 +178,7 @@ def _on_tasks(
 
 def _compact(text: _Text) -> CompactReference | None:
     """REF as a reference file; None when it is none."""
-    from edgellm.profiles import reference_logits
+    from edgellm.profiles.quality import reference_logits
 
     if not text.reference or not reference_logits.is_reference(Path(text.reference)):
         return None
@@ -188,9 +188,9 @@ def _compact(text: _Text) -> CompactReference | None:
 
 
 def _chunks(session: Session, text: _Text, compact: CompactReference | None) -> tuple[list[Chunk], str]:
-    from edgellm import scoring
-    from edgellm.cli import _open
-    from edgellm.profiles import dialogues
+    from edgellm.cli.shared import open_model
+    from edgellm.generation import scoring
+    from edgellm.profiles.quality import dialogues
 
     if compact:
         return compact.chunks[: text.n_chunks], compact.source.text
@@ -199,19 +199,19 @@ def _chunks(session: Session, text: _Text, compact: CompactReference | None) -> 
         return scoring.text_chunks(session, content, text.n_ctx)[: text.n_chunks], text.file.name
     render: dialogues.Render | None = None
     if session.artifact.chat_template:
-        template = _open.template(session.artifact)
+        template = open_model.template(session.artifact)
         render = lambda messages: template.render(messages, add_generation_prompt=False)  # noqa: E731
     return dialogues.chunks(session, render, text.n_chunks or dialogues.DEFAULT_COUNT), dialogues.NAME
 
 
 def _open_reference(reference: str, engine: EngineOptions) -> Session:
-    from edgellm.cli import _models, _open
+    from edgellm.cli.shared import model_argument, open_model
 
-    return _open.session(_models.resolve(reference), engine)
+    return open_model.session(model_argument.resolve(reference), engine)
 
 
 def _subject(session: Session) -> Subject:
-    from edgellm.profiles.evaluation import Subject
+    from edgellm.profiles.quality.evaluation import Subject
 
     artifact, info = session.artifact, session.info
     return Subject(

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgellm import onnx_folder
 from edgellm.errors import ArtifactError
+from edgellm.formats import onnx_folder
 from edgellm.units import format_size
 
 if TYPE_CHECKING:
-    from edgellm.gguf_reader import GgufFile
+    from edgellm.formats.gguf.reader import GgufFile
 
 _TEMPLATE_CHARS = 60  # of a chat template, in the overview
 
@@ -101,7 +101,7 @@ def _describe_onnx(path: Path) -> Description:
 
 
 def _describe_gguf(path: Path) -> Description:
-    from edgellm.gguf_reader import GgufFile
+    from edgellm.formats.gguf.reader import GgufFile
 
     header = GgufFile.open(path)
     parts = [GgufFile.open(part) for part in header.shard_paths()]
@@ -154,7 +154,7 @@ def _numbers(header: GgufFile, arch: str) -> dict[str, Any]:
 
 
 def _tokenizer(header: GgufFile) -> dict[str, Any]:
-    from edgellm import normalize
+    from edgellm.prompt import normalize
 
     tokens = header.get("tokenizer.ggml.tokens", ())
 
@@ -183,8 +183,8 @@ def _verdict(header: GgufFile) -> str:
 
 
 def _describe_folder(folder: Path) -> Description:
-    from edgellm.convert.checkpoint import Checkpoint
-    from edgellm.convert.tokenizer import read_tokenizer
+    from edgellm.convert.checkpoint.folder import Checkpoint
+    from edgellm.convert.checkpoint.tokenizer import read_tokenizer
     from edgellm.models.base import find
 
     with Checkpoint.open(folder) as checkpoint:

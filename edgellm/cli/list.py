@@ -18,10 +18,10 @@ def command(as_json: bool) -> None:
     """
     import json
 
-    from edgellm import catalog
+    from edgellm.catalog import models
     from edgellm.units import format_size
 
-    found = catalog.everything()
+    found = models.everything()
     if as_json:
         rows = [
             {"name": k.name, "kind": k.kind, "size_bytes": k.size_bytes, "path": str(k.path)} for k in found

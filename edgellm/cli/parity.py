@@ -23,17 +23,18 @@ def command(source: str, offline: bool) -> None:
     Needs edgellm[optimum], here or in the environment whose Python EDGELLM_OPTIMUM_PYTHON names. Exits 3 when
     the relative error is over 1e-4. Both graphs are written to a temporary folder and deleted.
     """
-    from edgellm import catalog
-    from edgellm.convert import onnx_optimum, verify_logits
-    from edgellm.convert.onnx_writer import OnnxRequest, convert_onnx
+    from edgellm.catalog import models
+    from edgellm.convert.onnx import optimum
+    from edgellm.convert.onnx.writer import OnnxRequest, convert_onnx
+    from edgellm.convert.verify import logits
     from edgellm.errors import CheckFailedError
 
-    folder = catalog.checkpoint_folder(source, offline=offline)
-    onnx_optimum.interpreter()
+    folder = models.checkpoint_folder(source, offline=offline)
+    optimum.interpreter()
     with tempfile.TemporaryDirectory() as scratch:
         ours = convert_onnx(OnnxRequest(folder, "onnx-fp32", Path(scratch) / "ours", hash_sources=False))
-        theirs = onnx_optimum.export(folder, Path(scratch) / "optimum", "onnx-fp32")
-        fidelity = verify_logits.compare(_logits(theirs.path), _logits(ours.path))
+        theirs = optimum.export(folder, Path(scratch) / "optimum", "onnx-fp32")
+        fidelity = logits.compare(_logits(theirs.path), _logits(ours.path))
     click.echo(f"ours against optimum: relative error {fidelity.nmse**0.5:.2g}, {fidelity.text}")
     if fidelity.nmse**0.5 > _MAX_ERROR:
         raise CheckFailedError(f"the relative error is {fidelity.nmse**0.5:.2g}, over {_MAX_ERROR:g}")
@@ -41,10 +42,10 @@ def command(source: str, offline: bool) -> None:
 
 def _logits(path: Path) -> Logits:
     from edgellm import backends
-    from edgellm.artifact import Artifact
-    from edgellm.convert import verify_logits
+    from edgellm.convert.verify import logits
+    from edgellm.formats.artifact import Artifact
     from edgellm.session import EngineOptions
 
     options = EngineOptions(n_ctx=64, repack=False, device="cpu")
     with backends.open_session(Artifact.open(path), options) as session:
-        return session.eval_all(session.tokenize(verify_logits.TEXT)[: verify_logits.N_TOKENS])
+        return session.eval_all(session.tokenize(logits.TEXT)[: logits.N_TOKENS])

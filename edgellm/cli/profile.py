@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgellm.cli._profile_options import grid_options
-from edgellm.cli._report_options import outputs, report_options
+from edgellm.cli.shared.profile_options import grid_options
+from edgellm.cli.shared.report_options import outputs, report_options
 
 if TYPE_CHECKING:
-    from edgellm.artifact import Artifact
-    from edgellm.profiles.plan import Grid
-    from edgellm.profiles.result import Report
-    from edgellm.profiles.run import ProfileRequest
-    from edgellm.profiles.settings import QualityPlan
+    from edgellm.formats.artifact import Artifact
+    from edgellm.profiles.result.result import Report
+    from edgellm.profiles.result.settings import QualityPlan
+    from edgellm.profiles.study.plan import Grid
+    from edgellm.profiles.study.run import ProfileRequest
 
 #: Writing pages may take this share of the time, no more; JSON is written after every launch.
 _WRITING_SHARE = 0.05
@@ -74,7 +74,7 @@ def command(
       edgellm profile --resume study.json
     """
     from edgellm.profiles import report as reports
-    from edgellm.profiles.run import profile
+    from edgellm.profiles.study.run import profile
 
     grid |= {"use_mmap": False if no_mmap else None, "repack": False if no_repack else None}
     grid |= {"tuned": False if no_tune else None}
@@ -98,8 +98,8 @@ def _grid(models: tuple[str, ...], plan_name: str | None, given: dict[str, Any])
     """The plan's values, and over them those given on the command line."""
     from dataclasses import replace
 
-    from edgellm import catalog
-    from edgellm.profiles import plan
+    from edgellm.catalog import models as catalog
+    from edgellm.profiles.study import plan
 
     grid = plan.read(plan_name) if plan_name else plan.Grid()
     named = models or grid.models or (catalog.DEFAULT_MODEL,)
@@ -110,12 +110,12 @@ def _new(grid: Grid, *, offline: bool, roofline: bool) -> ProfileRequest:
     """A request for a fresh report; models are converted first where they must be."""
     from dataclasses import replace
 
-    from edgellm.cli import _models
-    from edgellm.profiles.run import ProfileRequest, names_of
+    from edgellm.cli.shared import model_argument
+    from edgellm.profiles.study.run import ProfileRequest, names_of
 
     plan = grid.plan()
     models = grid.names()
-    artifacts = [_models.resolve(model, offline=offline) for model in models]
+    artifacts = [model_argument.resolve(model, offline=offline) for model in models]
     names = names_of(artifacts)
     if grid.quality:
         plan = replace(plan, quality=_quality(grid, dict(zip(names, models, strict=True)), offline=offline))
@@ -126,14 +126,14 @@ def _new(grid: Grid, *, offline: bool, roofline: bool) -> ProfileRequest:
 def _quality(grid: Grid, models: dict[str, str], *, offline: bool) -> QualityPlan:
     """How quality is measured; the reference of each model (its name -> as it was asked for) is converted."""
     from edgellm import files
-    from edgellm.cli import _models
-    from edgellm.profiles import plan
-    from edgellm.profiles.settings import QualityPlan
+    from edgellm.cli.shared import model_argument
+    from edgellm.profiles.result.settings import QualityPlan
+    from edgellm.profiles.study import plan
 
     references = {}
     for name, model in models.items():
         if (reference := plan.reference_of(model, grid.reference)) is not None:
-            references[name] = files.unnamed(_models.resolve(reference, offline=offline).path)
+            references[name] = files.unnamed(model_argument.resolve(reference, offline=offline).path)
     return QualityPlan(grid.dialogues, grid.items, references)
 
 
@@ -144,7 +144,7 @@ def _resumed(
     from dataclasses import replace
 
     from edgellm.errors import UsageError
-    from edgellm.profiles import plan, resume
+    from edgellm.profiles.study import plan, resume
 
     changes = {name: given.pop(name) for name in ("until", "budget", "max_launches") if name in given}
     if models or plan_name or given:
@@ -169,12 +169,12 @@ def _judging(request: ProfileRequest, artifacts: dict[str, Artifact]) -> Profile
     """The request with a judge for each model, where quality is asked for."""
     from dataclasses import replace
 
-    from edgellm import judge
+    from edgellm.profiles.quality import child
 
     if request.plan.quality is None:
         return request
     paths = {name: str(artifact.path) for name, artifact in artifacts.items()}
-    return replace(request, judges=judge.judges(paths, request.plan.quality))
+    return replace(request, judges=child.judges(paths, request.plan.quality))
 
 
 def _screen_format(files: tuple[Path, ...], format_: str | None) -> str:

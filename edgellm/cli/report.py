@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgellm.cli._report_options import outputs, read_results, report_options
+from edgellm.cli.shared.report_options import outputs, read_results, report_options
 
 
 @click.command(short_help="Render results, and join those of several machines into one page.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from edgellm import catalog
+    from edgellm.catalog import models
 
 
 @click.command(short_help="Delete kept conversions and downloads.")
@@ -21,13 +21,13 @@ def command(names: tuple[str, ...], everything: bool, download: bool) -> None:
 
     A hub id (owner/name) names all conversions of it. Checkpoint folders and files made by convert stay.
     """
-    from edgellm import catalog, hub
+    from edgellm.catalog import hub, models
     from edgellm.errors import ArtifactError, UsageError
     from edgellm.units import format_size
 
     if bool(names) == everything or (download and everything):
         raise UsageError("name what to delete, or give --all; edgellm list shows what is kept")
-    found = [item for item in catalog.everything() if item.kind in ("kept", "prepared", "download")]
+    found = [item for item in models.everything() if item.kind in ("kept", "prepared", "download")]
     for name in names:
         if not any(_is_meant(item, name) and (download or item.kind != "download") for item in found):
             raise ArtifactError(f"no kept conversion is called {name}; see: edgellm list")
@@ -37,9 +37,9 @@ def command(names: tuple[str, ...], everything: bool, download: bool) -> None:
                 hub.delete(item.name)
                 click.echo(f"deleted the download {item.name} ({format_size(item.size_bytes)})")
         elif (everything or any(_is_meant(item, name) for name in names)) and item.path.exists():
-            click.echo(f"deleted {item.name} ({format_size(catalog.remove(item))})")
+            click.echo(f"deleted {item.name} ({format_size(models.remove(item))})")
 
 
-def _is_meant(item: catalog.Kept, name: str) -> bool:
+def _is_meant(item: models.Kept, name: str) -> bool:
     """Whether `name` is the item's, or the hub id it was made from."""
     return item.name == name or ("/" in name and item.name.startswith(name.replace("/", "--") + "-"))

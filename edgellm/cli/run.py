@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgellm.cli._sampling import model_options, valid_text
-from edgellm.cli._view import view_options
+from edgellm.cli.shared.sampling import model_options, valid_text
+from edgellm.cli.shared.view import view_options
 from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgellm.chat.answer import View
     from edgellm.chat.conversation import Reply
-    from edgellm.generate import GenerateOptions
+    from edgellm.chat.terminal.answer import View
+    from edgellm.generation.generate import GenerateOptions
     from edgellm.session import EngineOptions, Session
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -60,16 +60,16 @@ def command(
       cat notes.txt | edgellm run -p "Summarize this."
     """
     from edgellm.chat.conversation import Conversation, Reply, seeded
-    from edgellm.cli import _models, _open
+    from edgellm.cli.shared import model_argument, open_model
 
     text = _prompt(prompt if prompt_option is None else prompt_option)
     if prompt is not None and prompt_option is not None:
         raise UsageError("the prompt is given twice: as PROMPT and as -p")
     if raw and system:
         raise UsageError("--raw has no place for a system prompt: write it into the prompt")
-    artifact = _models.resolve(model, offline=offline)
-    template = None if raw else _open.template(artifact)
-    with _open.session(artifact, engine) as session:
+    artifact = model_argument.resolve(model, offline=offline)
+    template = None if raw else open_model.template(artifact)
+    with open_model.session(artifact, engine) as session:
         if template is None:
             tokens = session.tokenize(text, add_bos=session.info.add_bos)
             reply = Reply(session, tokens, seeded(options))
@@ -94,8 +94,8 @@ def _prompt(given: str | None) -> str:
 
 def _show(session: Session, reply: Reply, view: View, *, as_json: bool, stats: bool) -> int:
     """Print the answer as it comes, or the whole result as JSON. Returns the exit code."""
-    from edgellm.chat.render import Screen, resident_bytes, stats_line
-    from edgellm.chat.repl import interruptible
+    from edgellm.chat.terminal.render import Screen, resident_bytes, stats_line
+    from edgellm.chat.terminal.repl import interruptible
 
     screen = Screen(notes=sys.stderr, view=view)
     with interruptible(reply):
@@ -115,7 +115,7 @@ def _json(session: Session, reply: Reply) -> str:
     import dataclasses
     import json
 
-    from edgellm.chat.render import resident_bytes
+    from edgellm.chat.terminal.render import resident_bytes
 
     done = reply.completion
     usage: dict[str, Any] = dataclasses.asdict(done.usage)

@@ -10,9 +10,9 @@ import click
 from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgellm.artifact import Artifact
+    from edgellm.backends.tuned import Record
+    from edgellm.formats.artifact import Artifact
     from edgellm.tuning.search import Trial
-    from edgellm.tuning.store import Record
     from edgellm.tuning.tune import Tuned
 
 
@@ -71,12 +71,13 @@ def command(
       edgellm tune model.gguf --depth 4096 --budget 180 --lossy
     """
     from edgellm import backends
-    from edgellm.cli import _models
-    from edgellm.tuning import first_look, store, tune
+    from edgellm.backends import tuned as store
+    from edgellm.cli.shared import model_argument
+    from edgellm.tuning import first_look, tune
 
     if sum((quick, show, forget)) > 1:
         raise UsageError("--quick, --show and --forget exclude each other: give one")
-    artifact = _models.resolve(model, offline=offline)
+    artifact = model_argument.resolve(model, offline=offline)
     build = backends.build(artifact.format)
     if forget:
         gone = store.forget(artifact, build)
@@ -114,7 +115,7 @@ def _show(artifact: Artifact, record: Record | None, *, as_json: bool) -> None:
     """What is remembered, and what it brought."""
     from dataclasses import asdict
 
-    from edgellm.tuning import others
+    from edgellm.machine import others
 
     if as_json:
         click.echo(json.dumps(record and asdict(record), ensure_ascii=False, indent=1))

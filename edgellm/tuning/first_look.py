@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import threading
 
-from edgellm.artifact import Artifact
+from edgellm.backends import tuned
 from edgellm.errors import EngineError
+from edgellm.formats.artifact import Artifact
 from edgellm.session import EngineOptions
-from edgellm.tuning import store
 
 #: A first use pays for itself where decoding is slow enough to notice and loading fast enough not to.
 WORTH_BYTES = (100 << 20, 2 << 30)
@@ -22,23 +22,23 @@ _TOO_BUSY = 0.3  # of the processors used by others: another time, then
 def due(artifact: Artifact, options: EngineOptions) -> bool:
     """Whether `look` should run before `artifact` is opened with `options` for the first time."""
     smallest, largest = WORTH_BYTES
-    if not (options.tuned and store.enabled() and smallest <= artifact.size_bytes <= largest):
+    if not (options.tuned and tuned.enabled() and smallest <= artifact.size_bytes <= largest):
         return False
     from edgellm import backends
     from edgellm.tuning import space
 
     knobs = space.quick(artifact.format)
     settings = {name: None for knob in knobs for choice in knob.choices for name in choice}
-    if len(store.open_settings(options, settings)) < len(settings) or not settings:
+    if len(tuned.open_settings(options, settings)) < len(settings) or not settings:
         return False
-    if store.read(artifact, backends.build(artifact.format)) or not backends.on_cpu(artifact.format, options):
+    if tuned.read(artifact, backends.build(artifact.format)) or not backends.on_cpu(artifact.format, options):
         return False
-    from edgellm.tuning import others
+    from edgellm.machine import others
 
     return (others.busy_share() or 0.0) < _TOO_BUSY
 
 
-def look(artifact: Artifact) -> store.Record:
+def look(artifact: Artifact) -> tuned.Record:
     """A search of a few seconds, bounded by the clock; what it finds, nothing included, is remembered.
 
     Raises EngineError when the model cannot be opened.
@@ -67,5 +67,5 @@ def look(artifact: Artifact) -> store.Record:
             watch.cancel()
     record = tune.record_of(artifact, start, best, how, depths, ())
     with contextlib.suppress(OSError):
-        store.write(artifact, backends.build(artifact.format), record)
+        tuned.write(artifact, backends.build(artifact.format), record)
     return record

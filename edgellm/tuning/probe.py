@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from edgellm import backends
-from edgellm.artifact import Artifact
 from edgellm.errors import EdgellmError, EngineCrashError, EngineError
+from edgellm.formats.artifact import Artifact
 from edgellm.session import EngineOptions, Session
 from edgellm.tuning.space import DECODE, PREFILL, SHORT_PREFILL
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from edgellm.profiles import stats
+from edgellm import stats
 from edgellm.session import EngineOptions
 from edgellm.tuning.space import DECODE, PREFILL, SHORT_PREFILL, Knob
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgellm import hardware
+from edgellm.machine import hardware
 from edgellm.session import EngineOptions
 
 #: What a visit measures: decoding, a long prompt, and a short one (for when only a factor matters).

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from edgellm import backends
-from edgellm.artifact import Artifact
+from edgellm.backends import tuned
+from edgellm.formats.artifact import Artifact
+from edgellm.machine import others
 from edgellm.session import EngineOptions
-from edgellm.tuning import others, probe, search, space, store
+from edgellm.tuning import probe, search, space
 from edgellm.tuning.search import Comparison, Found
 from edgellm.tuning.space import DECODE
 
@@ -32,7 +34,7 @@ class TuneOptions:
 class Tuned:
     """What came out."""
 
-    record: store.Record
+    record: tuned.Record
     found: Found
     comparison: tuple[Comparison, ...]  # empty when the start is the best there is
 
@@ -59,7 +61,7 @@ def tune(artifact: Artifact, options: TuneOptions, progress: Progress) -> Tuned:
         )  # what the search saw does not come back: a busy machine
     record = record_of(artifact, start, found.options, "full", depths, rows)
     record = replace(record, busy=max((share for share in busy if share is not None), default=None))
-    store.write(artifact, backends.build(artifact.format), record)
+    tuned.write(artifact, backends.build(artifact.format), record)
     return Tuned(record, found, rows)
 
 
@@ -76,7 +78,7 @@ def record_of(
     how: str,
     depths: tuple[int, ...],
     rows: tuple[Comparison, ...],
-) -> store.Record:
+) -> tuned.Record:
     """What is to be remembered: the settings in which `best` differs from `start`."""
     names = [name for name in start.__dataclass_fields__ if getattr(best, name) != getattr(start, name)]
     plain = tuple(
@@ -91,4 +93,4 @@ def record_of(
     )
     made = datetime.now(timezone.utc).isoformat(timespec="seconds")
     settings = {name: getattr(best, name) for name in names}
-    return store.Record(artifact.name, settings, how, made, depths, rows=plain)
+    return tuned.Record(artifact.name, settings, how, made, depths, rows=plain)

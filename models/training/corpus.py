@@ -11,36 +11,36 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from edgellm.models.training import (
-    task_arithmetic,
-    task_commands,
-    task_facts,
-    task_memory,
-    task_open,
-    task_sentiment,
-    task_smalltalk,
-    task_story,
-    task_summary,
-    task_translation,
-)
 from edgellm.models.training.sample import Draw, Sample, Turn, draw_from
+from edgellm.models.training.tasks import (
+    arithmetic,
+    commands,
+    facts,
+    memory,
+    sentiment,
+    smalltalk,
+    story,
+    summary,
+    translation,
+)
+from edgellm.models.training.tasks import open as task_open
 
 #: The closed tasks: one right answer, exact match, a held-out side.
 SCORED: dict[str, Draw] = {
-    task_arithmetic.NAME: task_arithmetic.draw,
-    task_commands.NAME: task_commands.draw,
-    task_facts.NAME: task_facts.draw,
-    task_memory.NAME: task_memory.draw,
-    task_sentiment.NAME: task_sentiment.draw,
-    task_summary.NAME: task_summary.draw,
-    task_translation.NAME: task_translation.draw,
+    arithmetic.NAME: arithmetic.draw,
+    commands.NAME: commands.draw,
+    facts.NAME: facts.draw,
+    memory.NAME: memory.draw,
+    sentiment.NAME: sentiment.draw,
+    summary.NAME: summary.draw,
+    translation.NAME: translation.draw,
 }
 #: Open or fully seen tasks.
 UNSCORED: dict[str, Draw] = {
-    task_smalltalk.NAME: task_smalltalk.draw,
-    task_story.NAME: task_story.draw,
+    smalltalk.NAME: smalltalk.draw,
+    story.NAME: story.draw,
     task_open.NAME: task_open.draw,
-    "product": task_arithmetic.draw_product,
+    "product": arithmetic.draw_product,
 }
 #: Share of the samples, by task.
 Mix = dict[str, float]
@@ -160,7 +160,7 @@ def _conversation(samples: list[Sample]) -> list[Sample]:
     for sample in samples:
         if told and sample.turns[-1][1] in _NOT_TOLD:
             continue
-        told = told or sample.task in (task_memory.NAME, task_open.NAME)
+        told = told or sample.task in (memory.NAME, task_open.NAME)
         kept.append(sample)
     return kept
 

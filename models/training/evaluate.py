@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgellm.profiles import tasks
-from edgellm.profiles.tasks import TaskItem
+from edgellm.profiles.quality import tasks
+from edgellm.profiles.quality.tasks import TaskItem
 
 #: Chat messages in; the answer's text and why it ended ("stop" for an EOS token, "length" otherwise) out.
 Answer = Callable[[Sequence[dict[str, str]]], tuple[str, str]]

@@ -1,4 +1,4 @@
-"""The held-out items, drawn from the held-out side of every scored task; written to `profiles/tasks/`.
+"""The held-out items, drawn from the held-out side of every scored task; written to `profiles/quality/tasks/`.
 
     python -m edgellm.models.training.heldout OUT_DIR
 

@@ -16,27 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgellm.models.training import (
-    corpus,
-    task_facts,
-    task_memory,
-    task_sentiment,
-    task_smalltalk,
-    task_story,
-    task_summary,
-    task_translation,
-)
+from edgellm.models.training import corpus
+from edgellm.models.training.tasks import facts, memory, sentiment, smalltalk, story, summary, translation
 
 VOCAB_SIZE = 4096
 #: Where the Chinese content words are read from.
 _LEXICON_MODULES = (
-    task_facts,
-    task_sentiment,
-    task_translation,
-    task_summary,
-    task_story,
-    task_memory,
-    task_smalltalk,
+    facts,
+    sentiment,
+    translation,
+    summary,
+    story,
+    memory,
+    smalltalk,
 )
 TRAINING_DIALOGUES = 60_000
 SEED = 7

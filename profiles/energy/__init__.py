@@ -20,7 +20,7 @@ from edgellm.errors import EdgellmError, UsageError
 MIN_UPDATES = 100
 
 AUTO, NONE = "auto", "none"
-#: A meter that is read elsewhere, its log imported afterwards (profiles/energy_import.py): here only time is kept.
+#: A meter that is read elsewhere, its log imported afterwards (measure/energy_import.py): here only time is kept.
 CSV = "csv"
 
 

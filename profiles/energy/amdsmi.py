@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from edgellm.machine.vendor_library import SLOW_PERIOD_SECONDS, Load, loader, pace
 from edgellm.profiles.energy import EnergyLostError, Reading
-from edgellm.profiles.energy._library import SLOW_PERIOD_SECONDS, Load, loader, pace
 
 
 class AmdSmi:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from edgellm.machine.sysfs import read_int, read_text
 from edgellm.profiles.energy import EnergyLostError, Reading
-from edgellm.profiles.energy._sysfs import read_int, read_text
 
 
 class Battery:

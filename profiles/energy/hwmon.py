@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgellm.machine.sysfs import read_int, read_text
 from edgellm.profiles.energy import EnergyLostError, Reading
-from edgellm.profiles.energy._sysfs import read_int, read_text
 
 #: What may follow the source's name and a colon.
 DETAIL = "the rails that make the total, joined by +"

@@ -2,7 +2,7 @@
 
 `nvmlDeviceGetTotalEnergyConsumption` counts millijoules since the driver was loaded and moves every 20 to 100 ms;
 how often is found by watching it. `nvmlDeviceGetPowerUsage` gives milliwatts, on some GPUs averaged over a second.
-NVML API Reference Guide, Device Queries. GPUs are told apart by UUID (profiles/nvidia.py).
+NVML API Reference Guide, Device Queries. GPUs are told apart by UUID (edgellm/machine/nvidia.py).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from edgellm.profiles import nvidia
+from edgellm.machine import nvidia
+from edgellm.machine.nvidia import Gpu, Gpus, NoNvmlError
+from edgellm.machine.vendor_library import SLOW_PERIOD_SECONDS, Load, loader, pace
 from edgellm.profiles.energy import EnergyLostError, Reading
-from edgellm.profiles.energy._library import SLOW_PERIOD_SECONDS, Load, loader, pace
-from edgellm.profiles.nvidia import Gpu, Gpus, NoNvmlError
 
 
 class Nvml:

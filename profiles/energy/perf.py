@@ -16,8 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgellm.machine.sysfs import read_text
 from edgellm.profiles.energy import EnergyLostError, Reading
-from edgellm.profiles.energy._sysfs import read_text
 
 #: perf_event_open(2) has no libc function: its number by machine.
 _SYSCALL = {"x86_64": 298, "aarch64": 241, "riscv64": 241}

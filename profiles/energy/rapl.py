@@ -21,8 +21,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgellm.machine.sysfs import read_int, read_text
 from edgellm.profiles.energy import EnergyLostError, Reading
-from edgellm.profiles.energy._sysfs import read_int, read_text
 
 #: Lets the group `power` read the counters.
 UDEV_RULE = (

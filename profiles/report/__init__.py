@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from edgellm.errors import UsageError
-from edgellm.profiles.result import Report
+from edgellm.profiles.result.result import Report
 
 LANGUAGES = ("en", "zh")
 
@@ -62,7 +62,7 @@ def format_for(path: Path, default: str | None = None) -> str:
 
 def _modules() -> dict[str, str]:
     """Format name -> module name."""
-    names = [m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")]
+    names = [m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg]
     return {name.rstrip("_"): name for name in names}
 
 

@@ -6,8 +6,8 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 
-from edgellm.profiles.report._rows import Row, rows
-from edgellm.profiles.result import Report
+from edgellm.profiles.report.page.rows import Row, rows
+from edgellm.profiles.result.result import Report
 
 SUFFIX = ".csv"
 

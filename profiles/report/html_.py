@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
-from edgellm.profiles.caveats import Caveat
-from edgellm.profiles.report import _energy, _facts, _joined, _memory, _quality, _roofline, _runs, _speed
-from edgellm.profiles.report._cards import FEW, fold
-from edgellm.profiles.report._findings import findings
-from edgellm.profiles.report._format import capital, scale_for
-from edgellm.profiles.report._numbers import number_rows
-from edgellm.profiles.report._rows import params
-from edgellm.profiles.report._style import CSS
-from edgellm.profiles.report._view import Line, lines
-from edgellm.profiles.report._words import METRICS, caveat_words, metric_meaning, metric_name, say
-from edgellm.profiles.result import Report, Run
+from edgellm.profiles.report.page import energy, facts, joined, memory, quality, roofline, runs, speed
+from edgellm.profiles.report.page.cards import FEW, fold
+from edgellm.profiles.report.page.findings import findings
+from edgellm.profiles.report.page.format import capital, scale_for
+from edgellm.profiles.report.page.numbers import number_rows
+from edgellm.profiles.report.page.rows import params
+from edgellm.profiles.report.page.style import CSS
+from edgellm.profiles.report.page.view import Line, lines
+from edgellm.profiles.report.words.english import METRICS, caveat_words, metric_meaning, metric_name, say
+from edgellm.profiles.result.caveats import Caveat
+from edgellm.profiles.result.result import Report, Run
 
 SUFFIX = ".html"
 
@@ -35,13 +35,13 @@ _ALIKE = 3
 #: A part of the page: of the report and its runs as lines, those that ran.
 Section = Callable[[Report, Sequence[Line], str], str]
 SECTIONS: tuple[Section, ...] = (
-    _quality.quality_cost,
-    _speed.speed,
-    _speed.depth,
-    _memory.memory,
-    _energy.energy,
-    _roofline.roofline,
-    _speed.tokens,
+    quality.quality_cost,
+    speed.speed,
+    speed.depth,
+    memory.memory,
+    energy.energy,
+    roofline.roofline,
+    speed.tokens,
 )
 
 
@@ -54,14 +54,14 @@ def render(report: Report, lang: str = "en") -> str:
 
 def render_many(results: Mapping[str, Report], lang: str = "en") -> str:
     """Results of several machines on one page: machine against machine, then each in full behind a click."""
-    where = _joined.places(results, lang)
-    models = _joined.shared(where)
+    where = joined.places(results, lang)
+    models = joined.shared(where)
     title = say("join_title", lang, n=len(where), models=len(models))
-    items = "".join(f"<li>{sentence}</li>" for sentence in _joined.sentences(where, models, lang))
+    items = "".join(f"<li>{sentence}</li>" for sentence in joined.sentences(where, models, lang))
     body = [
         f'<header><p class="brand">edgellm report</p><h1>{escape(title)}</h1></header>',
         f'<section class="card findings"><h2>{say("found", lang)}</h2><ul>{items}</ul></section>',
-        _joined.charts(where, models, lang),
+        joined.charts(where, models, lang),
         f"<h2>{say('join_each', lang)}</h2>",
     ]
     for index, place in enumerate(where):
@@ -79,7 +79,7 @@ def page(title: str, body: Sequence[str], lang: str) -> str:
         '<meta name="viewport" content="width=device-width,initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(section for section in body if section)
-        + f"\n</main>\n<script>{_runs.SCRIPT}</script>\n</body>\n</html>\n"
+        + f"\n</main>\n<script>{runs.SCRIPT}</script>\n</body>\n</html>\n"
     )
 
 
@@ -87,10 +87,10 @@ def parts(report: Report, lang: str) -> list[str]:
     """Everything of one report between what was found and how to measure it again."""
     shown = lines([run for run in report.runs if run.launches], lang)
     if not shown:
-        return [_caveats(report, lang), _facts.where(report, lang)]
+        return [_caveats(report, lang), facts.where(report, lang)]
     first = _tiles(shown, lang) if len(shown) <= _TILES else ""
     charts = [section(report, shown, lang) for section in SECTIONS]
-    table = _runs.runs_table(report, shown, lang) if len(shown) > _TILES or report.quality else ""
+    table = runs.runs_table(report, shown, lang) if len(shown) > _TILES or report.quality else ""
     numbers = _numbers(report, shown, lang)
     return [
         first,
@@ -99,7 +99,7 @@ def parts(report: Report, lang: str) -> list[str]:
         *charts[1:],
         numbers,
         _caveats(report, lang),
-        _facts.where(report, lang),
+        facts.where(report, lang),
         _definitions(report, shown, lang),
     ]
 

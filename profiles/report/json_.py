@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgellm.profiles.result import Report, to_json
+from edgellm.profiles.result.result import Report, to_json
 
 SUFFIX = ".json"
 

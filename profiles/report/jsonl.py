@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from edgellm.profiles.report._rows import rows
-from edgellm.profiles.result import Report
+from edgellm.profiles.report.page.rows import rows
+from edgellm.profiles.result.result import Report
 
 SUFFIX = ".jsonl"
 

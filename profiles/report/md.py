@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from edgellm.profiles.report import _joined
-from edgellm.profiles.report._format import scale_for
-from edgellm.profiles.report._numbers import energy_reason
-from edgellm.profiles.report._rows import Row, model_type, params, rows
-from edgellm.profiles.report._words import caveat_words, say
-from edgellm.profiles.result import Report
-from edgellm.profiles.stats import plus_minus
+from edgellm.profiles.report.page import joined
+from edgellm.profiles.report.page.format import scale_for
+from edgellm.profiles.report.page.numbers import energy_reason
+from edgellm.profiles.report.page.rows import Row, model_type, params, rows
+from edgellm.profiles.report.words.english import caveat_words, say
+from edgellm.profiles.result.result import Report
+from edgellm.stats import plus_minus
 
 SUFFIX = ".md"
 
@@ -36,7 +36,7 @@ def render(report: Report, lang: str = "en") -> str:
 def render_many(results: Mapping[str, Report], lang: str = "en") -> str:
     """Machine against machine: a table for each measurement."""
     blocks = []
-    for title, found in _joined.tables(results, lang):
+    for title, found in joined.tables(results, lang):
         lines = [line(found[0]), line(["---"] + ["---:"] * (len(found[0]) - 1)), *map(line, found[1:])]
         blocks.append("\n".join([f"**{title}**", "", *lines]))
     return "\n\n".join(blocks) + "\n"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping, Sequence
 
-from edgellm.profiles.report import _joined
-from edgellm.profiles.report._numbers import energy_reason, number_rows
-from edgellm.profiles.report._words import caveat_words, metric_name, say
-from edgellm.profiles.result import Report, Run
+from edgellm.profiles.report.page import joined
+from edgellm.profiles.report.page.numbers import energy_reason, number_rows
+from edgellm.profiles.report.words.english import caveat_words, metric_name, say
+from edgellm.profiles.result.result import Report, Run
 
 SUFFIX = ".txt"
 
@@ -32,7 +32,7 @@ def render(report: Report, lang: str = "en") -> str:
 
 def render_many(results: Mapping[str, Report], lang: str = "en") -> str:
     """Machine against machine: a table for each measurement."""
-    return "\n".join(f"{title}\n{aligned(found)}\n" for title, found in _joined.tables(results, lang))
+    return "\n".join(f"{title}\n{aligned(found)}\n" for title, found in joined.tables(results, lang))
 
 
 def aligned(table: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:

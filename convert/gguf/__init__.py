@@ -1,0 +1,1 @@
+"""A checkpoint or an unquantized GGUF to any GGUF type, in one pass. Start at convert.py."""

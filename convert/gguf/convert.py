@@ -1,0 +1,299 @@
+"""Conversion to GGUF, the whole of it: source, plan, output, verification, name. One call, one artifact.
+
+Knows the order of things; each step is in a module of its own. Never imports the runtime: what verifies the
+result is passed in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgellm import files
+from edgellm.convert.gguf import provenance
+from edgellm.convert.gguf.plan import Plan, QuantOptions, make_plan
+from edgellm.convert.gguf.recipes import canonical
+from edgellm.convert.gguf.source_model import SourceModel, open_model
+from edgellm.convert.gguf.writer import Layout, TensorEntry, encode, layout, shard_name, split, split_keys
+
+if TYPE_CHECKING:
+    from edgellm.convert.gguf.blocks import Buffers, Item
+    from edgellm.convert.gguf.imatrix import Imatrix
+    from edgellm.convert.gguf.stream import Progress
+    from edgellm.formats.artifact import Artifact
+
+#: Checks the finished file, still under a temporary name, and gives the verdict to record in it. To refuse the
+#: file it raises CheckFailedError; then nothing gets the output's name.
+Verifier = Callable[[Path], str]
+
+#: Memory for buffers when the user sets no bound; a few threads need far less.
+DEFAULT_BUFFER_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class ConvertRequest:
+    """What to convert, into what, and how."""
+
+    source: Path  # a checkpoint folder or a GGUF file
+    quant: str = "Q8_0"  # any spelling of a recipe's name
+    output: Path | None = None  # a file, or a folder for the conventional name; None: that in the current one
+    pure: bool = False  # every matrix in the recipe's base type
+    output_type: str | None = None  # ggml type of output.weight
+    token_embd_type: str | None = None  # ggml type of token_embd.weight
+    tensor_types: tuple[tuple[str, str], ...] = ()  # (regular expression, ggml type), the first match counts
+    imatrix: Path | None = None
+    max_ram: int | None = None  # bytes of resident memory the whole process may take
+    n_threads: int | None = None  # None: one per core
+    split_max_bytes: int | None = None  # cut the output into files of so much tensor data at most
+    allow_requantize: bool = False
+    hash_sources: bool = True
+    force: bool = False  # replace an output that is there
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a conversion would write."""
+
+    plan: Plan
+    files: tuple[tuple[Path, int], ...]  # (path, bytes)
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all files, to the byte."""
+        return sum(size for _, size in self.files)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A request with everything decided that can be before weights are read."""
+
+    request: ConvertRequest
+    model: SourceModel = field(repr=False)
+    imatrix: Imatrix | None
+    plan: Plan = field(repr=False)
+    paths: tuple[Path, ...]
+    layouts: tuple[Layout, ...] = field(repr=False)
+
+    @property
+    def preview(self) -> Preview:
+        return Preview(self.plan, tuple(zip(self.paths, (place.size for place in self.layouts), strict=True)))
+
+
+def preview(request: ConvertRequest) -> Preview:
+    """The plan, the files and their exact sizes, without writing. Raises as `convert` does."""
+    with _prepare(request) as job:
+        return job.preview
+
+
+def convert(
+    request: ConvertRequest,
+    *,
+    verify: Verifier | None = None,
+    report: Callable[[Progress], None] | None = None,
+) -> Artifact:
+    """Convert and return the artifact (its first file). `report` is called about ten times a second.
+
+    Raises CheckpointError, ArtifactError (an unusable source), UsageError (a request that cannot be met),
+    OutputExistsError, StorageError, and what `verify` raises. Whatever it raises, no output has appeared and
+    one that was there is unchanged; only a set of several files can be left without its first one by a kill
+    in the moment of renaming.
+    """
+    from edgellm.formats.artifact import Artifact
+
+    with _prepare(request) as job:
+        for path in job.paths:
+            files.check_output(path, force=request.force)
+        files.check_space(job.paths[0].parent, job.preview.total_bytes)
+        first = job.paths[0]
+
+        def finish(temporary: Path) -> None:
+            if verify:
+                _tell(report, "verify", job)
+                _patch(temporary, job.layouts[0], provenance.VERIFICATION_KEY, *_verdict(verify(temporary)))
+            _place_other_shards(temporary, job.paths)
+
+        with files.atomic_path(first, force=request.force, validate=finish) as temporary:
+            _write(job, temporary, report)
+    return Artifact.open(first)
+
+
+@contextlib.contextmanager
+def _prepare(request: ConvertRequest) -> Iterator[_Job]:
+    """Open the source, plan, and lay out the files."""
+    quant = canonical(request.quant)
+    options = QuantOptions(
+        quant,
+        request.pure,
+        _upper(request.output_type),
+        _upper(request.token_embd_type),
+        tuple((pattern, type_.upper()) for pattern, type_ in request.tensor_types),
+    )
+    with open_model(request.source, quant, allow_requantize=request.allow_requantize) as model:
+        imatrix = _open_imatrix(request.imatrix)
+        sizes = imatrix.sizes if imatrix else None
+        plan = make_plan([tensor.info for tensor in model.tensors], model.facts, options, sizes)
+        keys = dict(model.key_values) | _imatrix_keys(imatrix) | _provenance(request, plan, model, imatrix)
+        runs = split([_entry(tensor) for tensor in plan.tensors], request.split_max_bytes)
+        paths = _paths(request, model.stem, len(runs))
+        yield _Job(request, model, imatrix, plan, paths, tuple(_layouts(keys, runs)))
+
+
+def _write(job: _Job, first: Path, report: Callable[[Progress], None] | None) -> None:
+    """Write all files of the output into the folder of `first`, headers and weights, hashes filled in."""
+    from edgellm.convert.gguf import stream
+
+    with ExitStack() as stack:
+        fds = [
+            _create(first.parent / path.name, place, stack)
+            for path, place in zip(job.paths, job.layouts, strict=True)
+        ]
+        items = _items(job, fds)
+        buffers = _buffers(job.request, items)
+        hasher = provenance.Hasher(job.model.files) if job.request.hash_sources else None
+        if hasher:
+            stack.callback(hasher.stop)
+        stream.run(items, buffers, job.imatrix, report)
+        if hasher:
+            _tell(report, "hash", job)
+            names = job.model.files
+            old, new = (provenance.source_text(names, hashes) for hashes in (None, hasher.result()))
+            _patch(first, job.layouts[0], provenance.SOURCE_KEY, old, new)
+        _tell(report, "flush", job)
+        for fd in fds:
+            os.fsync(fd)
+
+
+def _items(job: _Job, fds: Sequence[int]) -> list[Item]:
+    from edgellm.convert.gguf.blocks import Item
+
+    sources = {tensor.info.name: tensor for tensor in job.model.tensors}
+    places = {
+        name: (fd, at)
+        for fd, place in zip(fds, job.layouts, strict=True)
+        for name, at in place.offsets.items()
+    }
+    return [Item(sources[tensor.name], tensor, *places[tensor.name]) for tensor in job.plan.tensors]
+
+
+def _buffers(request: ConvertRequest, items: Sequence[Item]) -> Buffers:
+    """As much memory as the work can use, and no more than the user allows the process at its highest."""
+    from edgellm.convert.gguf.blocks import choose_buffers, resident_bytes
+    from edgellm.machine.hardware import default_threads
+
+    n_threads = request.n_threads or default_threads()
+    spent, peak = resident_bytes()
+    if request.max_ram is None:
+        return choose_buffers(items, n_threads, spent + DEFAULT_BUFFER_BYTES, spent)
+    return choose_buffers(items, n_threads, request.max_ram, spent, peak)
+
+
+def _create(path: Path, place: Layout, stack: ExitStack) -> int:
+    """A file of its full size: header written, the rest zeros that take no space until written."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    stack.callback(os.close, fd)
+    os.truncate(fd, place.size)
+    view = memoryview(place.header)
+    while view:
+        view = view[os.write(fd, view) :]
+    return fd
+
+
+def _patch(path: Path, place: Layout, key: str, old: str, new: str) -> None:
+    start, data = provenance.fill(place.header, key, old, new)
+    with path.open("r+b") as file:
+        file.seek(start)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _verdict(text: str) -> tuple[str, str]:
+    return provenance.verdict_text(provenance.NOT_VERIFIED), provenance.verdict_text(text)
+
+
+def _place_other_shards(first: Path, paths: Sequence[Path]) -> None:
+    """Give the second and later files their names. The first, by which a model is opened, follows last.
+
+    An old first file goes before them, so that a kill between two renames leaves no mixture that loads.
+    """
+    if len(paths) > 1:
+        paths[0].unlink(missing_ok=True)
+    for path in paths[1:]:
+        (first.parent / path.name).replace(path)
+
+
+def _paths(request: ConvertRequest, stem: str, count: int) -> tuple[Path, ...]:
+    output = request.output or Path()
+    if request.output is None or output.is_dir():
+        output = output / f"{stem}.gguf"
+    if count == 1:
+        return (output,)
+    return tuple(output.with_name(shard_name(output.name, number, count)) for number in range(count))
+
+
+def _layouts(keys: dict[str, bytes], runs: Sequence[Sequence[TensorEntry]]) -> Iterator[Layout]:
+    """Metadata goes into the first file alone, as llama.cpp has it."""
+    n_tensors = sum(map(len, runs))
+    for number, run in enumerate(runs):
+        own = split_keys(number, len(runs), n_tensors) if len(runs) > 1 else {}
+        yield layout((keys if number == 0 else {}) | own, run)
+
+
+def _entry(tensor: Any) -> TensorEntry:
+    return TensorEntry(tensor.name, tensor.shape, tensor.type, tensor.nbytes)
+
+
+def _open_imatrix(path: Path | None) -> Imatrix | None:
+    from edgellm.convert.gguf.imatrix import Imatrix
+
+    return Imatrix.open(path) if path else None
+
+
+def _imatrix_keys(imatrix: Imatrix | None) -> dict[str, bytes]:
+    """What llama.cpp's quantize tool records of an importance matrix; the file's name without its folder."""
+    if imatrix is None:
+        return {}
+    keys = {"quantize.imatrix.file": encode("str", imatrix.path.name)}
+    if imatrix.datasets:
+        keys["quantize.imatrix.dataset"] = encode("str", imatrix.datasets[0])
+    keys["quantize.imatrix.entries_count"] = encode("u32", len(imatrix.sizes))
+    if imatrix.chunk_count:
+        keys["quantize.imatrix.chunks_count"] = encode("u32", imatrix.chunk_count)
+    return keys
+
+
+def _provenance(
+    request: ConvertRequest, plan: Plan, model: SourceModel, imatrix: Imatrix | None
+) -> dict[str, bytes]:
+    from edgellm.convert.gguf import ggml
+
+    options = plan.options
+    recipe: dict[str, Any] = {"type": options.type, "source": model.kind}
+    chosen = {
+        "pure": options.pure,
+        "output_type": options.output_type,
+        "token_embd_type": options.token_embd_type,
+        "tensor_types": list(options.tensor_types),
+        "imatrix_sha256": files.sha256(imatrix.path) if imatrix else None,
+        "requantized": request.allow_requantize,
+    }
+    recipe |= {name: value for name, value in chosen.items() if value}
+    hashed = model.files if request.hash_sources else ()
+    return provenance.key_values(recipe, hashed, f"ggml {ggml.version()}")
+
+
+def _tell(report: Callable[[Progress], None] | None, phase: str, job: _Job) -> None:
+    from edgellm.convert.gguf.stream import Progress
+
+    if report:
+        total = job.plan.n_weights
+        report(Progress(phase, total, total, job.plan.data_bytes, 0.0))
+
+
+def _upper(name: str | None) -> str | None:
+    return name.upper() if name else None

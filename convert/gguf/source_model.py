@@ -1,0 +1,124 @@
+"""A source model opened for conversion: its tensors, its metadata and the numbers recipes need.
+
+The one place that knows there are two kinds of source: a Hugging Face checkpoint folder and a GGUF file.
+Reads headers and tokenizer files only, no weights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgellm.convert.gguf.plan import ModelFacts
+from edgellm.convert.gguf.sources import (
+    TensorSource,
+    facts_of_metadata,
+    facts_of_spec,
+    from_checkpoint,
+    from_gguf,
+)
+from edgellm.convert.gguf.writer import encode
+from edgellm.errors import CheckpointError
+from edgellm.formats.gguf.types import FILE_TYPES
+
+QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION in ggml.h
+
+#: Files beside the weights that decide what a conversion writes.
+SIDE_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
+
+
+@dataclass(frozen=True)
+class SourceModel:
+    """An open source. `key_values` are encoded as GGUF stores them, general.file_type that of `quant`."""
+
+    path: Path
+    kind: str  # "checkpoint" | "gguf"
+    facts: ModelFacts
+    tensors: tuple[TensorSource, ...] = field(repr=False)
+    key_values: Mapping[str, bytes] = field(repr=False)
+    stem: str  # of an output's file name, by GGUF's convention
+    files: tuple[Path, ...]  # what the output is made of: weights first
+
+
+@contextlib.contextmanager
+def open_model(path: Path, quant: str, *, allow_requantize: bool = False) -> Iterator[SourceModel]:
+    """Open a checkpoint folder or a GGUF file; files stay open inside the `with` block.
+
+    `quant` is a recipe's canonical name. Raises CheckpointError, ArtifactError, UsageError.
+    """
+    if not path.exists():
+        raise CheckpointError(
+            f"{path} does not exist: give a checkpoint folder, a GGUF file or a bundled name"
+        )
+    with ExitStack() as stack:
+        yield (_open_folder if path.is_dir() else _open_gguf)(path, quant, allow_requantize, stack)
+
+
+def _open_folder(path: Path, quant: str, _: bool, stack: ExitStack) -> SourceModel:
+    from edgellm.convert.checkpoint.folder import Checkpoint
+    from edgellm.convert.checkpoint.tokenizer import read_tokenizer
+    from edgellm.convert.gguf.metadata import build_metadata, default_stem
+    from edgellm.models.base import find
+
+    checkpoint = stack.enter_context(Checkpoint.open(path))
+    spec = find(checkpoint.config).spec(checkpoint.config, checkpoint.shapes)
+    vocabulary = read_tokenizer(path, checkpoint.config, checkpoint.generation_config, spec.n_vocab)
+    keys = build_metadata(
+        path, checkpoint.config, checkpoint.generation_config, spec, vocabulary, FILE_TYPES[quant]
+    )
+    side = (path / name for name in SIDE_FILES)
+    return SourceModel(
+        path=path,
+        kind="checkpoint",
+        facts=facts_of_spec(spec),
+        tensors=from_checkpoint(checkpoint, spec),
+        key_values={key: encode(type_, value) for key, (type_, value) in keys.items()},
+        stem=default_stem(keys, quant),
+        files=(*(shard.path for shard in checkpoint.shards), *(file for file in side if file.is_file())),
+    )
+
+
+def _open_gguf(path: Path, quant: str, allow_requantize: bool, stack: ExitStack) -> SourceModel:
+    from edgellm.convert.gguf.metadata import default_stem
+    from edgellm.formats.gguf.reader import GgufFile
+
+    first = GgufFile.open(path)
+    parts = [GgufFile.open(part) for part in first.shard_paths()]
+    fds = [_open_fd(part.path, stack) for part in parts]
+    header = parts[0]
+    keys = {key: header.raw_value(key) for key in header.metadata if _is_carried(key)}
+    keys["general.quantization_version"] = encode("u32", QUANTIZATION_VERSION)
+    keys["general.file_type"] = encode("u32", FILE_TYPES[quant])
+    named = {key: ("str", value) for key, value in header.metadata.items() if isinstance(value, str)}
+    return SourceModel(
+        path=path,
+        kind="gguf",
+        facts=facts_of_metadata(header.metadata, path),
+        tensors=from_gguf(parts, fds, allow_requantize=allow_requantize),
+        key_values=keys,
+        stem=default_stem(named, quant),
+        files=tuple(part.path for part in parts),
+    )
+
+
+def _is_carried(key: str) -> bool:
+    """Everything goes into the new file but how the old one was cut and made."""
+    made = ("edgellm.version", "edgellm.engine", "edgellm.recipe", "edgellm.source", "edgellm.verification")
+    return not key.startswith(("split.", "general.alignment", *made))
+
+
+def _open_fd(path: Path, stack: ExitStack) -> int:
+    fd = os.open(path, os.O_RDONLY)
+    stack.callback(os.close, fd)
+    return fd

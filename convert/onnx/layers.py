@@ -1,0 +1,80 @@
+"""Roles into nodes: a linear layer or a gated block by its tensors' roles, each in the encoding the recipe says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgellm.convert.onnx.graph import MICROSOFT
+from edgellm.convert.onnx.heads import HeadLayout
+from edgellm.convert.onnx.linear import Linear, Writer
+from edgellm.convert.onnx.options import Recipe
+from edgellm.convert.onnx.rows import Joined, RowSource, Stacked
+from edgellm.models.base import ModelSpec, Role, TensorSpec
+
+#: Matrices whose rows are heads.
+_HEAD_ROWS = frozenset({Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V})
+
+
+@dataclass(frozen=True)
+class Layers:
+    """One model's tensors, by role, put into a writer."""
+
+    spec: ModelSpec
+    recipe: Recipe
+    writer: Writer
+
+    def tensors(self, roles: tuple[Role, ...], layer: int | None) -> tuple[TensorSpec, ...]:
+        """The weights of `roles`, all of which the model must have."""
+        found = tuple(tensor for role in roles if (tensor := self.spec.tensor(role, layer)))
+        if len(found) != len(roles):
+            raise KeyError(f"the model lacks one of {', '.join(role.value for role in roles)}")
+        return found
+
+    @property
+    def heads(self) -> HeadLayout:
+        """How heads lie in the engine."""
+        return HeadLayout(self.spec.head_dim)
+
+    def rows(self, roles: tuple[Role, ...], layer: int | None) -> RowSource:
+        """The weights of `roles`, stacked; heads as the engine takes them."""
+        stacked = Stacked(self.tensors(roles, layer))
+        if roles[0] in _HEAD_ROWS:
+            return self.heads.rows(stacked)
+        return self.heads.columns(stacked) if roles[0] is Role.ATTN_OUT else stacked
+
+    def vector(self, name: str, roles: tuple[Role, ...], layer: int | None) -> str:
+        """A norm's weight."""
+        return self.writer.vector(name, Joined(self.tensors(roles, layer)))
+
+    def head_norm(self, name: str, role: Role, layer: int) -> tuple[str, float]:
+        """Weight and epsilon of Q's or K's norm. Padding makes the mean of squares smaller, which both undo."""
+        filled = self.spec.head_dim / self.heads.width
+        weight = self.heads.columns(Joined(self.tensors((role,), layer)), filled**0.5)
+        return self.writer.vector(name, weight), self.spec.rms_eps * filled
+
+    def linear(self, name: str, x: str, roles: tuple[Role, ...], layer: int) -> str:
+        """x through the matrices of `roles` stacked into one, with their biases."""
+        encoding: Linear = self.recipe.encoding(roles, layer, self.spec.n_layer)
+        return encoding.apply(self.writer, name, x, self.rows(roles, layer), self._bias(name, roles, layer))
+
+    def gated(self, name: str, layer: int, hidden: str, roles: tuple[Role, Role, Role]) -> str:
+        """down(silu(gate) * up).
+
+        hidden -+- gate - QuickGelu(alpha 1: silu) -+- Mul - down
+                '- up ------------------------------'
+        """
+        graph = self.writer.graph
+        gate = self.linear(f"{name}.gate", hidden, roles[:1], layer)
+        up = self.linear(f"{name}.up", hidden, roles[1:2], layer)
+        silu = graph.op("QuickGelu", [gate], f"{name}.silu", domain=MICROSOFT, alpha=1.0)
+        product = graph.op("Mul", [silu, up], f"{name}.product")
+        return self.linear(f"{name}.down", product, roles[2:], layer)
+
+    def _bias(self, name: str, roles: tuple[Role, ...], layer: int) -> str | None:
+        parts = tuple(bias for role in roles if (bias := self.spec.tensor(role, layer, "bias")))
+        if not parts:
+            return None
+        joined = Joined(parts)
+        return self.writer.vector(
+            f"{name}.bias", self.heads.columns(joined) if roles[0] in _HEAD_ROWS else joined
+        )

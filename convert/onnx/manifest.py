@@ -1,0 +1,138 @@
+"""The JSON files of an ONNX folder: our manifest (edgellm.json) and onnxruntime-genai's genai_config.json.
+
+Knows their keys and nothing of graphs. The tokenizer's files are the checkpoint's own, copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgellm import __version__
+from edgellm.convert.checkpoint.special_tokens import ENDS_BY_TEXT
+from edgellm.convert.checkpoint.tokenizer import CONTROL, Vocabulary
+from edgellm.convert.onnx.heads import HeadLayout
+from edgellm.models.base import ModelSpec
+
+MANIFEST, GENAI_CONFIG = "edgellm.json", "genai_config.json"
+MANIFEST_VERSION = 1
+
+#: Copied from the checkpoint where it has them.
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+
+#: onnxruntime-genai's `model.type` for our architectures; it has none for Qwen2-MoE and Qwen3-MoE.
+GENAI_TYPES = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
+
+
+def manifest(
+    spec: ModelSpec, vocabulary: Vocabulary, name: str, quant: str, n_ctx: int, recipe: Mapping[str, Any]
+) -> dict[str, Any]:
+    """edgellm.json, its hashes and verdict still to be added."""
+    special = vocabulary.special
+    return {
+        "format": "edgellm-onnx",
+        "format_version": MANIFEST_VERSION,
+        "name": name,
+        "architecture": spec.architecture.name,
+        "quantization": quant,
+        "n_ctx": n_ctx,
+        "n_ctx_train": spec.n_ctx_train,
+        "n_params": spec.n_params,
+        "dimensions": {
+            "n_layer": spec.n_layer,
+            "n_embd": spec.n_embd,
+            "n_head": spec.n_head,
+            "n_head_kv": spec.n_head_kv,
+            "head_dim": spec.head_dim,
+            "n_vocab": spec.n_vocab,
+        },
+        "tokenizer": {
+            "bos_token_id": special.ids.get("bos"),
+            "eos_token_id": special.ids.get("eos"),
+            "add_bos": bool(special.add.get("bos", False)),
+            "eos_token_ids": stop_ids(vocabulary),
+            "control_ids": [i for i, kind in enumerate(vocabulary.types) if kind == CONTROL],
+            "bos_token": _text(vocabulary, "bos"),
+            "eos_token": _text(vocabulary, "eos"),
+        },
+        "chat_template": special.chat_template,
+        "recipe": dict(recipe),
+        "edgellm_version": __version__,
+    }
+
+
+def stop_ids(vocabulary: Vocabulary) -> list[int]:
+    """Every id that ends an answer: what the files say, and what llama.cpp ends at because of its text."""
+    by_text = {
+        i
+        for i, (token, kind) in enumerate(zip(vocabulary.tokens, vocabulary.types, strict=True))
+        if kind == CONTROL and token in ENDS_BY_TEXT
+    }
+    return sorted(by_text.union(vocabulary.special.stop_ids))
+
+
+def genai_config(spec: ModelSpec, vocabulary: Vocabulary, n_ctx: int, file: str) -> dict[str, Any]:
+    """What makes the folder load in onnxruntime-genai; the names of inputs and outputs are its own."""
+    special = vocabulary.special
+    ends = stop_ids(vocabulary)
+    return {
+        "model": {
+            "bos_token_id": special.ids.get("bos", ends[0]),
+            "context_length": n_ctx,
+            "decoder": {
+                "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
+                "filename": file,
+                "head_size": HeadLayout(spec.head_dim).width,
+                "hidden_size": spec.n_embd,
+                "inputs": {
+                    "input_ids": "input_ids",
+                    "attention_mask": "attention_mask",
+                    "past_key_names": "past_key_values.%d.key",
+                    "past_value_names": "past_key_values.%d.value",
+                },
+                "outputs": {
+                    "logits": "logits",
+                    "present_key_names": "present.%d.key",
+                    "present_value_names": "present.%d.value",
+                },
+                "num_attention_heads": spec.n_head,
+                "num_hidden_layers": spec.n_layer,
+                "num_key_value_heads": spec.n_head_kv,
+            },
+            "eos_token_id": ends,
+            "pad_token_id": special.ids.get("pad", ends[0]),
+            "type": GENAI_TYPES.get(spec.architecture.name, "decoder"),
+            "vocab_size": spec.n_vocab,
+        },
+        "search": {
+            "do_sample": False,
+            "max_length": n_ctx,
+            "min_length": 0,
+            "num_beams": 1,
+            "num_return_sequences": 1,
+            "past_present_share_buffer": True,
+            "repetition_penalty": 1.0,
+            "temperature": 1.0,
+            "top_k": 50,
+            "top_p": 1.0,
+        },
+    }
+
+
+def model_name(keys: Mapping[str, tuple[str, Any]], folder: Path) -> str:
+    """The model's name: what GGUF metadata would call it, else its folder's."""
+    return str(keys["general.name"][1]) if "general.name" in keys else folder.name
+
+
+def _text(vocabulary: Vocabulary, kind: str) -> str:
+    index = vocabulary.special.ids.get(kind)
+    return "" if index is None else vocabulary.tokens[index]

@@ -1,0 +1,159 @@
+"""Which encoding each matrix of an ONNX model gets: recipes as a table, refined by options. Reads nothing.
+
+The options are what `--onnx KEY=VALUE` takes on the command line; unknown keys and values fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+
+from edgellm.convert.onnx.blocks import ALGORITHMS, BLOCK_SIZES, BlockFormat
+from edgellm.convert.onnx.linear import BlockLinear, FloatLinear, Linear, W8A8Linear
+from edgellm.errors import UsageError
+from edgellm.models.base import Role
+
+#: Positions the rotary caches are written for: 4 bytes * head_dim each, and no laptop runs longer contexts.
+MAX_CTX = 32768
+
+#: Attention's matrices: a tenth or so of the weights, and their rounding costs more than all the others' together.
+_ATTENTION = frozenset({Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V, Role.ATTN_OUT})
+#: What the mixed recipe keeps in int8 in its sensitive layers; a part of a packed matrix takes all of it along.
+_SENSITIVE = frozenset({Role.ATTN_V, Role.FFN_DOWN, Role.FFN_DOWN_SHEXP})
+
+
+@dataclass(frozen=True)
+class OnnxOptions:
+    """What refines a recipe. None and "auto": the recipe's own choice."""
+
+    block: int | None = None  # weights that share a scale
+    head: str = "auto"  # auto | int4 | int8 | fp32: the output projection, and a tied embedding
+    attention: str = "auto"  # auto | int4 | int8: the matrices of attention, with 4-bit blocks elsewhere
+    symmetric: bool | None = None  # False: blocks have a zero point
+    algorithm: str = "auto"  # auto | rtn | search | kquant: how scales are chosen
+    mixed: bool = False  # int8 for the first and last eighth of the layers and every third one's V and down
+    kv: str = "auto"  # auto | fp32 | int8: the KV cache, int8 with scales from a short calibration
+    context: int | None = None  # positions the model can be run at; at most the model's own
+    prefill: str = "same"  # same | w8a8: a second set of weights for prompts, for integer products
+
+    @classmethod
+    def parse(cls, settings: Sequence[str]) -> OnnxOptions:
+        """From `key=value` strings. Raises UsageError naming what is unknown."""
+        found: dict[str, object] = {}
+        for setting in settings:
+            key, equals, text = setting.partition("=")
+            if not equals or key not in _VALUES:
+                raise UsageError(f"--onnx {setting} is unknown; settings are {', '.join(sorted(_VALUES))}")
+            choices = _VALUES[key]
+            if choices is None and (not text.isdigit() or int(text) < 1):
+                raise UsageError(f"--onnx {setting}: {key} must be a positive number")
+            if choices is not None and text.lower() not in choices:
+                raise UsageError(f"--onnx {setting}: {key} must be one of {', '.join(choices)}")
+            found[key] = int(text) if choices is None else choices[text.lower()]
+        return cls(**found)  # type: ignore[arg-type]
+
+
+def _named(*names: str) -> dict[str, object]:
+    return {name: name for name in names}
+
+
+_VALUES: dict[str, Mapping[str, object] | None] = {  # None: any positive number
+    "block": {str(size): size for size in BLOCK_SIZES},
+    "head": _named("auto", "int4", "int8", "fp32"),
+    "attention": _named("auto", "int4", "int8"),
+    "symmetric": {"true": True, "false": False},
+    "algorithm": _named("auto", *ALGORITHMS),
+    "kv": _named("auto", "fp32", "int8"),
+    "mixed": {"true": True, "false": False},
+    "context": None,
+    "prefill": _named("same", "w8a8"),
+}
+assert set(_VALUES) == {field.name for field in fields(OnnxOptions)}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The encodings of one model's matrices."""
+
+    name: str  # e.g. "onnx-int4"
+    matrix: Linear
+    head: Linear  # the output projection and the embedding
+    experts: Linear
+    attention: Linear | None = None  # attention's matrices, where they differ
+    sensitive: Linear | None = None  # for the mixed recipe's sensitive matrices
+
+    def encoding(self, roles: Sequence[Role], layer: int, n_layer: int) -> Linear:
+        """The encoding of the matrix packed from `roles` in a layer."""
+        if self.attention and _ATTENTION.intersection(roles):
+            return self.attention
+        if self.sensitive and _is_sensitive(layer, n_layer) and _SENSITIVE.intersection(roles):
+            return self.sensitive
+        return self.matrix
+
+    def expert_encoding(self, layer: int, n_layer: int) -> Linear:
+        """The encoding of a layer's routed experts."""
+        return self.sensitive if self.sensitive and _is_sensitive(layer, n_layer) else self.experts
+
+
+def _is_sensitive(layer: int, n_layer: int) -> bool:
+    """The first and last eighth and every third layer between: llama.cpp's `use_more_bits`."""
+    eighth = n_layer // 8
+    return layer < eighth or layer >= 7 * n_layer // 8 or (layer - eighth) % 3 == 2
+
+
+@dataclass(frozen=True)
+class _Base:
+    """What a recipe is before options."""
+
+    bits: int  # of weights; 32: float
+    block: int = 128
+    w8a8: bool = False
+
+
+_BASES: dict[str, _Base] = {
+    "onnx-fp32": _Base(32),
+    "onnx-int8": _Base(8, block=32),
+    "onnx-int4": _Base(4),
+    "onnx-w8a8": _Base(8, block=32, w8a8=True),
+}
+QUANTS = tuple(_BASES)
+
+
+def is_onnx(quant: str) -> bool:
+    """Whether a `--quant` name means an ONNX folder."""
+    return quant.strip().lower().startswith("onnx")
+
+
+def recipe(quant: str, options: OnnxOptions) -> Recipe:
+    """The recipe of a `--quant` name, refined. Raises UsageError for an unknown name or a senseless mix."""
+    name = quant.strip().lower()
+    base = _BASES.get(name)
+    if base is None:
+        raise UsageError(f"unknown ONNX type {quant!r}; choose one of {', '.join(QUANTS)}")
+    block = options.block or base.block
+    plain = FloatLinear() if base.bits == 32 else BlockLinear(BlockFormat(8, block))
+    refined = plain if base.bits == 32 else BlockLinear(_refined(base, options))
+    heads = {"auto": plain, "fp32": FloatLinear(), "int8": BlockLinear(BlockFormat(8, block))}
+    four = base.bits == 4
+    return Recipe(
+        name=name,
+        matrix=W8A8Linear() if base.w8a8 else refined,
+        head=heads.get(options.head) or BlockLinear(replace(_refined(base, options), bits=4)),
+        experts=refined,
+        attention=plain if four and options.attention != "int4" else None,
+        sensitive=plain if four and options.mixed else None,
+    )
+
+
+def _refined(base: _Base, options: OnnxOptions) -> BlockFormat:
+    """Blocks as the options on scales want them: a search is for symmetric ones, k-quant for the others."""
+    algorithm = "rtn" if options.algorithm == "auto" else options.algorithm
+    symmetric = options.symmetric
+    if symmetric is None:
+        symmetric = {"search": True, "kquant": False}.get(algorithm, base.bits == 8)
+    return BlockFormat(min(base.bits, 8), options.block or base.block, symmetric, algorithm)
+
+
+def for_prompts(recipe: Recipe) -> Recipe:
+    """The same embedding and experts, with matrices whose products over many tokens are fastest."""
+    return replace(recipe, matrix=W8A8Linear(), attention=None, sensitive=None)

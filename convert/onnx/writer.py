@@ -1,0 +1,209 @@
+"""Conversion to an ONNX folder, the whole of it: checkpoint, graph, weights, manifest, verification, name.
+
+Streams: the data file is laid out first and filled block by block, so memory does not grow with the model and
+nothing needs torch. Knows the order of things; each step is in a module of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgellm import __version__, files
+from edgellm.convert.checkpoint.folder import Checkpoint, find_file
+from edgellm.convert.checkpoint.tokenizer import Vocabulary, read_tokenizer
+from edgellm.convert.gguf.metadata import build_metadata, default_stem
+from edgellm.convert.onnx import kv, manifest, stream
+from edgellm.convert.onnx.decoder import Decoder
+from edgellm.convert.onnx.graph import DataFile, Graph, Region
+from edgellm.convert.onnx.kv import LayerScales
+from edgellm.convert.onnx.layers import Layers
+from edgellm.convert.onnx.linear import Writer
+from edgellm.convert.onnx.options import MAX_CTX, OnnxOptions, for_prompts, recipe
+from edgellm.convert.verify import tokens as verify_tokens
+from edgellm.errors import UsageError
+from edgellm.formats import onnx_folder
+from edgellm.models.base import ModelSpec, find
+
+if TYPE_CHECKING:
+    from edgellm.formats.artifact import Artifact
+
+MODEL, DATA = "model.onnx", "model.onnx.data"
+PREFILL, PREFILL_DATA = "prefill.onnx", "prefill.onnx.data"
+GENAI_MODEL = "genai.onnx"  # the same nodes on the same data, logits of the last position only
+
+#: Checks the finished folder, still under a temporary name, and gives the verdict to record; raises to refuse.
+Verifier = Callable[[Path], str]
+
+
+@dataclass(frozen=True)
+class OnnxRequest:
+    """What to convert, into what, and how."""
+
+    source: Path  # a checkpoint folder
+    quant: str = "onnx-int4"
+    output: Path | None = None  # the folder to write; None: `<name>-<type>` in the current one
+    options: OnnxOptions = field(default_factory=OnnxOptions)
+    calibration_text: str = field(default="", repr=False)  # what an int8 KV cache's scales are measured on
+    n_threads: int | None = None  # None: one per core
+    hash_sources: bool = True
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class OnnxPlan:
+    """Everything decided before a weight is read."""
+
+    spec: ModelSpec
+    vocabulary: Vocabulary = field(repr=False)
+    name: str
+    stem: str
+    n_ctx: int
+    decoder: Decoder = field(repr=False)
+    prefill: Decoder | None = field(repr=False)
+
+    @property
+    def decoders(self) -> tuple[Decoder, ...]:
+        """The graph, and the second one for prompts if there is one."""
+        return (self.decoder, self.prefill) if self.prefill else (self.decoder,)
+
+    @property
+    def jobs(self) -> list[stream.Job]:
+        """What will be read, encoded and written."""
+        return [job for decoder in self.decoders for job in decoder.writer.jobs]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the data files."""
+        return sum(decoder.writer.data.nbytes for decoder in self.decoders)
+
+
+def convert_onnx(
+    request: OnnxRequest, *, verify: Verifier | None = None, report: stream.Report | None = None
+) -> Artifact:
+    """Convert and return the artifact, a folder. `report` gets (weights done, of all, seconds).
+
+    Raises CheckpointError, UsageError, OutputExistsError, StorageError, and what `verify` raises; whatever it
+    raises, no output has appeared and one that was there is unchanged.
+    """
+    from edgellm.formats.artifact import Artifact
+
+    with Checkpoint.open(request.source) as checkpoint:
+        plan = make_plan(checkpoint, request)
+        output = request.output or Path(plan.stem)
+        if output.is_dir() and not onnx_folder.is_model(output):
+            output = output / plan.stem
+        files.check_output(output, force=request.force)
+        files.check_space(output.parent, plan.nbytes)
+
+        def finish(folder: Path) -> None:
+            if verify:
+                _record(folder, verification=verify(folder))
+
+        with files.atomic_path(output, force=request.force, validate=finish) as folder:
+            folder.mkdir()
+            _write(checkpoint, plan, request, folder, report)
+    return Artifact.open(output)
+
+
+def make_plan(checkpoint: Checkpoint, request: OnnxRequest) -> OnnxPlan:
+    """Read headers and tokenizer, build the graph, and lay out the data file. Raises CheckpointError, UsageError."""
+    config, generation = checkpoint.config, checkpoint.generation_config
+    chosen = recipe(request.quant, request.options)
+    spec = find(config).spec(config, checkpoint.shapes)
+    vocabulary = read_tokenizer(checkpoint.dir, config, generation, spec.n_vocab)
+    keys = build_metadata(checkpoint.dir, config, generation, spec, vocabulary, 0)
+    n_ctx = min(request.options.context or MAX_CTX, spec.n_ctx_train)
+    writer = Writer(Graph(spec.architecture.name), DataFile(DATA))
+    scales = _kv_scales(checkpoint, request, spec)
+    decoder = Decoder(Layers(spec, chosen, writer), n_ctx, scales)
+    decoder.build()
+    prefill = None
+    if request.options.prefill == "w8a8":
+        second = Writer(Graph(spec.architecture.name), DataFile(PREFILL_DATA), shared=_placed(decoder))
+        prefill = Decoder(Layers(spec, for_prompts(chosen), second), n_ctx, scales, has_head=False)
+        prefill.build()
+    name = manifest.model_name(keys, checkpoint.dir)
+    return OnnxPlan(
+        spec, vocabulary, name, f"{default_stem(keys, '')}-{chosen.name}", n_ctx, decoder, prefill
+    )
+
+
+def _kv_scales(checkpoint: Checkpoint, request: OnnxRequest, spec: ModelSpec) -> list[LayerScales]:
+    if request.options.kv != "int8":
+        return []
+    if not request.calibration_text:
+        raise UsageError("an int8 KV cache needs a text to measure its scales on: set calibration_text")
+    tokenizer = verify_tokens.load_tokenizer(checkpoint.dir)
+    tokens = tokenizer.encode(request.calibration_text).ids[: min(kv.N_TOKENS, spec.n_ctx_train)]
+    return kv.measure(spec, checkpoint.tensors, tokens)
+
+
+def _placed(decoder: Decoder) -> dict[str, Region]:
+    """Every tensor of a graph by name."""
+    regions = [region for job in decoder.writer.jobs for region in job.regions]
+    return {region.name: region for region in (*regions, *(region for region, _ in decoder.computed))}
+
+
+def _write(
+    checkpoint: Checkpoint,
+    plan: OnnxPlan,
+    request: OnnxRequest,
+    folder: Path,
+    report: stream.Report | None,
+) -> None:
+    from edgellm.machine.hardware import default_threads
+
+    threads = request.n_threads or default_threads()
+    with files.storage_errors(folder):
+        for decoder in plan.decoders:
+            writer, data = decoder.writer, folder / decoder.writer.data.name
+            stream.write(data, writer.data.nbytes, writer.jobs, checkpoint.tensors, threads, report)
+            for region, value in decoder.computed:
+                stream.write_array(data, region, value)
+        graphs = [(MODEL, plan.decoder, False), (GENAI_MODEL, plan.decoder, True)]
+        graphs += [(PREFILL, plan.prefill, False)] if plan.prefill else []
+        for name, decoder, fixed in graphs:
+            proto = decoder.writer.graph.serialize({}, ("edgellm", __version__), fixed=fixed)
+            (folder / name).write_bytes(proto)
+        _copy_tokenizer(checkpoint.dir, folder)
+        config = manifest.genai_config(plan.spec, plan.vocabulary, plan.n_ctx, GENAI_MODEL)
+        _write_json(folder / manifest.GENAI_CONFIG, config)
+        _write_manifest(checkpoint, plan, request, folder)
+
+
+def _write_manifest(checkpoint: Checkpoint, plan: OnnxPlan, request: OnnxRequest, folder: Path) -> None:
+    chosen = recipe(request.quant, request.options)
+    asked = {
+        key: value for key, value in asdict(request.options).items() if value not in (None, "auto", False)
+    }
+    made = {"type": chosen.name, "matrix": chosen.matrix.label, "head": chosen.head.label, **asked}
+    found = manifest.manifest(plan.spec, plan.vocabulary, plan.name, chosen.name, plan.n_ctx, made)
+    found["prefill"] = PREFILL if plan.prefill else None
+    found["source"] = checkpoint.sha256() if request.hash_sources else {}
+    found["files"] = {
+        path.name: {"bytes": path.stat().st_size, "sha256": files.sha256(path)}
+        for path in sorted(folder.iterdir())
+        if path.name != manifest.MANIFEST
+    }
+    found["verification"] = "not verified"
+    _write_json(folder / manifest.MANIFEST, found)
+
+
+def _record(folder: Path, **changes: Any) -> None:
+    path = folder / manifest.MANIFEST
+    _write_json(path, json.loads(path.read_text(encoding="utf-8")) | changes)
+
+
+def _copy_tokenizer(source: Path, folder: Path) -> None:
+    for name in manifest.TOKENIZER_FILES:
+        if path := find_file(source, name):
+            shutil.copyfile(path, folder / name)
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,4 @@
+"""The proof that an output is faithful, against references that the writers do not share.
+
+Start at gguf.py.
+"""

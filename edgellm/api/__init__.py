@@ -1,0 +1,1 @@
+"""The Python API behind `import edgellm`. Start at model.py."""

@@ -1,0 +1,263 @@
+"""The Python API: `load` a model, then complete, stream, chat, score, embed.
+
+    with edgellm.load("tiny-qwen3") as model:
+        print(model.complete("The capital of France is", max_tokens=8).text)
+
+Thin: prompts, turns and lifetimes are here; what is done is done by the modules that the command line uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from edgellm.api.chat import Chat
+from edgellm.api.settings import Settings, options_with
+from edgellm.api.stream import Answer, Stream, Turns
+from edgellm.chat.conversation import Conversation
+from edgellm.chat.reply import Reply, seeded
+from edgellm.errors import UsageError
+from edgellm.generation.generate import GenerateOptions
+from edgellm.prompt import messages as chat_messages
+from edgellm.prompt import openai
+from edgellm.prompt.messages import History
+from edgellm.prompt.model_template import template_of
+from edgellm.prompt.openai import Messages
+from edgellm.session import EngineOptions
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from typing_extensions import Unpack
+
+    from edgellm.chat.conversation import OnFull
+    from edgellm.formats.artifact import Artifact
+    from edgellm.generation.embedding import Pooling, Vectors
+    from edgellm.generation.scoring import Score
+    from edgellm.prompt.template import ChatTemplate
+    from edgellm.prompt.tools import Tool
+    from edgellm.session import Drafter, EngineInfo, Session
+
+_DEFAULTS = EngineOptions(tuned=True)
+
+
+def load(
+    model: str | PathLike[str] | None = None,
+    *,
+    n_ctx: int | None = None,
+    n_threads: int | None = None,
+    options: EngineOptions = _DEFAULTS,
+    offline: bool = False,
+    isolated: bool = False,
+    lookup: bool = False,
+    draft: str | None = None,
+) -> Model:
+    """Open a model: a GGUF file, an ONNX folder, a checkpoint folder, a bundled name or a hub id.
+
+    A checkpoint is converted on first use, verified and kept; `NAME:TYPE` picks the type, as on the command
+    line. `n_ctx` and `n_threads` are short for the `options` of these names; None means: by looking at this
+    machine, and by what `edgellm tune` remembers of the model. `offline` downloads nothing. `isolated` runs the
+    engine in a process of its own, so that a crash of it becomes an EngineCrashError. `lookup` and `draft` make
+    answers faster and no worse (at near ties rounding may choose another id): one guesses ahead from the text
+    itself, the other with a smaller model of the same family. Raises EdgellmError.
+    """
+    from edgellm import backends
+    from edgellm.backends import worker
+    from edgellm.catalog import first_use
+
+    artifact = first_use.resolve(None if model is None else str(model), offline=offline)
+    options = replace(options, n_ctx=n_ctx or options.n_ctx, n_threads=n_threads or options.n_threads)
+    # Its process starts while the model loads.
+    template = template_of(artifact) if artifact.chat_template else None
+    opened = (worker.open_isolated if isolated else backends.open_session)(artifact, options)
+    drafter = _drafter(lookup, draft, options, offline)
+    return Model(opened, template, drafter)
+
+
+def _drafter(lookup: bool, draft: str | None, options: EngineOptions, offline: bool) -> Drafter | None:
+    if lookup and draft:
+        raise UsageError("lookup and draft exclude each other: give one")
+    if not lookup and not draft:
+        return None
+    from edgellm.catalog import first_use
+    from edgellm.generation import speculative
+
+    if draft:
+        return speculative.DraftModel(first_use.resolve(draft, offline=offline), options)
+    return speculative.Lookup()
+
+
+class Model:
+    """An open model: one sequence of tokens in one engine. Close it, or use it as a context manager.
+
+    May be used from several threads: calls wait for each other, and a stream keeps the model to itself until
+    it has ended. For answers at the same time, load the model once for each. Not to be used after a fork.
+    """
+
+    def __init__(
+        self, session: Session, template: ChatTemplate | None = None, drafter: Drafter | None = None
+    ) -> None:
+        self._session: Session | None = session
+        self._turns = Turns()
+        self._usual = GenerateOptions(drafter=drafter)
+        self._chat_template = template
+        self._answering: Conversation | None = None  # for messages, with these tools:
+        self._tools: tuple[Tool, ...] = ()
+
+    @property
+    def artifact(self) -> Artifact:
+        """The file or folder, and what its header says."""
+        return self.session.artifact
+
+    @property
+    def info(self) -> EngineInfo:
+        """The engine, its options as resolved, the context, and notes on what was chosen and why."""
+        return self.session.info
+
+    @property
+    def session(self) -> Session:
+        """The engine's session, for work with tokens and logits. Using it directly is not thread-safe."""
+        if self._session is None:
+            raise UsageError("this model is closed; load it again")
+        return self._session
+
+    def tokenize(self, text: str, *, special: bool = True) -> list[int]:
+        """Token ids of a text; with `special`, control tokens written out in it become their ids."""
+        with self._turns.turn():
+            return self.session.tokenize(text, special=special)
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """The text of token ids; control tokens stand for none."""
+        with self._turns.turn():
+            return b"".join(map(self.session.piece, tokens)).decode("utf-8", "replace")
+
+    def complete(
+        self,
+        prompt: str | Messages,
+        *,
+        tools: Sequence[Tool] = (),
+        think: bool | None = None,
+        **settings: Unpack[Settings],
+    ) -> Answer:
+        """The whole continuation of a text, or the answer to messages; see `stream`."""
+        return self.stream(prompt, tools=tools, think=think, **settings).answer
+
+    def stream(
+        self,
+        prompt: str | Messages,
+        *,
+        tools: Sequence[Tool] = (),
+        think: bool | None = None,
+        **settings: Unpack[Settings],
+    ) -> Stream:
+        """Text as it is written.
+
+        A string is continued as it is. A list of messages ({"role": ..., "content": ...}) is answered, through
+        the model's chat template; `tools` are what it may call, in OpenAI's form, and `think` tells a reasoning
+        model to think first or not (None: its own habit). What the cache still holds of the prompt is not
+        evaluated again. Raises UsageError for messages that do not fit the context or are none, EngineError, at
+        the first piece, for a text that is empty or does not fit.
+        """
+        options = options_with(self._usual, settings)
+        if isinstance(prompt, str):
+            if tools or think is not None:
+                raise UsageError("tools and think are for messages; a string is continued as it is")
+            return Stream(self._turns, lambda: self._continuation(prompt, options))
+        return Stream(self._turns, lambda: self._answer(prompt, options, tuple(tools), think))
+
+    def chat(
+        self,
+        *,
+        system: str | None = None,
+        messages: Messages = (),
+        tools: Sequence[Tool] = (),
+        think: bool | None = None,
+        on_full: OnFull = "drop",
+        **settings: Unpack[Settings],
+    ) -> Chat:
+        """A conversation, which may go on from `messages`. Settings hold for all its answers.
+
+        When the window is full, `on_full="drop"` leaves out the oldest turns (`Chat.n_hidden` counts them),
+        "summarise" has the model sum them up, "stop" raises UsageError. Raises UsageError for a model that was
+        not made to chat.
+        """
+        first, said = openai.read(messages)
+        if first and system:
+            raise UsageError("the system prompt is given twice: as system= and as the first message")
+        conversation = Conversation(
+            self.session,
+            self._template(),
+            system=system or first,
+            messages=said,
+            options=options_with(self._usual, settings),
+            on_full=on_full,
+            tools=tools,
+            think=think,
+        )
+        return Chat(conversation, self._turns)
+
+    def score(self, text: str, *, after: str = "") -> Score:
+        """How likely the model finds a text (after another): log-probabilities, perplexity, bits per byte.
+
+        The two texts are tokenized apart. A text longer than the context is scored in windows, each token with
+        at least half a window before it. Raises UsageError when nothing can be scored.
+        """
+        from edgellm.generation import scoring
+
+        with self._turns.turn():
+            return scoring.score(self.session, text, after=after)
+
+    def embed(
+        self, texts: str | Sequence[str], *, pooling: Pooling = "mean", normalize: bool = True
+    ) -> Vectors:
+        """Texts as vectors, [n, n_embd] in float32; one text gives one row. See `embedding.embed`."""
+        from edgellm.generation import embedding
+
+        several = [texts] if isinstance(texts, str) else list(texts)
+        with self._turns.turn():
+            return embedding.embed(self.session, several, pooling=pooling, normalize=normalize)
+
+    def close(self) -> None:
+        """Free the engine; an open stream of this thread ends, other threads' calls are waited for. Idempotent."""
+        with self._turns.turn():
+            session, self._session = self._session, None
+            if session is not None:
+                getattr(self._usual.drafter, "close", lambda: None)()
+                session.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self._session is None:
+            return "<edgellm.Model, closed>"
+        artifact, info = self.artifact, self.info
+        return f"<edgellm.Model {artifact.name} {artifact.quantization}, {info.backend}, n_ctx {info.n_ctx}>"
+
+    def _continuation(self, text: str, options: GenerateOptions) -> Reply:
+        tokens = self.session.tokenize(text, add_bos=self.info.add_bos)
+        return Reply(self.session, tokens, seeded(options))
+
+    def _answer(
+        self, said: Messages, options: GenerateOptions, tools: tuple[Tool, ...], think: bool | None
+    ) -> Reply:
+        """Messages answered by one conversation after the other, which knows again what the cache holds."""
+        system, history = openai.read(said)
+        if not history or history[-1].role not in ("user", "tool") or not chat_messages.turns(history):
+            raise UsageError("there is nothing to answer: messages end with the user's or a tool's")
+        if self._answering is None or self._tools != tools:
+            self._answering = Conversation(self.session, self._template(), on_full="stop", tools=tools)
+            self._tools = tools
+        answering = self._answering
+        answering.restore(History(tuple(history), system))
+        answering.options, answering.think = options, think
+        return answering.regenerate()
+
+    def _template(self) -> ChatTemplate:
+        if self._chat_template is None:
+            self._chat_template = template_of(self.artifact)
+        return self._chat_template

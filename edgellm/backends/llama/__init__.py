@@ -1,0 +1,4 @@
+"""llama.cpp through llama-cpp-python's C bindings.
+
+Start at session.py; canary.py says when the library is trusted.
+"""

@@ -1,0 +1,130 @@
+"""Context, cache types, mmap and repacking so that a model fits in the memory there is; everything counted.
+
+What a model takes is weights, the copy its CPU kernels want in another order, KV cache and scratch memory
+(memory_estimate.py). A mapped file and its repacked copy are both resident at first, though the kernel may drop the
+mapped pages. What the user set is not touched. Of what is open, that goes first which costs the user least.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from edgellm.backends.llama import lib
+from edgellm.errors import EdgellmError
+from edgellm.formats.artifact import Artifact
+from edgellm.machine import hardware
+from edgellm.session import EngineOptions
+from edgellm.units import format_size
+
+DEFAULT_CTX = 4096  # what a chat needs; a model's full window may ask for more memory than there is
+MIN_CTX = 512
+_SHARE = 0.9  # of available memory, at most: others start too
+_ROOM_FACTOR, _ROOM_BYTES = 2.5, 1 << 30  # a model that leaves this much is not looked at more closely
+
+#: Where the caller left it open.
+DEFAULTS = EngineOptions(n_batch=2048, n_ubatch=512, type_k="f16", type_v="f16", use_mmap=True)
+
+
+def with_defaults(options: EngineOptions) -> EngineOptions:
+    """llama.cpp's own defaults in the places left open that do not depend on machine or model."""
+    names = ("n_batch", "n_ubatch", "type_k", "type_v", "use_mmap")
+    missing = {name: getattr(DEFAULTS, name) for name in names if getattr(options, name) is None}
+    return replace(options, **missing)
+
+
+def fit(artifact: Artifact, options: EngineOptions, notes: list[str]) -> EngineOptions:
+    """`options` with context, cache types and mmap settled so that all fits; what had to give is noted.
+
+    `repack` is settled by the caller but may be turned off here when it was left open (`None`).
+    """
+    available = hardware.available_bytes()
+    first = with_defaults(replace(options, n_ctx=options.n_ctx or default_ctx(artifact)))
+    kv_bytes = (first.n_ctx or 0) * kv_bytes_per_token(artifact, first)
+    if _ROOM_FACTOR * artifact.size_bytes + kv_bytes + _ROOM_BYTES < available:
+        return first
+    budget = _SHARE * available
+    least, least_bytes = first, float("inf")
+    for candidate, words in _ladder(options, first):
+        needed = peak_bytes(artifact, candidate)
+        if needed is None:
+            return first
+        if needed <= budget:
+            notes.extend(words)
+            return candidate
+        if needed < least_bytes:
+            least, least_bytes = candidate, needed
+    notes.append(
+        f"this model needs {format_size(least_bytes)} and {format_size(available)} is available: expect it to be "
+        "slow; use fewer bits, or a smaller -c"
+    )
+    return least
+
+
+def default_ctx(artifact: Artifact) -> int:
+    """The model's window, at most what a chat needs."""
+    return min(artifact.n_ctx_train or DEFAULT_CTX, DEFAULT_CTX)
+
+
+def peak_bytes(artifact: Artifact, options: EngineOptions) -> float | None:
+    """What the process holds when loaded, mapped pages included; None when the header does not tell."""
+    from edgellm.backends.llama import memory_estimate
+
+    try:
+        buffers = memory_estimate.predict(artifact, options)
+    except (EdgellmError, KeyError):
+        return None
+    both = options.use_mmap and buffers.repacked
+    return buffers.total + (max(0, artifact.size_bytes - buffers.weights) if both else 0)
+
+
+def _ladder(options: EngineOptions, first: EngineOptions) -> Iterator[tuple[EngineOptions, list[str]]]:
+    """What to try, the least painful first, each with what to tell the user."""
+    yield first, []
+    unmapped, lean = first, []
+    if options.use_mmap is None and first.repack is not False:
+        lean = [
+            "reading the model into memory instead of mapping it: mapped and repacked copies do not fit both"
+        ]
+        unmapped = replace(first, use_mmap=False)
+        yield unmapped, lean
+    asked = first.n_ctx or 0
+    small: list[tuple[dict[str, object], str]] = []
+    if options.n_ctx is None:
+        while (n_ctx := asked >> (len(small) + 1)) >= MIN_CTX:
+            small.append(
+                (
+                    {"n_ctx": n_ctx},
+                    f"context reduced from {asked} to {n_ctx} tokens to fit in memory; set it with -c",
+                )
+            )
+    elif options.type_k is None and options.type_v is None and options.flash_attn != "off":
+        types: dict[str, object] = {"type_k": "q8_0", "type_v": "q8_0"}
+        small = [
+            (types, f"KV cache in q8_0, so that {asked} tokens fit in memory; -ctk f16 -ctv f16 insists")
+        ]
+    for change, words in small:
+        yield replace(unmapped, **change), [*lean, words]  # type: ignore[arg-type]
+    if options.repack is None and first.repack is not False:
+        plain = replace(first, repack=False)
+        off = "weights are not repacked, slower: the copy does not fit in memory"
+        yield plain, [off]
+        for change, words in small:
+            yield replace(plain, **change), [off, words]  # type: ignore[arg-type]
+
+
+def kv_bytes_per_token(artifact: Artifact, options: EngineOptions) -> float:
+    """Bytes of KV cache one token takes: n_layer * n_head_kv * head_dim * (bytes of K + bytes of V)."""
+    meta, prefix = artifact.metadata, artifact.architecture
+    heads = meta.get(f"{prefix}.attention.head_count", 1)
+    heads_kv = meta.get(f"{prefix}.attention.head_count_kv", heads)
+    head_dim = meta.get(f"{prefix}.embedding_length", 0) // heads
+    dim_k = meta.get(f"{prefix}.attention.key_length", head_dim)
+    dim_v = meta.get(f"{prefix}.attention.value_length", head_dim)
+    options = with_defaults(options)
+    assert options.type_k and options.type_v
+    per_layer = (
+        dim_k * lib.kv_type(options.type_k).bytes_per_value
+        + dim_v * lib.kv_type(options.type_v).bytes_per_value
+    )
+    return float(meta.get(f"{prefix}.block_count", 1) * heads_kv * per_layer)

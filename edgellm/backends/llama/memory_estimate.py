@@ -1,0 +1,134 @@
+"""What llama.cpp sets aside in memory for a model, foretold from the header. Knows formulas; opens no engine.
+
+Its graph is laid out for a full physical batch with logits at every token, so scratch memory is the largest of
+three places: the head, a feed-forward block, and attention without flash attention, whose scores take a row for
+each position. The formulas were read off the sizes it logs (tests hold them against that log) and do not know the
+holes its allocator leaves, a few percent of scratch memory where feed-forward blocks are narrow or heads wide.
+Weights are as it maps them, plus the copies its CPU kernels want in another order (ggml/src/ggml-cpu/repack.cpp).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgellm.machine import hardware
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from edgellm.formats.artifact import Artifact
+    from edgellm.formats.gguf.reader import GgufTensor
+    from edgellm.session import EngineOptions
+
+_CTX_STEP = 256  # llama.cpp rounds a context up to this
+_FLOAT = 4
+_INDICES = 24  # bytes of positions and row numbers for each token of a batch
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """What an engine sets aside, in bytes: by its own log or accounting, or as predicted before."""
+
+    weights: int  # as mapped from the file or read from it
+    repacked: int  # the copy of weights its kernels want in another order
+    kv: int
+    compute: int  # the graph's scratch memory and the logits; pages it never touches are not resident
+    source: str  # "engine log" | "own accounting" | "prediction"
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.repacked + self.kv + self.compute
+
+
+def predict(artifact: Artifact, options: EngineOptions) -> Buffers:
+    """For a GGUF file opened with `options`, whose `n_ctx` is known, on the CPU. Raises ArtifactError."""
+    from edgellm.backends.llama import memory
+    from edgellm.formats.gguf.reader import GgufFile
+
+    options = memory.with_defaults(options)
+    assert options.n_batch and options.n_ubatch
+    tensors = GgufFile.open(artifact.path).tensors
+    n_ctx = options.n_ctx or artifact.n_ctx_train
+    repacked = _repacked(tensors) if options.repack is not False else {}
+    return Buffers(
+        weights=_weights(tensors, repacked, mapped=options.use_mmap is not False),
+        repacked=sum(tensor.nbytes for tensor in repacked.values()),
+        kv=round(memory.kv_bytes_per_token(artifact, options) * _padded(n_ctx)),
+        compute=_compute(artifact, tensors, min(options.n_ubatch, options.n_batch, n_ctx), n_ctx, options),
+        source="prediction",
+    )
+
+
+def _padded(n_ctx: int) -> int:
+    return math.ceil(n_ctx / _CTX_STEP) * _CTX_STEP
+
+
+def _weights(tensors: Mapping[str, GgufTensor], repacked: Mapping[str, GgufTensor], *, mapped: bool) -> int:
+    """The span of the file that holds what is used in place; read into memory, those tensors alone."""
+    plain = [tensor for name, tensor in tensors.items() if name not in repacked]
+    if not plain:
+        return 0
+    if not mapped:
+        return sum(tensor.nbytes for tensor in plain)
+    return max(t.offset + t.nbytes for t in plain) - min(t.offset for t in plain)
+
+
+def _repacked(tensors: Mapping[str, GgufTensor]) -> dict[str, GgufTensor]:
+    """The matrices that the CPU's kernels copy: types and row counts that come in interleaved blocks."""
+    rows = _interleaved_rows()
+    return {
+        name: tensor
+        for name, tensor in tensors.items()
+        if len(tensor.shape) >= 2
+        and name != "token_embd.weight"
+        and (step := rows.get(tensor.type.name))
+        and tensor.shape[-2] % step == 0
+    }
+
+
+def _interleaved_rows() -> dict[str, int]:
+    """Rows interleaved by type, on this CPU."""
+    has = hardware.cpu().has
+    if has("avx2"):
+        types = {"Q4_0": 8, "Q4_K": 8, "IQ4_NL": 8}
+        return types | {"Q2_K": 8} if has("avx512f") else types
+    if has("asimddp"):
+        return {"Q4_0": 4, "IQ4_NL": 4, "Q4_K": 8, "Q8_0": 4}
+    return {}
+
+
+def _compute(
+    artifact: Artifact, tensors: Mapping[str, GgufTensor], batch: int, n_ctx: int, options: EngineOptions
+) -> int:
+    """Scratch memory for one physical batch, and the logits handed out."""
+    meta, prefix = artifact.metadata, artifact.architecture
+
+    def number(key: str, default: int = 0) -> int:
+        return int(meta.get(f"{prefix}.{key}", default))
+
+    n_embd, n_head = number("embedding_length"), number("attention.head_count", 1)
+    n_head_kv = number("attention.head_count_kv", n_head)
+    n_vocab = tensors["token_embd.weight"].shape[0]
+    positions = _padded(n_ctx)
+    head_dim = number("attention.key_length", n_embd // n_head)
+    n_ff = _n_ff(number)
+    mask, scores, values = (4, 4 * n_head, 2) if options.flash_attn == "off" else (2, 0, 1)
+    attention = 3 * n_embd + head_dim * (2 * n_head + values * n_head_kv)
+    # A wide block leaves no hole that the sum it is added to would fit in.
+    feed_forward = 3 * n_ff + (4 if n_ff > 2 * n_embd else 3) * n_embd
+    places = (
+        _FLOAT * (n_vocab + 2 * n_embd),
+        _FLOAT * feed_forward + mask * positions,
+        _FLOAT * attention + (mask + scores) * positions,
+    )
+    return batch * (max(places) + _INDICES) + _FLOAT * n_vocab
+
+
+def _n_ff(number: Callable[[str, int], int]) -> int:
+    """Values between the two halves of a feed-forward block; those of all experts in use together."""
+    experts = number("expert_used_count", 0)
+    dense = number("feed_forward_length", 0)
+    return max(dense, experts * number("expert_feed_forward_length", dense)) if experts else dense

@@ -1,0 +1,94 @@
+"""Loading a model and making a context through llama.cpp's C API, with options that leave nothing open."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from edgellm.backends.llama import devices as llama_devices
+from edgellm.backends.llama import lib as llama_lib
+from edgellm.backends.llama import memory
+from edgellm.errors import EngineError
+from edgellm.formats.artifact import Artifact
+from edgellm.machine import devices
+from edgellm.machine.devices import Device
+from edgellm.session import EngineInfo, EngineOptions
+
+if TYPE_CHECKING:
+    from edgellm.backends.llama.observe import Observer
+
+
+def load_model(lib: Any, artifact: Artifact, options: EngineOptions, device: Device | None) -> Any:
+    """The weights, as llama_model *. Raises EngineError when the library refuses them."""
+    params = lib.llama_model_default_params()
+    chosen = llama_devices.handles(device)  # alive until the call below
+    params.devices = ctypes.addressof(chosen)
+    params.n_gpu_layers = options.n_gpu_layers
+    params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if options.use_mmap else lib.LLAMA_LOAD_MODE_NONE
+    params.use_extra_bufts = bool(options.repack)
+    llama_lib.log_clear()
+    model = lib.llama_model_load_from_file(str(artifact.path).encode(), params)
+    if not model:
+        raise EngineError(
+            f"llama.cpp cannot load {artifact.path}: {llama_lib.last_error() or 'no reason given'}"
+        )
+    return model
+
+
+def new_context(
+    lib: Any, model: Any, artifact: Artifact, options: EngineOptions, observer: Observer | None
+) -> Any:
+    """A context on them, as llama_context *. Raises EngineError."""
+    params = lib.llama_context_default_params()
+    params.n_ctx = options.n_ctx
+    assert options.n_batch and options.n_ubatch and options.type_k and options.type_v
+    params.n_batch = max(options.n_batch, options.n_ubatch)
+    params.n_ubatch = options.n_ubatch
+    params.n_threads = options.n_threads
+    params.n_threads_batch = options.n_threads_batch
+    params.flash_attn_type = llama_lib.FLASH_ATTN[options.flash_attn]
+    params.type_k = llama_lib.kv_type(options.type_k).id
+    params.type_v = llama_lib.kv_type(options.type_v).id
+    params.no_perf = True
+    if f"{artifact.architecture}.pooling_type" in artifact.metadata:
+        params.pooling_type = lib.LLAMA_POOLING_TYPE_NONE  # embedding.py pools, the same for every engine
+    if observer is not None:
+        params.cb_eval = observer.callback
+    context = lib.llama_init_from_model(model, params)
+    if not context:
+        raise EngineError(
+            f"llama.cpp cannot make a context of {options.n_ctx} tokens for {artifact.path}: "
+            f"{llama_lib.last_error() or 'no reason given'}; try a smaller -c"
+        )
+    return context
+
+
+def describe(
+    lib: Any,
+    context: Any,
+    vocab: Any,
+    artifact: Artifact,
+    options: EngineOptions,
+    device: Device | None,
+    notes: list[str],
+) -> EngineInfo:
+    """What an open context says of itself."""
+    n_vocab = lib.llama_vocab_n_tokens(vocab)
+    n_ctx = lib.llama_n_ctx(context)
+    eos = frozenset(i for i in range(n_vocab) if lib.llama_vocab_is_eog(vocab, i))
+    eos |= artifact.stop_ids  # llama.cpp guesses by the tokens' text, and misses some
+    return EngineInfo(
+        backend="llamacpp",
+        version=llama_lib.version(),
+        system=llama_lib.system_info(),
+        options=replace(options, n_ctx=n_ctx),
+        n_ctx=n_ctx,
+        n_vocab=n_vocab,
+        eos_ids=eos,
+        add_bos=bool(lib.llama_vocab_get_add_bos(vocab)),
+        notes=tuple(notes),
+        kv_bytes_per_token=memory.kv_bytes_per_token(artifact, options),
+        buffers=llama_lib.buffers(),
+        device=str(device or devices.CPU),
+    )

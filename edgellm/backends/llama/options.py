@@ -1,0 +1,73 @@
+"""What llama.cpp is opened with, where the caller left it to us: chosen by looking at the machine and the model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edgellm.backends import tuned
+from edgellm.backends.llama import canary, memory
+from edgellm.backends.llama import devices as llama_devices
+from edgellm.formats.artifact import Artifact
+from edgellm.machine import devices, hardware
+from edgellm.machine.devices import Device
+from edgellm.session import EngineOptions
+
+_DEVICE_SHARE = 0.9  # of a device's free memory, at most: drivers and others take some
+_COMPUTE_BYTES = 512 << 20  # of a device's memory, kept for the graph's intermediate results
+
+
+def resolve(
+    artifact: Artifact, options: EngineOptions, notes: list[str]
+) -> tuple[EngineOptions, Device | None]:
+    """The options with nothing left open, and the device beside the CPU; each fallback is noted."""
+    device = devices.choose(options.device, llama_devices.offer(), notes)
+    if device is None:
+        options = tuned.apply(artifact, canary.library_key(), options, notes)
+        options = memory.fit(artifact, _checked_repacking(options, notes), notes)
+    else:
+        n_ctx = options.n_ctx or memory.default_ctx(artifact)
+        options = memory.with_defaults(replace(options, n_ctx=n_ctx))
+    threads = options.n_threads or hardware.default_threads()
+    options = replace(
+        options,
+        n_threads=threads,
+        n_threads_batch=options.n_threads_batch or threads,
+        repack=options.repack is not False,
+        device=device.kind if device else devices.CPU,
+    )
+    return replace(options, n_gpu_layers=_gpu_layers(artifact, options, device, notes)), device
+
+
+def _checked_repacking(options: EngineOptions, notes: list[str]) -> EngineOptions:
+    """Repacking off where its kernels were found broken; else as it was."""
+    if options.repack is not None:
+        return options
+    verdict = canary.verdict()
+    if verdict.note:
+        notes.append(verdict.note)
+    return options if verdict.repack_works else replace(options, repack=False)
+
+
+def _gpu_layers(artifact: Artifact, options: EngineOptions, device: Device | None, notes: list[str]) -> int:
+    """Layers for the device: all that fit in its free memory, unless the caller says how many."""
+    asked = options.n_gpu_layers
+    if device is None:
+        if asked:
+            notes.append(f"-ngl {asked} is without effect: the model runs on the CPU; see: edgellm doctor")
+        return 0
+    if asked is not None:
+        return asked
+    n_layer = (
+        int(artifact.metadata.get(f"{artifact.architecture}.block_count", 0)) + 1
+    )  # and the output layer
+    if device.free_bytes is None:
+        return n_layer
+    kv_bytes = memory.kv_bytes_per_token(artifact, options) * (options.n_ctx or 0)
+    room = _DEVICE_SHARE * device.free_bytes - _COMPUTE_BYTES
+    fit = int(room * n_layer / (artifact.size_bytes + kv_bytes))
+    if fit >= n_layer:
+        return n_layer
+    notes.append(
+        f"{max(fit, 0)} of {n_layer} layers fit on {device.name}, the rest runs on the CPU; set -ngl"
+    )
+    return max(fit, 0)

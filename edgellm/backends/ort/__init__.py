@@ -1,0 +1,1 @@
+"""ONNX Runtime: our decoder loop, KV cache, sampler and tokenizer around it. Start at session.py."""

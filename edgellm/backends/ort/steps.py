@@ -1,0 +1,64 @@
+"""Evaluating guesses in ONNX Runtime: one run with logits at every position, and the cache cut where a guess failed.
+
+The session's list of ids is the sequence; while a stream runs, the cache may hold guesses beyond it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgellm.backends.ort.cache import Cache
+    from edgellm.backends.ort.runner import Runner
+    from edgellm.backends.ort.sampler import Sampler
+    from edgellm.session import Logits
+
+_MOST = 15  # guesses in one run: more than 16 rows go through another kernel, which rounds otherwise
+
+
+class OrtStepper:
+    """A `_steps.Stepper`. `tokens` is the session's own list, `first` the logits after the prompt."""
+
+    max_guesses = _MOST
+
+    def __init__(
+        self, runner: Runner, cache: Cache, tokens: list[int], sampler: Sampler, first: Logits
+    ) -> None:
+        self._runner, self._cache, self._tokens, self._sampler = runner, cache, tokens, sampler
+        self._rows = first[None]
+        self._ahead = 0  # guesses in the cache beyond the sequence
+
+    def logits(self, row: int) -> Logits:
+        """A view of the bound output."""
+        logits: Logits = self._rows[row]
+        return logits
+
+    def sample(self, row: int) -> int:
+        """Draw with the sampler, which remembers the id for its penalties."""
+        return self._sampler.draw(self._rows[row])
+
+    def evaluate(self, token: int, guesses: Sequence[int]) -> None:
+        """Append `token`, then let the cache run ahead by the guesses."""
+        self.settle()
+        past = len(self._tokens)
+        self._ahead = len(guesses)
+        self._rows = self._runner.run(past, (token, *guesses), every=True)
+        self._tokens.append(token)
+
+    def accept(self, token: int) -> None:
+        """The cache holds it already."""
+        self._tokens.append(token)
+        self._ahead -= 1
+
+    def settle(self) -> None:
+        """Cut the cache back to the sequence."""
+        if self._ahead:
+            self._ahead = 0
+            self._cache.rewind(len(self._tokens))
+
+    def __enter__(self) -> OrtStepper:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.settle()

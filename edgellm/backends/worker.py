@@ -1,0 +1,293 @@
+"""The same `Session` in a child process: an engine that crashes or hangs becomes an error, not a dead program.
+
+Parent and child talk over the child's standard input and output: 4-byte length, then a pickle. Both ends are
+this program, so pickle is no boundary. The child's own standard output is moved to standard error first, for
+libraries print.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from edgellm.errors import EdgellmError, EngineCrashError, EngineError
+from edgellm.formats.artifact import Artifact
+from edgellm.session import Constraint, Drafter, EngineInfo, EngineOptions, Sampling, Session
+
+if TYPE_CHECKING:
+    from edgellm.session import Hidden, Logits
+
+_LENGTH = struct.Struct("<I")
+_DEFAULTS = EngineOptions()
+
+
+def open_isolated(
+    artifact: Artifact,
+    options: EngineOptions = _DEFAULTS,
+    *,
+    timeout_seconds: float | None = None,
+    max_bytes: int | None = None,
+) -> Session:
+    """Open `artifact` in a child process.
+
+    `timeout_seconds` bounds each call, `max_bytes` the child's address space (POSIX). Raises EngineCrashError
+    when the child dies or is killed for its time, EngineError when the engine refuses.
+    """
+    return WorkerSession(artifact, options, timeout_seconds, max_bytes)
+
+
+class WorkerSession:
+    """A `Session` whose engine lives in a child process."""
+
+    def __init__(
+        self, artifact: Artifact, options: EngineOptions, timeout_seconds: float | None, max_bytes: int | None
+    ) -> None:
+        self._artifact = artifact
+        self._timeout = timeout_seconds
+        self._tokens: list[int] = []
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "edgellm.backends.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        try:
+            self._info: EngineInfo = self._call("open", artifact, options, max_bytes)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def artifact(self) -> Artifact:
+        """The model this session runs."""
+        return self._artifact
+
+    @property
+    def info(self) -> EngineInfo:
+        """Facts fixed at opening."""
+        return self._info
+
+    @property
+    def pid(self) -> int:
+        """The child's process id, for meters."""
+        return self._child.pid
+
+    @property
+    def tokens(self) -> Sequence[int]:
+        """The ids in the child's KV cache."""
+        tokens: list[int] = self._call("tokens")
+        return tokens
+
+    def tokenize(self, text: str, *, special: bool = True, add_bos: bool = False) -> list[int]:
+        """Token ids of `text`."""
+        ids: list[int] = self._call("tokenize", text, special=special, add_bos=add_bos)
+        return ids
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of a token."""
+        data: bytes = self._call("piece", token)
+        return data
+
+    def eval(self, tokens: Sequence[int]) -> Logits:
+        """Append tokens; logits [n_vocab] after the last."""
+        logits: Logits = self._call("eval", list(tokens))
+        return logits
+
+    def eval_all(self, tokens: Sequence[int]) -> Logits:
+        """Append tokens; logits [len(tokens), n_vocab]."""
+        logits: Logits = self._call("eval_all", list(tokens))
+        return logits
+
+    def hidden(self, tokens: Sequence[int]) -> Hidden:
+        """Append tokens; hidden states [len(tokens), n_embd]."""
+        states: Hidden = self._call("hidden", list(tokens))
+        return states
+
+    def stream(
+        self,
+        tokens: Sequence[int],
+        sampling: Sampling,
+        *,
+        constraint: Constraint | None = None,
+        drafter: Drafter | None = None,
+    ) -> Iterator[int]:
+        """Append tokens, then yield sampled ids. The child works with copies of `constraint` and `drafter`."""
+        limits = constraint.recipe() if constraint is not None else None
+        self._call(
+            "stream", list(tokens), sampling, limits, drafter.recipe() if drafter is not None else None
+        )
+        try:
+            while (token := self._call("next")) is not None:
+                if constraint is not None:
+                    constraint.follow(token)
+                yield token
+        finally:
+            if self._child.poll() is None:
+                self._call("stop")
+
+    def rewind(self, n: int) -> None:
+        """Keep the first `n` tokens."""
+        self._call("rewind", n)
+
+    def save_state(self) -> bytes:
+        """The sequence's engine state."""
+        state: bytes = self._call("save_state")
+        return state
+
+    def restore_state(self, state: bytes, tokens: Sequence[int]) -> None:
+        """Put back what `save_state` gave."""
+        self._call("restore_state", state, list(tokens))
+
+    def close(self) -> None:
+        """End the child. Idempotent."""
+        child = self._child
+        for pipe in (child.stdin, child.stdout):
+            if pipe:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        try:
+            child.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_child"):
+            self.close()
+
+    def _call(self, method: str, *args: object, **kwargs: object) -> Any:
+        timer = threading.Timer(self._timeout, self._child.kill) if self._timeout else None
+        if timer:
+            timer.start()
+        try:
+            assert self._child.stdin and self._child.stdout
+            _send(self._child.stdin, (method, args, kwargs))
+            ok, value = _receive(self._child.stdout)
+        except (EOFError, OSError, ValueError):
+            raise EngineCrashError(self._epitaph(timed_out=bool(timer and timer.finished.is_set()))) from None
+        except BaseException:  # an interrupt leaves the conversation mid-sentence: it cannot go on
+            self._child.kill()
+            raise
+        finally:
+            if timer:
+                timer.cancel()
+        if not ok:
+            raise value
+        return value
+
+    def _epitaph(self, *, timed_out: bool) -> str:
+        self.close()
+        code = self._child.returncode
+        if timed_out:
+            how = f"did not answer in {self._timeout:g} s and was stopped"
+        elif code < 0:
+            how = f"died of {signal.Signals(-code).name}"
+        else:
+            how = f"ended with exit code {code}"
+        return f"the engine running {self._artifact.path.name} {how}; see: edgellm doctor"
+
+
+def _send(pipe: BinaryIO | Any, message: object) -> None:
+    data = pickle.dumps(message, protocol=5)
+    pipe.write(_LENGTH.pack(len(data)))
+    pipe.write(data)
+    pipe.flush()
+
+
+def _receive(pipe: BinaryIO | Any) -> Any:
+    head = pipe.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        raise EOFError
+    (size,) = _LENGTH.unpack(head)
+    data = pipe.read(size)
+    if len(data) < size:
+        raise EOFError
+    return pickle.loads(data)
+
+
+class _Child:
+    """Serves requests until the pipe closes."""
+
+    def __init__(self) -> None:
+        self._session: Session | None = None
+        self._stream: Iterator[int] = iter(())
+        self._drafters: dict[bytes, Drafter] = {}
+
+    def answer(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Carry out one request. Raises what the engine raises."""
+        if method == "open":
+            return self._open(*args)
+        session = self._session
+        assert session is not None
+        if method == "stream":
+            self._stream = self._begin(session, *args)
+            return None
+        if method == "next":
+            return next(self._stream, None)
+        if method == "stop":
+            getattr(self._stream, "close", lambda: None)()
+            return None
+        if method == "tokens":
+            return list(session.tokens)
+        return getattr(session, method)(*args, **kwargs)
+
+    def _begin(
+        self,
+        session: Session,
+        tokens: Sequence[int],
+        sampling: Sampling,
+        constraint: Callable[[Session], Constraint] | None,
+        drafter: Callable[[], Drafter] | None,
+    ) -> Iterator[int]:
+        """Copies of the parent's constraint and drafter; the drafter is kept, for it may hold a model."""
+        kept = None
+        if drafter is not None:
+            key = pickle.dumps(drafter)
+            kept = self._drafters.get(key) or self._drafters.setdefault(key, drafter())
+        limits = constraint(session) if constraint is not None else None
+        return session.stream(tokens, sampling, constraint=limits, drafter=kept)
+
+    def _open(self, artifact: Artifact, options: EngineOptions, max_bytes: int | None) -> EngineInfo:
+        if max_bytes is not None and os.name == "posix":
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_AS, (max_bytes, max_bytes))
+        from edgellm import backends
+
+        self._session = backends.open_session(artifact, options)
+        return self._session.info
+
+
+def main() -> None:
+    """The child's loop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    pipe_in, pipe_out = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    child = _Child()
+    while True:
+        try:
+            method, args, kwargs = _receive(pipe_in)
+        except EOFError:
+            return
+        try:
+            reply = (True, child.answer(method, args, kwargs))
+        except EdgellmError as error:
+            reply = (False, error)
+        except (MemoryError, OSError) as error:
+            reply = (False, EngineError(f"the engine failed: {error or type(error).__name__}"))
+        _send(pipe_out, reply)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""A conversion with its proof and its progress: what `convert` does, and every first use of a checkpoint.
+
+Stands on both sides of the house: `convert` writes, an engine in a process of its own tries what was written.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from edgellm.errors import CheckFailedError
+from edgellm.units import format_seconds
+
+if TYPE_CHECKING:
+    from edgellm.convert.gguf.convert import ConvertRequest
+    from edgellm.convert.gguf.stream import Progress
+    from edgellm.convert.onnx.writer import OnnxRequest
+    from edgellm.formats.artifact import Artifact
+    from edgellm.session import EngineOptions, Session
+
+_BAR = 24  # characters
+_KV_TEXT_BYTES = 4000  # of calibration text for an int8 KV cache: more tokens than are looked at
+_CHECK_SECONDS = 600.0  # for the engine to answer while a file is being verified
+_PHASES = {"flush": "writing to disk", "hash": "hashing the source", "verify": "verifying"}
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A finished conversion. `verdict` is None when it was not verified, `failure` what made it fail."""
+
+    artifact: Artifact
+    verdict: str | None
+    failure: CheckFailedError | None
+    seconds: float
+
+
+def run(request: ConvertRequest, *, verify: bool = True, keep_unverified: bool = False) -> Converted:
+    """Convert to GGUF, showing progress on standard error when it is a terminal.
+
+    With `keep_unverified` a failed check is returned as `failure` instead of raised, and the file stays.
+    """
+    _one_thread_each()
+    from edgellm.convert.gguf.convert import convert
+    from edgellm.convert.verify import gguf as verifying
+
+    with Display() as display:
+        checker = _Checker(
+            lambda path: verifying.verify(path, request.source, open_engine, display.note), keep_unverified
+        )
+        return _timed(
+            lambda: convert(request, verify=checker if verify else None, report=display.show), checker
+        )
+
+
+def run_onnx(request: OnnxRequest, *, verify: bool = True, keep_unverified: bool = False) -> Converted:
+    """The same to an ONNX folder."""
+    _one_thread_each()
+    if request.options.kv == "int8" and not request.calibration_text:
+        from edgellm.calibration import text
+
+        request = replace(request, calibration_text=text.text(_KV_TEXT_BYTES))
+    from edgellm.convert.onnx.writer import convert_onnx
+    from edgellm.convert.verify.onnx import verify_onnx
+
+    with Display() as display:
+        checker = _Checker(
+            lambda path: verify_onnx(path, request.source, open_engine, display.note), keep_unverified
+        )
+        return _timed(
+            lambda: convert_onnx(request, verify=checker if verify else None, report=display.pace), checker
+        )
+
+
+def convert_checkpoint(source: Path, output: Path, quant: str) -> Artifact:
+    """Convert a checkpoint folder into exactly `output`, verified. Raises EdgellmError."""
+    from edgellm.convert.onnx.options import is_onnx
+
+    if is_onnx(quant):
+        from edgellm.convert.onnx.writer import OnnxRequest
+
+        return run_onnx(OnnxRequest(source, quant, output, force=True)).artifact
+    from edgellm.convert.gguf.convert import ConvertRequest
+
+    return run(ConvertRequest(source=source, quant=quant, output=output, force=True)).artifact
+
+
+def open_engine(artifact: Artifact, options: EngineOptions) -> Session:
+    """An engine in a process of its own: a file that is wrong may take it down."""
+    from edgellm.backends.worker import open_isolated
+
+    return open_isolated(artifact, options, timeout_seconds=_CHECK_SECONDS)
+
+
+class _Verdict(Protocol):
+    """What a verifier found, in words."""
+
+    @property
+    def text(self) -> str: ...
+
+
+class _Checker:
+    """The verifier a conversion calls; remembers what it said."""
+
+    def __init__(self, verify: Callable[[Path], _Verdict], keep: bool) -> None:
+        self._verify, self._keep = verify, keep
+        self.verdict: str | None = None
+        self.failure: CheckFailedError | None = None
+
+    def __call__(self, path: Path) -> str:
+        try:
+            self.verdict = self._verify(path).text
+        except CheckFailedError as error:
+            if not self._keep:
+                what = "folder" if path.is_dir() else "file"
+                raise CheckFailedError(
+                    f"{error}. Nothing was written; --keep-unverified keeps the {what}"
+                ) from error
+            self.failure = error
+            return f"failed: {error}"
+        return f"passed: {self.verdict}"
+
+
+def _one_thread_each() -> None:
+    """Before numpy is imported: its products are thin here, and more threads only spin."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+def _timed(convert: Callable[[], Artifact], checker: _Checker) -> Converted:
+    start = time.monotonic()
+    artifact = convert()
+    return Converted(artifact, checker.verdict, checker.failure, time.monotonic() - start)
+
+
+class Display:
+    """One line on a terminal, drawn over and over and empty at the end; silent elsewhere."""
+
+    def __init__(self) -> None:
+        self._on = sys.stderr is not None and sys.stderr.isatty()
+        self._shown = False
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._shown:
+            self._write("\r\x1b[K")
+            self._shown = False
+
+    def show(self, progress: Progress) -> None:
+        """Progress of the conversion."""
+        if progress.phase != "quantize":
+            return self.note(_PHASES.get(progress.phase, progress.phase))
+        share = progress.weights_done / max(progress.weights_total, 1)
+        bar = ("#" * round(share * _BAR)).ljust(_BAR, ".")
+        left = progress.seconds_left
+        pace = f"{progress.weights_per_second / 1e6:.0f}M weights/s"
+        self._draw(f"[{bar}] {share:4.0%}  {pace}{'' if left is None else f'  {format_seconds(left)} left'}")
+
+    def pace(self, done: int, total: int, seconds: float) -> None:
+        """Progress of weights, for writers that report plain numbers."""
+        from edgellm.convert.gguf.stream import Progress
+
+        self.show(Progress("quantize", done, total, 0, seconds))
+
+    def note(self, what: str) -> None:
+        """What is being done now."""
+        self._draw(f"{what} ...")
+
+    def _draw(self, text: str) -> None:
+        if self._on:
+            self._write(f"\r\x1b[K{text}")
+            self._shown = True
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(text)
+        sys.stderr.flush()

@@ -1,0 +1,149 @@
+"""What MODEL means: a file, a folder, a bundled name or a hub id - and where conversions of those are kept.
+
+Converts nothing itself: it names the checkpoint and the place its conversion belongs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from edgellm import __version__, files
+from edgellm.catalog import hub
+from edgellm.errors import ArtifactError, CheckpointError
+from edgellm.models import bundled
+
+#: Type a checkpoint is converted to when it is run without one being named.
+DEFAULT_TYPE = "Q4_K_M"
+DEFAULT_TYPE_BUNDLED = "Q8_0"  # a model of a few megabytes gains nothing from fewer bits
+
+DEFAULT_MODEL = "tiny-qwen3"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from."""
+
+    name: str  # for file names and listings
+    path: Path  # a converted model (file or ONNX folder) or a checkpoint folder
+    is_checkpoint: bool
+    quant: str  # type to convert to, when it is a checkpoint
+
+    @cached_property  # once: what is being converted may change under us, and the place must not
+    def kept(self) -> Path:
+        """Where this checkpoint's conversion is kept: in a folder named by a digest of what it was made from."""
+        name = f"{self.name}-{self.quant}" + ("" if self.quant.startswith("onnx") else ".gguf")
+        return models_dir() / _fingerprint(self.path) / name
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Something of a model that takes room on this machine."""
+
+    name: str
+    kind: (
+        str  # "bundled" | "kept": made on first use | "prepared": for this CPU | "download": the hub's cache
+    )
+    path: Path
+    size_bytes: int
+
+
+def locate(model: str, *, offline: bool = False) -> Source:
+    """Find what `model` names; `:TYPE` at its end picks the type a checkpoint is converted to.
+
+    A hub id is downloaded unless `offline`. Raises ArtifactError, CheckpointError.
+    """
+    path = Path(model)
+    if path.is_file():
+        return Source(path.stem, path, is_checkpoint=False, quant="")
+    name, _, quant = model.partition(":") if not path.exists() else (model, "", "")
+    if folder := bundled.path(name):
+        return Source(name, folder, is_checkpoint=True, quant=quant or DEFAULT_TYPE_BUNDLED)
+    path = Path(name)
+    if path.is_dir():
+        is_checkpoint = (path / "config.json").is_file() and not any(path.glob("*.onnx"))
+        return Source(path.resolve().name, path, is_checkpoint, quant or DEFAULT_TYPE)
+    if hub.is_repo_id(name):
+        folder = hub.download(name, offline=offline)
+        return Source(name.replace("/", "--"), folder, is_checkpoint=True, quant=quant or DEFAULT_TYPE)
+    known = ", ".join(bundled.names())
+    raise ArtifactError(
+        f"{model} is no file, folder or hub id (owner/name), nor a bundled model; bundled are: {known}"
+    )
+
+
+def checkpoint_folder(source: str, *, offline: bool = False) -> Path:
+    """The checkpoint folder `source` names. Raises CheckpointError when it names something else."""
+    found = locate(source, offline=offline)
+    if not found.is_checkpoint:
+        raise CheckpointError(
+            f"{source} is not a checkpoint folder; a checkpoint has config.json and *.safetensors"
+        )
+    return found.path
+
+
+def models_dir() -> Path:
+    """Folder of kept conversions. Created."""
+    folder = files.cache_dir() / "models"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def kept() -> list[Kept]:
+    """Conversions kept here, by name."""
+    found = []
+    for path in sorted(models_dir().glob("*/*"), key=lambda path: path.name):
+        if path.suffix == ".gguf":
+            found.append(Kept(path.stem, "kept", path, path.stat().st_size))
+        elif path.is_dir() and any(path.glob("*.onnx")):
+            found.append(Kept(path.name, "kept", path, _folder_bytes(path)))
+    return found
+
+
+def everything() -> list[Kept]:
+    """All models that are here, and what was made of them: bundled, kept, prepared, downloaded."""
+    from edgellm.backends.ort import prepacked
+
+    found = [
+        Kept(name, "bundled", path, _folder_bytes(path))
+        for name in bundled.names()
+        if (path := bundled.path(name))
+    ]
+    found += kept()
+    for copy in prepacked.kept():
+        found.append(Kept(Path(copy.model).parent.name, "prepared", copy.path, copy.size_bytes))
+    return found + [Kept(d.repo_id, "download", d.path, d.size_bytes) for d in hub.downloads()]
+
+
+def remove(item: Kept) -> int:
+    """Delete a kept conversion with what was prepared of it, or one prepared copy; the bytes freed."""
+    from edgellm.backends.ort import prepacked
+
+    freed = item.size_bytes
+    shutil.rmtree(item.path) if item.path.is_dir() else item.path.unlink()
+    if item.kind == "kept":
+        for copy in prepacked.kept():
+            if Path(copy.model).parent == item.path:
+                freed += copy.size_bytes
+                shutil.rmtree(copy.path, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another type of the same model is still there
+            item.path.parent.rmdir()
+    return freed
+
+
+def _folder_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def _fingerprint(folder: Path) -> str:
+    """Digest of the files a conversion reads (name, size, time) and of our version: stale copies are not met."""
+    parts = [__version__]
+    for file in sorted(folder.iterdir()):
+        if file.suffix in (".json", ".safetensors", ".jinja"):
+            stat = file.stat()
+            parts.append(f"{file.name}|{stat.st_size}|{stat.st_mtime_ns}")
+    return hashlib.sha256("\n".join([str(folder.resolve()), *parts]).encode()).hexdigest()[:8]

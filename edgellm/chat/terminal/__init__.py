@@ -1,0 +1,4 @@
+"""The chat on a terminal: reading lines, commands, what answers look like.
+
+Knows no engine. Start at repl.py.
+"""

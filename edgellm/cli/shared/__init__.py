@@ -1,0 +1,1 @@
+"""What several commands share: options, opening a model, views. Knows no command."""

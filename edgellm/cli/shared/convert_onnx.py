@@ -1,0 +1,95 @@
+"""Converting to an ONNX folder on the command line: options checked, the result told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgellm.catalog import conversion
+from edgellm.errors import UsageError
+from edgellm.units import format_seconds, format_size
+
+if TYPE_CHECKING:
+    from edgellm.convert.onnx.writer import OnnxRequest
+
+#: Options of `convert` that have no meaning for ONNX, by their parameter names.
+_GGUF_ONLY = {
+    "imatrix": "--imatrix",
+    "tensor_type": "--tensor-type",
+    "output_tensor_type": "--output-tensor-type",
+    "token_embedding_type": "--token-embedding-type",
+    "pure": "--pure",
+    "max_ram": "--max-ram",
+    "split_max_size": "--split-max-size",
+    "allow_requantize": "--allow-requantize",
+}
+
+
+def command(
+    source: str, options: dict[str, Any], *, dry_run: bool, verify: bool, keep_unverified: bool
+) -> None:
+    """What `edgellm convert` does for an ONNX type. Raises EdgellmError."""
+    request = _request(source, options)
+    if options["exporter"] == "optimum":
+        return _export(request)
+    if dry_run:
+        return _print_preview(request)
+    done = conversion.run_onnx(request, verify=verify, keep_unverified=keep_unverified)
+    artifact = done.artifact
+    click.echo(
+        f"{artifact.path}: {artifact.quantization}, {format_size(artifact.size_bytes)}, "
+        f"in {format_seconds(done.seconds)}"
+    )
+    if done.verdict:
+        click.echo(f"verified: {done.verdict}")
+    elif done.failure is None:
+        click.echo("not verified (--no-verify)")
+    if done.failure:
+        raise done.failure
+
+
+def _request(source: str, options: dict[str, Any]) -> OnnxRequest:
+    from edgellm.catalog import models
+    from edgellm.convert.onnx.options import OnnxOptions
+    from edgellm.convert.onnx.writer import OnnxRequest
+
+    for name, flag in _GGUF_ONLY.items():
+        if options[name]:
+            raise UsageError(f"{flag} is for GGUF types; ONNX types are refined with --onnx KEY=VALUE")
+    output: Path | None = options["output"]
+    return OnnxRequest(
+        source=models.checkpoint_folder(source, offline=options["offline"]),
+        quant=options["quant"].lower(),
+        output=output,
+        options=OnnxOptions.parse(options["onnx"]),
+        n_threads=options["threads"],
+        force=options["force"],
+    )
+
+
+def _export(request: OnnxRequest) -> None:
+    from edgellm.convert.onnx import optimum
+
+    output = request.output or Path(f"{request.source.resolve().name}-{request.quant}-optimum")
+    artifact = optimum.export(request.source, output, request.quant, force=request.force)
+    click.echo(f"{artifact.path}: {format_size(artifact.size_bytes)}, exported by optimum, not verified")
+
+
+def _print_preview(request: OnnxRequest) -> None:
+    from edgellm.convert.checkpoint.folder import Checkpoint
+    from edgellm.convert.onnx.writer import make_plan
+
+    plain = replace(
+        request, options=replace(request.options, kv="auto")
+    )  # its scales need no room to speak of
+    with Checkpoint.open(request.source) as checkpoint:
+        plan = make_plan(checkpoint, plain)
+    for job in plan.jobs:
+        head = job.regions[0]
+        shape = "x".join(map(str, head.shape))
+        click.echo(f"{head.name:32} {shape:>18}  {head.type.name:8} {format_size(job.nbytes):>9}")
+    bits = 8 * plan.nbytes / plan.spec.n_params
+    click.echo(f"{request.output or plan.stem}: {format_size(plan.nbytes)}, {bits:.2f} bits per weight")

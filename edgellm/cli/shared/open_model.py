@@ -1,0 +1,46 @@
+"""Opening a model to talk with, for the commands that do."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgellm.errors import EngineError
+
+if TYPE_CHECKING:
+    from edgellm.formats.artifact import Artifact
+    from edgellm.prompt.template import ChatTemplate
+    from edgellm.session import EngineOptions, Session
+
+
+def session(artifact: Artifact, engine: EngineOptions) -> Session:
+    """Open the model in this process; what the engine has to say goes to standard error.
+
+    At the first use of a model a few seconds may go into looking for faster settings.
+    """
+    from edgellm import backends
+    from edgellm.tuning import first_look
+
+    if first_look.due(artifact, engine):
+        click.echo("edgellm: first use of this model: trying settings for a few seconds, once", err=True)
+        with contextlib.suppress(EngineError):  # whatever it is, opening tells
+            first_look.look(artifact)
+    opened = backends.open_session(artifact, engine)
+    for note in opened.info.notes:
+        click.echo(f"edgellm: {note}", err=True)
+    return opened
+
+
+def template(artifact: Artifact) -> ChatTemplate:
+    """The model's chat template. Raises UsageError for a model that has none."""
+    from edgellm.prompt.model_template import template_of
+
+    return template_of(artifact)
+
+
+def spelled(model: str) -> str:
+    """`model` so that it can be opened from another folder too: a path becomes absolute."""
+    return str(Path(model).resolve()) if Path(model).exists() else model

@@ -1,0 +1,139 @@
+"""How one model would be opened on this machine, setting by setting, and why. Reads its header; loads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgellm.backends import tuned as store
+from edgellm.doctor.machine import Finding
+from edgellm.formats.artifact import Artifact
+from edgellm.machine import devices, hardware
+from edgellm.session import EngineOptions
+from edgellm.units import format_size
+
+
+def explain(artifact: Artifact, options: EngineOptions) -> list[Finding]:
+    """Every choice made for `artifact` where `options` leave it open. Raises EngineError, ArtifactError."""
+    findings = {"gguf": _llamacpp, "onnx": _onnxruntime}[artifact.format]
+    return list(findings(artifact, options))
+
+
+def _llamacpp(artifact: Artifact, options: EngineOptions) -> Iterator[Finding]:
+    from edgellm.backends.llama import memory, session
+    from edgellm.backends.llama import options as llama_options
+
+    notes: list[str] = []
+    chosen, device = llama_options.resolve(artifact, options, notes)
+    record = store.read(artifact, session.build()) if options.tuned and store.enabled() else None
+    tuned = store.open_settings(options, record.settings) if record else {}
+
+    def said(name: str, field: str, value: object, why: str) -> Finding:
+        return Finding(artifact.name, name, f"{value}: {'found by tuning' if field in tuned else why}")
+
+    yield Finding(artifact.name, "device", _device(device, chosen.n_gpu_layers))
+    yield said("threads", "n_threads", chosen.n_threads, _threads())
+    yield said("context", "n_ctx", f"{chosen.n_ctx} tokens", _context(artifact, options))
+    kv_bytes = memory.kv_bytes_per_token(artifact, chosen)
+    cache = f"{chosen.type_k}/{chosen.type_v}, {format_size(kv_bytes * (chosen.n_ctx or 0))}"
+    yield said(
+        "KV cache",
+        "type_k",
+        cache,
+        "f16 is as good as exact; q8_0 (-ctk, -ctv) takes half, a little less exact",
+    )
+    asked = options.flash_attn != "auto"
+    why = "asked for" if asked else "llama.cpp uses it where it can; not always faster"
+    yield said("flash attention", "flash_attn", chosen.flash_attn, why)
+    yield said("batch", "n_ubatch", f"{chosen.n_batch}/{chosen.n_ubatch} tokens", "llama.cpp's defaults")
+    yield said(
+        "repacking",
+        "repack",
+        _on(chosen.repack),
+        "faster kernels, tried by the canary; a second copy of the weights",
+    )
+    yield said("mmap", "use_mmap", _on(chosen.use_mmap), _mapping(chosen))
+    yield from _memory(artifact, chosen)
+    yield _tuning(artifact, record)
+    yield from (Finding(artifact.name, "note", note) for note in notes)
+
+
+def _onnxruntime(artifact: Artifact, options: EngineOptions) -> Iterator[Finding]:
+    from edgellm.backends.ort import session as ort
+
+    device = devices.choose(options.device, ort.offer(), [])
+    record = store.read(artifact, ort.build()) if options.tuned and store.enabled() else None
+    settings = dict(record.settings) if record else {}
+    yield Finding(artifact.name, "device", _device(device, None))
+    threads = settings.get("n_threads", options.n_threads or hardware.default_threads())
+    yield Finding(artifact.name, "threads", f"{threads}: {_threads()}")
+    yield Finding(artifact.name, "memory", f"weights {format_size(artifact.size_bytes)}, {_available()}")
+    yield _tuning(artifact, record)
+
+
+def _device(device: devices.Device | None, layers: int | None) -> str:
+    if device is None:
+        return "cpu: the installed engine drives no other device here, or cpu was asked for"
+    return f"{device}: the first it can drive" + (f", {layers} layers on it" if layers is not None else "")
+
+
+def _threads() -> str:
+    cpu, fast = hardware.cpu(), hardware.fast_cores()
+    cores = f"{fast} fast of {cpu.n_physical} cores" if fast else f"{cpu.n_physical} cores"
+    return f"{cores} usable, less what a CPU quota withholds; hardware threads beyond cores seldom help"
+
+
+def _context(artifact: Artifact, options: EngineOptions) -> str:
+    if options.n_ctx:
+        return "asked for"
+    return f"what a chat needs and memory has room for; the model's window is {artifact.n_ctx_train}"
+
+
+def _mapping(chosen: EngineOptions) -> str:
+    if not chosen.use_mmap:
+        return "read into memory: repacked weights are there once"
+    if chosen.repack:
+        return "starts fast; with repacking the file's pages stay beside the copy until memory is short"
+    return "starts fast, and the kernel may drop what is not in use"
+
+
+def _memory(artifact: Artifact, chosen: EngineOptions) -> Iterator[Finding]:
+    from edgellm.backends.llama import memory, memory_estimate
+    from edgellm.errors import ArtifactError
+
+    total = memory.peak_bytes(artifact, chosen)
+    if total is None:
+        return
+    try:
+        buffers = memory_estimate.predict(artifact, chosen)
+    except ArtifactError:
+        return
+    parts = {
+        "weights": buffers.weights,
+        "repacked": buffers.repacked,
+        "KV": buffers.kv,
+        "scratch": buffers.compute,
+    }
+    shown = ", ".join(f"{name} {format_size(size)}" for name, size in parts.items() if size)
+    yield Finding(artifact.name, "memory", f"{format_size(total)} at most ({shown}); {_available()}")
+
+
+def _available() -> str:
+    return f"{format_size(hardware.available_bytes())} available"
+
+
+def _tuning(artifact: Artifact, record: store.Record | None) -> Finding:
+    if record is None:
+        return Finding(
+            artifact.name, "tuning", "not tuned here; find faster settings with: edgellm tune MODEL"
+        )
+    gains = ", ".join(
+        f"{row['ratio'][0]:.2f} times at {row['depth']}" for row in record.rows if row["phase"] == "decode"
+    )
+    found = record.flags or "the defaults are the best found"
+    return Finding(
+        artifact.name, "tuning", f"{found} ({record.how}, {record.made[:10]}{', ' if gains else ''}{gains})"
+    )
+
+
+def _on(value: bool | None) -> str:
+    return "on" if value else "off"

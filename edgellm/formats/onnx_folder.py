@@ -1,0 +1,256 @@
+"""An ONNX model folder: ours (edgellm.json), onnxruntime-genai's (genai_config.json) or optimum's (config.json).
+
+Reads JSON and the graph's header only; nothing here loads weights or an engine. A graph that points outside
+its folder is refused before any engine sees it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from edgellm.errors import ArtifactError
+from edgellm.formats import protobuf
+from edgellm.formats.artifact import Artifact
+
+MANIFEST = "edgellm.json"
+MAX_JSON_BYTES = 64 << 20
+MANIFEST_VERSION = 1
+
+
+@dataclass(frozen=True)
+class OnnxFolder:
+    """What a folder says of its model, whoever wrote it."""
+
+    path: Path
+    model: Path
+    prefill: Path | None  # a second graph for prompts, without a head
+    name: str
+    architecture: str
+    quantization: str
+    n_ctx: int
+    n_vocab: int
+    bos_id: int | None
+    add_bos: bool
+    bos_token: str
+    eos_token: str
+    eos_ids: frozenset[int]
+    control_ids: frozenset[int]
+    chat_template: str | None
+    in_place: bool  # past and present of the KV cache may be one buffer
+    facts: Mapping[str, str]  # provenance, for people
+
+    @property
+    def data_files(self) -> tuple[Path, ...]:
+        """The graph and all files its weights are in."""
+        graphs = [self.model, *([self.prefill] if self.prefill else [])]
+        names = {name for graph in graphs for name in external_files(graph)}
+        return (*graphs, *(self.path / name for name in sorted(names)))
+
+
+def read(path: Path) -> OnnxFolder:
+    """Read a folder's description. Raises ArtifactError when it is damaged, hostile or no model's."""
+    if (path / MANIFEST).is_file():
+        folder = _ours(path, _json(path / MANIFEST))
+    elif (path / "genai_config.json").is_file():
+        folder = _genai(path, _json(path / "genai_config.json"))
+    else:
+        folder = _optimum(path)
+    for file in folder.data_files:
+        if not file.is_file():
+            raise ArtifactError(f"{path} lacks {file.name}; copy the whole folder again")
+    return folder
+
+
+def open_artifact(path: Path) -> Artifact:
+    """The folder as an Artifact. Raises ArtifactError."""
+    folder = read(path)
+    return Artifact(
+        path=path,
+        format="onnx",
+        architecture=folder.architecture,
+        name=folder.name,
+        quantization=folder.quantization,
+        size_bytes=sum(file.stat().st_size for file in folder.data_files),
+        n_ctx_train=folder.n_ctx,
+        chat_template=folder.chat_template,
+        metadata=dict(folder.facts),
+        stop_ids=folder.eos_ids,
+    )
+
+
+def is_model(path: Path) -> bool:
+    """Whether `path` is a folder with an ONNX graph in it."""
+    return path.is_dir() and any(path.glob("*.onnx"))
+
+
+def digest(path: Path) -> str:
+    """Hex SHA-256 over the names and bytes of the graph and its weights."""
+    from edgellm import files
+
+    total = hashlib.sha256()
+    for file in read(path).data_files:
+        total.update(f"{file.name}\0{files.sha256(file)}\n".encode())
+    return total.hexdigest()
+
+
+def _ours(path: Path, manifest: Mapping[str, Any]) -> OnnxFolder:
+    version = manifest.get("format_version")
+    if manifest.get("format") != "edgellm-onnx" or version != MANIFEST_VERSION:
+        raise ArtifactError(
+            f"{path / MANIFEST} has format version {version!r}; this edgellm reads {MANIFEST_VERSION}"
+        )
+    try:
+        tokenizer, dimensions = manifest["tokenizer"], manifest["dimensions"]
+        facts = {
+            "edgellm.version": manifest["edgellm_version"],
+            "edgellm.recipe": json.dumps(manifest["recipe"]),
+            "edgellm.source": json.dumps(manifest["source"]),
+            "edgellm.verification": manifest["verification"],
+        }
+        return OnnxFolder(
+            path=path,
+            model=_inside(path, manifest.get("model", "model.onnx")),
+            prefill=_inside(path, manifest["prefill"]) if manifest.get("prefill") else None,
+            name=str(manifest["name"]),
+            architecture=str(manifest["architecture"]),
+            quantization=str(manifest["quantization"]),
+            n_ctx=int(manifest["n_ctx"]),
+            n_vocab=int(dimensions["n_vocab"]),
+            bos_id=tokenizer["bos_token_id"],
+            add_bos=bool(tokenizer["add_bos"]),
+            bos_token=str(tokenizer["bos_token"]),
+            eos_token=str(tokenizer["eos_token"]),
+            eos_ids=frozenset(map(int, tokenizer["eos_token_ids"])),
+            control_ids=frozenset(map(int, tokenizer["control_ids"])),
+            chat_template=manifest["chat_template"],
+            in_place=True,
+            facts=facts,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{path / MANIFEST} is damaged ({error!r}); convert the model again") from error
+
+
+def _genai(path: Path, config: Mapping[str, Any]) -> OnnxFolder:
+    try:
+        model, search = config["model"], config.get("search", {})
+        return OnnxFolder(
+            model=_inside(path, model["decoder"]["filename"]),
+            architecture=str(model["type"]),
+            quantization="onnx-genai",
+            n_ctx=int(model["context_length"]),
+            n_vocab=int(model["vocab_size"]),
+            in_place=bool(search.get("past_present_share_buffer", False)),
+            facts={"edgellm.made_by": "onnxruntime-genai"},
+            **_common(path, model.get("eos_token_id"), model.get("bos_token_id")),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{path / 'genai_config.json'} is damaged ({error!r})") from error
+
+
+def _optimum(path: Path) -> OnnxFolder:
+    if not (path / "config.json").is_file():
+        raise ArtifactError(f"{path} has an ONNX graph but no edgellm.json, genai_config.json or config.json")
+    config = _json(path / "config.json")
+    graphs = sorted(path.glob("*.onnx"))
+    preferred = [path / name for name in ("model_quantized.onnx", "model.onnx") if (path / name).is_file()]
+    model = (preferred or graphs)[0]
+    generation = _json(path / "generation_config.json") if (path / "generation_config.json").is_file() else {}
+    ends = [config.get("eos_token_id"), generation.get("eos_token_id")]
+    flat = [i for end in ends for i in (end if isinstance(end, list) else [end]) if i is not None]
+    try:
+        return OnnxFolder(
+            model=model,
+            architecture=str(config.get("model_type", "unknown")),
+            quantization="onnx-int8" if "quantized" in model.name else "onnx",
+            n_ctx=int(config["max_position_embeddings"]),
+            n_vocab=int(config["vocab_size"]),
+            in_place=False,
+            facts={"edgellm.made_by": "optimum"},
+            **_common(path, flat, config.get("bos_token_id")),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{path / 'config.json'} is damaged ({error!r})") from error
+
+
+def _common(path: Path, eos: Any, bos_id: int | None) -> dict[str, Any]:
+    """What the tokenizer's files say, where there is no manifest."""
+    settings = _json(path / "tokenizer_config.json") if (path / "tokenizer_config.json").is_file() else {}
+    tokenizer = _json(path / "tokenizer.json") if (path / "tokenizer.json").is_file() else {}
+    added = tokenizer.get("added_tokens") or []
+    special = {t["id"] for t in added if t.get("special")}
+    texts = {t["id"]: t["content"] for t in added}
+    template = settings.get("chat_template")
+    if template is None and (path / "chat_template.jinja").is_file():
+        template = (path / "chat_template.jinja").read_text(encoding="utf-8")
+    eos_ids = [int(i) for i in (eos if isinstance(eos, list) else [eos]) if i is not None]
+    processor = json.dumps(tokenizer.get("post_processor") or {})
+    bos = texts.get(bos_id, "") if bos_id is not None else ""
+    return {
+        "path": path,
+        "prefill": None,
+        "name": path.name,
+        "bos_id": bos_id,
+        "add_bos": bool(settings.get("add_bos_token", bool(bos) and json.dumps(bos) in processor)),
+        "bos_token": bos,
+        "eos_token": texts.get(eos_ids[0], "") if eos_ids else "",
+        "eos_ids": frozenset(eos_ids),
+        "control_ids": frozenset(special),
+        "chat_template": template if isinstance(template, str) else None,
+    }
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise ArtifactError(f"{path} is larger than {MAX_JSON_BYTES} bytes: no model's is")
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path} cannot be read ({error}); convert or copy the model again") from error
+    if not isinstance(found, dict):
+        raise ArtifactError(f"{path} holds no JSON object; convert or copy the model again")
+    return found
+
+
+def _inside(folder: Path, name: object) -> Path:
+    """The file `name` of the folder. Raises ArtifactError when the name leads out of it."""
+    pure = PurePosixPath(str(name).replace("\\", "/"))
+    if not isinstance(name, str) or pure.is_absolute() or ".." in pure.parts or ":" in name or not pure.name:
+        raise ArtifactError(f"{folder} names the file {name!r}, outside the folder: it is hostile or damaged")
+    return folder / pure
+
+
+# --- the few fields of a ModelProto that say where its weights are -----------------------------------------
+
+_GRAPH, _INITIALIZER, _EXTERNAL_DATA = 7, 5, 13
+
+
+def external_files(model: Path) -> frozenset[str]:
+    """Names of the files a graph's tensors lie in. Raises ArtifactError when one is outside the folder.
+
+    Walks the proto's structure without reading tensors; subgraphs (If, Loop) hold no weights in decoders.
+    """
+    try:
+        with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            names = set(_locations(data))
+    except FileNotFoundError:
+        raise ArtifactError(f"{model} does not exist; copy the whole folder again") from None
+    except (OSError, ValueError, IndexError) as error:
+        raise ArtifactError(f"{model} is not an ONNX graph ({error}); convert or copy it again") from error
+    for name in names:
+        _inside(model.parent, name)
+    return frozenset(names)
+
+
+def _locations(data: mmap.mmap) -> Iterator[str]:
+    for graph in protobuf.spans(data, 0, len(data), _GRAPH):
+        for tensor in protobuf.spans(data, *graph, _INITIALIZER):
+            for entry in protobuf.spans(data, *tensor, _EXTERNAL_DATA):
+                key, value = (b"".join(data[a:b] for a, b in protobuf.spans(data, *entry, i)) for i in (1, 2))
+                if key == b"location":
+                    yield value.decode()

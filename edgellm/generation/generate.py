@@ -1,0 +1,234 @@
+"""Tokens in, text out: prefix reuse, stop strings, UTF-8 that never breaks, and the clock around it.
+
+Knows sessions and token ids; knows no engine and no chat format.
+"""
+
+from __future__ import annotations
+
+import codecs
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from edgellm.errors import EdgellmError, EngineError
+from edgellm.session import Sampling, Session
+
+if TYPE_CHECKING:
+    from edgellm.generation.constraints import Grammar, GrammarConstraint
+    from edgellm.session import Drafter
+
+_FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class GenerateOptions:
+    """What to generate and when to end."""
+
+    max_tokens: int | None = None  # None: until the context is full
+    stop: tuple[str, ...] = ()  # ends before the first of these; not part of the text
+    sampling: Sampling = field(default_factory=Sampling)
+    ignore_eos: bool = False
+    grammar: Grammar | None = None  # what the answer must look like
+    drafter: Drafter | None = field(default=None, compare=False)  # makes it faster; one per session
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Counts and times of one generation. Times are seconds of a monotonic clock."""
+
+    n_prompt: int  # tokens of the prompt, cached ones included
+    n_cached: int  # of these, found in the KV cache
+    n_generated: int  # tokens drawn, the ending EOS included
+    prefill_seconds: float  # from start to the first token drawn: evaluation and one sampling
+    decode_seconds: float  # from the first token to the last
+
+    @property
+    def prefill_rate(self) -> float | None:
+        """Prompt tokens evaluated per second."""
+        return (self.n_prompt - self.n_cached) / self.prefill_seconds if self.prefill_seconds else None
+
+    @property
+    def decode_rate(self) -> float | None:
+        """(n - 1) / (t_last - t_first): tokens per second after the first; None below two tokens."""
+        return (self.n_generated - 1) / self.decode_seconds if self.n_generated > 1 else None
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A finished generation."""
+
+    text: str
+    tokens: tuple[int, ...]  # drawn ids, without the ending EOS
+    finish_reason: str  # "stop": EOS or a stop string | "length": max_tokens or context full | "cancelled"
+    usage: Usage
+    valid: bool | None = None  # whether the text is whole by `GenerateOptions.grammar`; None without one
+
+
+class Generation:
+    """Iterator over pieces of text; `completion` holds the result once it is exhausted or closed.
+
+    A piece is never half a character and never holds the beginning of a stop string that then completes.
+    """
+
+    def __init__(self, session: Session, prompt: Sequence[int], options: GenerateOptions) -> None:
+        self._session, self._prompt, self._options = session, list(prompt), options
+        self._completion: Completion | None = None
+        self._pieces = self._run()
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        return next(self._pieces)
+
+    def close(self) -> None:
+        """Stop here. The completion says "cancelled" unless the generation had ended."""
+        self._pieces.close()
+        if self._completion is None:  # never started
+            self._completion = Completion("", (), "cancelled", Usage(len(self._prompt), 0, 0, 0.0, 0.0))
+
+    @property
+    def completion(self) -> Completion:
+        """The result. Runs the generation to its end when it has not ended yet."""
+        for _ in self._pieces:
+            pass
+        if self._completion is None:
+            raise EngineError("the generation failed before it ended; there is no result")
+        return self._completion
+
+    def _run(self) -> Generator[str, None, None]:  # closed to cancel
+        session, options = self._session, self._options
+        text = _TextStream(options.stop)
+        drawn: list[int] = []
+        reason, n_cached = "cancelled", 0
+        constraint: GrammarConstraint | None = None
+        start = first = last = time.perf_counter()
+        try:
+            n_cached = reuse_prefix(session, self._prompt)
+            limit = options.max_tokens
+            constraint = self._constraint()
+            ids = session.stream(
+                self._prompt[n_cached:], options.sampling, constraint=constraint, drafter=options.drafter
+            )
+            eos = frozenset() if options.ignore_eos else session.info.eos_ids
+            reason = "length" if limit == 0 else reason
+            for token in ids if limit != 0 else ():
+                last = time.perf_counter()
+                drawn.append(token)
+                first = last if len(drawn) == 1 else first
+                if token in eos:
+                    reason = "stop"
+                    break
+                if piece := text.feed(session.piece(token)):
+                    yield piece
+                if text.stopped or (constraint is not None and constraint.ended):
+                    reason = "stop"
+                    break
+                if len(drawn) == limit:
+                    reason = "length"
+                    break
+            else:
+                reason = "length"
+            getattr(ids, "close", lambda: None)()
+            if rest := text.finish():
+                yield rest
+        except EdgellmError:
+            reason = _FAILED
+            raise
+        finally:
+            usage = Usage(len(self._prompt), n_cached, len(drawn), first - start, last - first)
+            if reason != _FAILED:
+                self._completion = self._finished(text, drawn, reason, usage, constraint)
+
+    def _constraint(self) -> GrammarConstraint | None:
+        """The grammar's constraint, told how many ids the answer has room for."""
+        options, info = self._options, self._session.info
+        if options.grammar is None:
+            return None
+        room = max(info.n_ctx - len(self._prompt) + 1, 1)
+        return options.grammar.start(
+            self._session, room if options.max_tokens is None else min(room, options.max_tokens)
+        )
+
+    def _finished(
+        self,
+        text: _TextStream,
+        drawn: list[int],
+        reason: str,
+        usage: Usage,
+        constraint: GrammarConstraint | None,
+    ) -> Completion:
+        ended = bool(drawn) and drawn[-1] in self._session.info.eos_ids and reason == "stop"
+        kept = drawn[:-1] if ended else drawn
+        valid = None if constraint is None else constraint.valid and not text.stopped
+        return Completion(text.text, tuple(kept), reason, usage, valid)
+
+
+_DEFAULTS = GenerateOptions()
+
+
+def stream(session: Session, prompt: Sequence[int], options: GenerateOptions = _DEFAULTS) -> Generation:
+    """Generate after `prompt` (the whole sequence so far; what the cache already holds is not evaluated again).
+
+    Raises EngineError, at the first piece, when the prompt is empty or does not fit the context.
+    """
+    return Generation(session, prompt, options)
+
+
+def reuse_prefix(session: Session, prompt: Sequence[int]) -> int:
+    """Cut the cache back to what it shares with `prompt` and return the shared length.
+
+    At least one token is left to evaluate, for its logits are needed.
+    """
+    shared = 0
+    for cached, wanted in zip(session.tokens, prompt[:-1], strict=False):
+        if cached != wanted:
+            break
+        shared += 1
+    session.rewind(shared)
+    return shared
+
+
+class _TextStream:
+    """Bytes in, text out: holds back incomplete characters and possible beginnings of stop strings."""
+
+    def __init__(self, stop: Sequence[str]) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._stop = tuple(s for s in stop if s)
+        self._held = ""
+        self._parts: list[str] = []
+        self.stopped = False
+
+    @property
+    def text(self) -> str:
+        """All text given out so far."""
+        return "".join(self._parts)
+
+    def feed(self, data: bytes) -> str:
+        """Text that is safe to show after these bytes, possibly none."""
+        return self._emit(self._decoder.decode(data), final=False)
+
+    def finish(self) -> str:
+        """What was held back, at the end. A character cut short becomes U+FFFD."""
+        return "" if self.stopped else self._emit(self._decoder.decode(b"", final=True), final=True)
+
+    def _emit(self, new: str, *, final: bool) -> str:
+        text = self._held + new
+        cut = min((i for s in self._stop if (i := text.find(s)) >= 0), default=-1)
+        if cut >= 0:
+            self.stopped, self._held, text = True, "", text[:cut]
+        else:
+            keep = 0 if final else self._possible_stop(text)
+            text, self._held = text[: len(text) - keep], text[len(text) - keep :]
+        if text:
+            self._parts.append(text)
+        return text
+
+    def _possible_stop(self, text: str) -> int:
+        """Length of the longest ending of `text` that begins a stop string."""
+        longest = max((len(s) for s in self._stop), default=1) - 1
+        for n in range(min(longest, len(text)), 0, -1):
+            if any(s.startswith(text[-n:]) for s in self._stop):
+                return n
+        return 0

@@ -1,0 +1,1 @@
+"""Who is ahead in what, and whether that can be told. Start at verdict.py."""

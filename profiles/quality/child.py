@@ -1,0 +1,178 @@
+"""How good a model is, for a report: its text figures and task scores, measured in a process of its own.
+
+Run as `python -m edgellm.profiles.quality.child`: the request is
+one JSON document on standard input, the `QualityRecord` one on standard output. A reference's probabilities are
+kept in a compact file, made once and shared by all formats of a model.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgellm import files
+from edgellm.errors import EdgellmError
+from edgellm.profiles.result.codec import from_plain, to_plain
+from edgellm.profiles.result.quality_record import QualityRecord
+from edgellm.profiles.result.settings import QualityPlan
+
+if TYPE_CHECKING:
+    from edgellm.formats.artifact import Artifact
+    from edgellm.generation.scoring import Chunk
+    from edgellm.profiles.quality.quality import Quality
+    from edgellm.profiles.quality.reference_logits import CompactReference
+    from edgellm.profiles.quality.task_scores import Answer
+    from edgellm.session import EngineOptions, Session
+
+_N_CTX = 1024
+_SMALL_BYTES = 64 << 20
+_TIMEOUT_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class JudgeRequest:
+    """What to judge, and by what."""
+
+    path: str
+    reference: str | None  # a converted model, or None: no divergence
+    dialogues: int
+    items: int  # of each task
+
+
+def judges(paths: Mapping[str, str], plan: QualityPlan) -> dict[str, Callable[[str], QualityRecord]]:
+    """A judge for each model (name -> path) of a report."""
+
+    def judge(name: str) -> QualityRecord:
+        reference = plan.references.get(name)
+        reference = reference and str(Path(reference).expanduser())
+        return in_child(JudgeRequest(paths[name], reference, plan.dialogues, plan.items))
+
+    return dict.fromkeys(paths, judge)
+
+
+def in_child(request: JudgeRequest) -> QualityRecord:
+    """Judge in a fresh process; a record with the reason where that fails."""
+    command = [sys.executable, "-m", "edgellm.profiles.quality.child"]
+    try:
+        done = subprocess.run(
+            command,
+            input=json.dumps(to_plain(request)),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_TIMEOUT_SECONDS,
+        )
+        return from_plain(QualityRecord, json.loads(done.stdout.splitlines()[-1]))
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
+        return QualityRecord(reason=f"the process that measured it failed ({type(error).__name__})")
+
+
+def judge(request: JudgeRequest) -> QualityRecord:
+    """Do it here. Raises EdgellmError."""
+    from edgellm import backends
+    from edgellm.formats.artifact import Artifact
+    from edgellm.profiles.quality import quality
+    from edgellm.session import EngineOptions
+
+    begin = time.perf_counter()
+    artifact = Artifact.open(request.path)
+    # Threads of a very small model wait for one another longer than they work.
+    engine = EngineOptions(n_ctx=_N_CTX, n_threads=1 if artifact.size_bytes < _SMALL_BYTES else None)
+    reference = _reference(request, engine) if request.reference else None
+    with backends.open_session(artifact, engine) as session:
+        chunks = reference.chunks if reference else _chunks(session, request.dialogues)
+        against = quality.compact_reference(reference, session) if reference else None
+        found = quality.evaluate(session, chunks, reference=against)
+        answers = _answers(session, artifact, request.items)
+    return _record(found, reference, answers, time.perf_counter() - begin)
+
+
+def _chunks(session: Session, count: int) -> Sequence[Chunk]:
+    from edgellm.profiles.quality import dialogues
+    from edgellm.prompt.model_template import template_of
+
+    template = template_of(session.artifact) if session.artifact.chat_template else None
+
+    def render(messages: Sequence[dict[str, str]]) -> str:
+        assert template
+        return template.render(messages, add_generation_prompt=False)
+
+    return dialogues.chunks(session, render if template else None, count)
+
+
+def _reference(request: JudgeRequest, engine: EngineOptions) -> CompactReference:
+    """The reference's file: made by evaluating it once."""
+    from edgellm import backends
+    from edgellm.formats.artifact import Artifact
+    from edgellm.profiles.quality import dialogues, quality, reference_logits
+
+    assert request.reference
+    artifact = Artifact.open(request.reference)
+    folder = files.cache_dir() / "references"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{artifact.sha256[:16]}-{request.dialogues}.ref"
+    if not path.exists():
+        with backends.open_session(artifact, engine) as session:
+            chunks = _chunks(session, request.dialogues)
+            source = quality.source_of(session, chunks, dialogues.NAME)
+            with reference_logits.create(path, chunks, source, force=True) as sink:
+                quality.evaluate(session, chunks, sink=sink)
+    return reference_logits.CompactReference(path)
+
+
+def _answers(session: Session, artifact: Artifact, items: int) -> Sequence[Answer]:
+    """The first `items` of every task; none for a model that cannot be talked to."""
+    from edgellm.profiles.quality import task_scores, tasks
+    from edgellm.prompt.model_template import template_of
+
+    if not artifact.chat_template or not items:
+        return ()
+    template = template_of(artifact)
+    asked = [item for name in tasks.names() for item in tasks.load(name)[:items]]
+    render = lambda messages: template.render(messages, enable_thinking=False)  # noqa: E731
+    return task_scores.answer(session, render, asked)
+
+
+def _record(
+    found: Quality, reference: CompactReference | None, answers: Sequence[Answer], seconds: float
+) -> QualityRecord:
+    from edgellm.profiles.quality import dialogues, task_scores
+
+    divergence = found.divergence
+    closed = [each for each in answers if each.closed]
+    return QualityRecord(
+        text=dialogues.NAME,
+        n_tokens=found.n_tokens,
+        perplexity=found.perplexity,
+        bits_per_byte=found.bits_per_byte,
+        reference=f"{reference.source.model} {reference.source.quantization}" if reference else None,
+        kld_mean=divergence.kld_mean if divergence else None,
+        kld_max=divergence.kld_max if divergence else None,
+        same_top=divergence.same_top if divergence else None,
+        tasks={score.name: score.exact for score in task_scores.scores(closed)} if closed else None,
+        total=task_scores.total("all", closed).exact if closed else None,
+        reason=None if reference else "no reference was named: there is no divergence",
+        seconds=seconds,
+    )
+
+
+def main() -> None:
+    """The child's whole life."""
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
+        os.dup2(2, 1)  # libraries print
+        try:
+            record = judge(from_plain(JudgeRequest, json.load(sys.stdin)))
+        except EdgellmError as error:
+            record = QualityRecord(reason=str(error))
+        print(json.dumps(to_plain(record), allow_nan=False), file=out, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""Results of several machines as one: models matched by their hash, machines held against the first.
+
+Each machine runs a shared model at the settings with which it writes fastest there. Knows how to match and what
+to refuse; joined pages and tables are made from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import PurePath
+
+from edgellm.errors import UsageError
+from edgellm.profiles.compare.comparison import Point, machine_key, point_of
+from edgellm.profiles.compare.verdict import judge
+from edgellm.profiles.report.page.cards import card, fold, grid, section
+from edgellm.profiles.report.page.findings import headline
+from edgellm.profiles.report.page.format import capital, scale_for
+from edgellm.profiles.report.page.pairs import axis_of, interval
+from edgellm.profiles.report.page.view import COLOURS, Line, lines
+from edgellm.profiles.report.plots import svg
+from edgellm.profiles.report.words.english import metric_name, say
+from edgellm.profiles.result.result import Report
+from edgellm.stats import Ratio, paired_ratio
+
+#: What machines are held against each other by.
+METRICS = (
+    "decode_bytes_per_second",
+    "prefill_bytes_per_second",
+    "ttft_seconds",
+    "peak_bytes",
+    "decode_joules_per_byte",
+)
+_UNITS = ("B/s", "B/s", "s", "B", "J/B")
+#: Bars in one card; more models are folded.
+_OPEN = 6
+
+
+@dataclass(frozen=True)
+class Place:
+    """A machine and its result."""
+
+    name: str
+    short: str  # the file's name
+    report: Report
+    lines: tuple[Line, ...]
+    css: str
+
+
+@dataclass(frozen=True)
+class Shared:
+    """One model under one workload on several machines; None where a machine did not run it."""
+
+    name: str
+    by_place: tuple[Line | None, ...]
+
+
+def places(results: Mapping[str, Report], lang: str) -> list[Place]:
+    """The machines by the names of their files. Raises UsageError for what is no machine of its own."""
+    found: list[Place] = []
+    stems = [PurePath(name).name.removesuffix(".json") for name in results]
+    titles = stems if len(set(stems)) == len(stems) else list(results)
+    for index, (title, report) in enumerate(zip(titles, results.values(), strict=True)):
+        shown = lines([run for run in report.runs if run.launches], lang)
+        if not shown:
+            raise UsageError(f"{title} has no run with figures; leave it out")
+        name = f"{title} ({report.machine.cpu_model or say('unknown', lang)})"
+        found.append(Place(name, title, report, tuple(shown), f"m{index % COLOURS}"))
+    _check_same(found)
+    return found
+
+
+def _check_same(found: Sequence[Place]) -> None:
+    seen: dict[object, str] = {}
+    for place in found:
+        key = machine_key(place.report.machine), place.report.created, place.report.command
+        if key in seen:
+            raise UsageError(f"{seen[key]} and {place.name} are the same result; leave one out")
+        seen[key] = place.name
+
+
+def shared(found: Sequence[Place]) -> list[Shared]:
+    """Models that two machines or more ran. Raises UsageError, saying what stands against it, without any."""
+    best: dict[tuple[str, Point], list[Line | None]] = {}
+    names: dict[tuple[str, Point], str] = {}
+    for index, place in enumerate(found):
+        for line in place.lines:
+            key = line.run.model.sha256, point_of(line.run)
+            row = best.setdefault(key, [None] * len(found))
+            names.setdefault(key, line.run.model.name)
+            held = row[index]
+            if held is None or _rate(line) > _rate(held):
+                row[index] = line
+    several = {key: row for key, row in best.items() if sum(line is not None for line in row) > 1}
+    if not several:
+        raise UsageError(f"the results cannot be joined: {_why_not(found)}")
+    points = {key[1] for key in several}
+    return [Shared(_title(names[key], key[1], points), tuple(row)) for key, row in several.items()]
+
+
+def _title(name: str, point: Point, points: set[Point]) -> str:
+    """The model; with the point of the workload where there are several."""
+    return name if len(points) == 1 else f"{name} · p{point[0]} n{point[1]} d{point[2]}"
+
+
+def _rate(line: Line) -> float:
+    summary = line.run.summary("decode_bytes_per_second")
+    return summary.mean if summary else 0.0
+
+
+def _why_not(found: Sequence[Place]) -> str:
+    first, second = found[0], found[1]
+    for a in first.lines:
+        for b in second.lines:
+            x, y = a.run.model, b.run.model
+            if x.sha256 == y.sha256:
+                return (
+                    f"{x.name} did different work on {first.name} ({a.run.workload.label_prefill}, "
+                    f"{a.run.workload.label_decode}) and {second.name} ({b.run.workload.label_prefill}, "
+                    f"{b.run.workload.label_decode}); measure it with the same -p -n -d -b"
+                )
+            if x.name == y.name:
+                return (
+                    f"{x.name} is not the same model on {first.name} (SHA-256 {x.sha256[:12]}…) and {second.name} "
+                    f"({y.sha256[:12]}…); copy the file instead of converting it anew"
+                )
+    return f"{first.name} and {second.name} have no model in common; measure the same files on both"
+
+
+def ratio_over(models: Sequence[Shared], index: int, metric: str) -> tuple[Ratio, int] | None:
+    """Machine `index` over the first, and over how many shared models: their geometric mean, or one model's own."""
+    pairs = [
+        (line.run.measurement(metric), first.run.measurement(metric))
+        for each in models
+        if (line := each.by_place[index]) and (first := each.by_place[0])
+    ]
+    pairs = [(a, b) for a, b in pairs if a.samples and b.samples]
+    if not pairs:
+        return None
+    if len(pairs) == 1:
+        (verdict,) = judge([axis_of(metric)], [{metric: m} for m in pairs[0]], paired=False)
+        return verdict.pairs[0].ratio, 1
+    means = [[sum(m.samples) / len(m.samples) for m in own] for own in zip(*pairs, strict=True)]
+    return paired_ratio(*means), len(pairs)
+
+
+def sentences(found: Sequence[Place], models: Sequence[Shared], lang: str) -> list[str]:
+    """Machines against the first, then what each machine's own result found first."""
+    told = []
+    for index in range(1, len(found)):
+        speed = ratio_over(models, index, "decode_bytes_per_second")
+        if speed is None:
+            continue
+        values = {
+            "a": escape(found[index].name),
+            "b": escape(found[0].name),
+            "ratio": f"{speed[0].value:.2f}",
+            "interval": interval(speed[0], lang),
+            "n": speed[1],
+        }
+        told.append(say("join_one" if speed[1] == 1 else "join_speed", lang, **values))
+        joules = ratio_over(models, index, "decode_joules_per_byte")
+        if joules:
+            values |= {
+                "ratio": f"{joules[0].value:.2f}",
+                "interval": interval(joules[0], lang),
+                "n": joules[1],
+            }
+            told.append(say("join_energy", lang, **values))
+    for place in found:
+        first = headline(place.report, place.lines, lang)
+        if first:
+            told.append(f"<b>{escape(place.name)}</b>: {first}")
+    return told
+
+
+def charts(found: Sequence[Place], models: Sequence[Shared], lang: str) -> str:
+    """For each measurement a card for each shared model, a bar for each machine."""
+    body = []
+    for metric, unit in zip(METRICS, _UNITS, strict=True):
+        cards = [_card(each, metric, unit, found) for each in models]
+        cards = [each for each in cards if each]
+        if cards:
+            title = capital(metric_name(metric, lang))
+            more = fold(say("join_more", lang, n=len(cards) - _OPEN), grid("".join(cards[_OPEN:])))
+            body.append(f"<h3>{title}</h3>{grid(''.join(cards[:_OPEN]))}{more if len(cards) > _OPEN else ''}")
+    return section("machines", say("machines_note", lang), "".join(body), lang)
+
+
+def _card(each: Shared, metric: str, unit: str, found: Sequence[Place]) -> str:
+    summaries = [line.run.summary(metric) if line else None for line in each.by_place]
+    if not any(summaries):
+        return ""
+    scale = scale_for(unit, max(summary.mean for summary in summaries if summary))
+    rows = []
+    for place, summary in zip(found, summaries, strict=True):
+        if summary is None:
+            rows.append(svg.Bar(place.short, None, "–", place.css))
+            continue
+        low, high = (None, None) if summary.n < 3 else (summary.ci95_low, summary.ci95_high)
+        rows.append(svg.Bar(place.short, summary.mean, scale.text(summary.mean), place.css, low, high))
+    return card(each.name, svg.bars(each.name, rows))
+
+
+def table(found: Sequence[Place], models: Sequence[Shared], metric: str, unit: str) -> list[list[str]]:
+    """Rows of text: a head, then a shared model each."""
+    rows = [["", *(place.name for place in found)]]
+    for each in models:
+        summaries = [line.run.summary(metric) if line else None for line in each.by_place]
+        known = [summary.mean for summary in summaries if summary]
+        if known:
+            scale = scale_for(unit, max(known))
+            rows.append([each.name, *(scale.text(s.mean) if s else "–" for s in summaries)])
+    return rows
+
+
+def tables(results: Mapping[str, Report], lang: str) -> list[tuple[str, list[list[str]]]]:
+    """(measurement's words, its table) for all that is measured."""
+    found = places(results, lang)
+    models = shared(found)
+    made = [
+        (capital(metric_name(metric, lang)), table(found, models, metric, unit))
+        for metric, unit in zip(METRICS, _UNITS, strict=True)
+    ]
+    return [(title, rows) for title, rows in made if len(rows) > 1]

@@ -1,0 +1,65 @@
+"""Two runs of one report held against each other, and the words that numbers of a sentence need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from edgellm.profiles.compare.verdict import AXES, Axis, Pair, judge
+from edgellm.profiles.report.page.format import scale_for
+from edgellm.profiles.report.page.view import Line
+from edgellm.profiles.report.words.english import say
+from edgellm.profiles.result.result import Measurement
+from edgellm.stats import Ratio
+
+
+def axis_of(metric: str) -> Axis:
+    """The axis that ranks by a measurement."""
+    return next(axis for axis in AXES if axis.metric == metric)
+
+
+def versus(a: Line, b: Line, metric: str) -> Pair:
+    """`a` over `b`, paired by the launches they share; both were measured."""
+    return _pair(a.run.measurement(metric), b.run.measurement(metric), axis_of(metric))
+
+
+def _pair(a: Measurement, b: Measurement, axis: Axis) -> Pair:
+    (verdict,) = judge([axis], [{axis.metric: a}, {axis.metric: b}], paired=True)
+    return verdict.pairs[0]
+
+
+def clear(found: Pair) -> bool:
+    """Whether a difference may be claimed."""
+    return found.differs
+
+
+def differs(larger: Measurement, smaller: Measurement) -> bool:
+    """Whether the samples carry the claim that `larger` is larger."""
+    axis = Axis("any", larger.name, "higher")
+    pair = _pair(larger, Measurement(larger.name, smaller.unit, smaller.samples, smaller.launches), axis)
+    return pair.differs and pair.ratio.value > 1
+
+
+def ranked(shown: Sequence[Line], metric: str, best: Callable[..., object]) -> list[Line]:
+    """Those that were measured, the best (`max` or `min`) first."""
+    measured = [line for line in shown if line.run.measurement(metric).samples]
+    return sorted(measured, key=lambda line: mean(line, metric), reverse=best is max)
+
+
+def mean(line: Line, metric: str) -> float:
+    """The mean of a measurement that has samples."""
+    summary = line.run.summary(metric)
+    assert summary is not None
+    return summary.mean
+
+
+def interval(found: Ratio, lang: str) -> str:
+    """`(95%: 1.1 to 1.3)`, or nothing."""
+    if found.ci95_low is None or found.ci95_high is None:
+        return ""
+    words = say("interval", lang, low=f"{found.ci95_low:.2f}", high=f"{found.ci95_high:.2f}")
+    return f"<small>({words})</small>"
+
+
+def text(unit: str, value: float) -> str:
+    """A value in the unit that fits it."""
+    return scale_for(unit, value).text(value)

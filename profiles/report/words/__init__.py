@@ -1,0 +1,1 @@
+"""Every word of a report, by language. Knows no figure."""

@@ -1,0 +1,184 @@
+"""What an ONNX decoder reads and multiplies for one token, from its graph alone. Reads no weights.
+
+Knows the operators that decoders are made of (edgellm's, onnxruntime-genai's and optimum's graphs); an embedding
+table is looked up row by row and counts only where the head reads it too.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgellm.formats import protobuf
+
+#: Field numbers of onnx.proto.
+_GRAPH, _NODE, _INITIALIZER = 7, 1, 5
+_INPUT, _OP_TYPE, _ATTRIBUTE = 1, 4, 5
+_DIMS, _DATA_TYPE, _NAME = 1, 2, 8
+
+#: Bytes of a value by TensorProto.DataType.
+_BYTES = {
+    1: 4,
+    2: 1,
+    3: 1,
+    4: 2,
+    5: 2,
+    6: 4,
+    7: 8,
+    9: 1,
+    10: 2,
+    11: 8,
+    12: 4,
+    13: 8,
+    16: 2,
+    17: 1,
+    21: 0.5,
+    22: 0.5,
+}
+#: Their tables are looked up by row: embeddings, rotations of positions.
+_LOOK_UP = frozenset({"Gather", "GatherBlockQuantized", "GroupQueryAttention", "RotaryEmbedding"})
+_EXPERTS = frozenset({"QMoE", "MoE"})
+_PRODUCTS = frozenset({"MatMul", "Gemm", "MatMulInteger", "DynamicQuantizeMatMul", "QGemm"})
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An initializer."""
+
+    shape: tuple[int, ...]
+    type: int
+
+    @property
+    def n_bytes(self) -> int:
+        """Its size, without padding."""
+        return math.ceil(math.prod(self.shape) * _BYTES.get(self.type, 0))
+
+
+@dataclass(frozen=True)
+class Node:
+    """An operator."""
+
+    op: str
+    inputs: tuple[str, ...]
+    attributes: Mapping[str, int] = field(default_factory=dict)  # those that are integers
+
+
+@dataclass(frozen=True)
+class PerToken:
+    """What one token costs."""
+
+    weight_bytes: int
+    n_params: int  # multiplied with, the head apart
+    n_params_head: int
+
+
+def per_token(model: Path, n_vocab: int) -> PerToken:
+    """What decoding one token with the graph `model` reads and multiplies. Raises ValueError, OSError."""
+    tensors, nodes = read(model)
+    n_bytes = 0.0
+    params = {True: 0, False: 0}  # by whether it is the head
+    read_already: set[str] = set()
+    for node in nodes:
+        if node.op in _LOOK_UP:
+            continue
+        share = _share(node, tensors)
+        for name in node.inputs:
+            if name in tensors and name not in read_already:
+                read_already.add(name)
+                n_bytes += share * tensors[name].n_bytes
+        n_in, n_out = _product(node, tensors, share)
+        params[n_out == n_vocab] += n_in * n_out
+    return PerToken(round(n_bytes), params[False], params[True])
+
+
+def _share(node: Node, tensors: Mapping[str, Tensor]) -> float:
+    """The part of a node's weights that one token needs: the experts it is sent to."""
+    if node.op not in _EXPERTS:
+        return 1.0
+    stacks = [
+        tensors[name].shape[0] for name in node.inputs if name in tensors and len(tensors[name].shape) == 3
+    ]
+    return node.attributes.get("k", 1) / max(stacks) if stacks else 1.0
+
+
+def _product(node: Node, tensors: Mapping[str, Tensor], share: float) -> tuple[int, int]:
+    """(inputs, outputs) of a matrix product with a weight; (0, 0) for other operators."""
+    if node.op == "MatMulNBits":
+        return node.attributes["K"], node.attributes["N"]
+    weights = [tensors[name] for name in node.inputs if name in tensors]
+    if node.op in _EXPERTS:
+        bits = node.attributes.get("expert_weight_bits", 0)
+        per_byte = 8 // bits if bits else 1
+        stacks = [
+            math.prod(w.shape) * per_byte for w in weights if len(w.shape) == 3 and (not bits or w.type == 2)
+        ]
+        return round(sum(stacks) * share), 1
+    flat = [weight.shape for weight in weights if len(weight.shape) == 2]
+    if node.op in _PRODUCTS and flat:
+        rows, columns = flat[0]
+        return (columns, rows) if node.attributes.get("transB") else (rows, columns)
+    return 0, 0
+
+
+def read(model: Path) -> tuple[dict[str, Tensor], list[Node]]:
+    """Initializers by name, and nodes in order. Raises ValueError when the file is no graph, OSError."""
+    try:
+        with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            tensors: dict[str, Tensor] = {}
+            nodes: list[Node] = []
+            for start, stop in protobuf.spans(data, 0, len(data), _GRAPH):
+                tensors |= dict(_tensor(data, *s) for s in protobuf.spans(data, start, stop, _INITIALIZER))
+                nodes += [_node(data, *s) for s in protobuf.spans(data, start, stop, _NODE)]
+            return tensors, nodes
+    except (IndexError, UnicodeDecodeError) as error:
+        raise ValueError(f"{model} is not an ONNX graph ({error})") from error
+
+
+def _tensor(data: Any, start: int, stop: int) -> tuple[str, Tensor]:
+    fields = list(protobuf.walk(data, start, stop))
+    name = next((_text(data, value) for number, value in fields if number == _NAME), "")
+    shape = tuple(_ints(data, (value for number, value in fields if number == _DIMS)))
+    kind = next((value for number, value in fields if number == _DATA_TYPE and isinstance(value, int)), 0)
+    return name, Tensor(shape, kind)
+
+
+def _node(data: Any, start: int, stop: int) -> Node:
+    fields = list(protobuf.walk(data, start, stop))
+    texts = {
+        kind: tuple(_text(data, value) for number, value in fields if number == kind)
+        for kind in (_INPUT, _OP_TYPE)
+    }
+    attributes = dict(_attribute(data, *s) for s in protobuf.spans(data, start, stop, _ATTRIBUTE))
+    numbers = {name: value for name, value in attributes.items() if value is not None}
+    return Node("".join(texts[_OP_TYPE]), texts[_INPUT], numbers)
+
+
+def _attribute(data: Any, start: int, stop: int) -> tuple[str, int | None]:
+    """AttributeProto: name = 1, i = 3."""
+    fields = list(protobuf.walk(data, start, stop))
+    name = next((_text(data, value) for number, value in fields if number == 1), "")
+    return name, next((value for number, value in fields if number == 3 and isinstance(value, int)), None)
+
+
+def _text(data: Any, value: int | tuple[int, int]) -> str:
+    if isinstance(value, int):
+        raise ValueError("a name is no text")
+    return bytes(data[slice(*value)]).decode()
+
+
+def _ints(data: Any, values: Iterator[int | tuple[int, int]]) -> Sequence[int]:
+    """A repeated integer field, packed or not."""
+    found = []
+    for value in values:
+        if isinstance(value, int):
+            found.append(value)
+            continue
+        at, stop = value
+        while at < stop:
+            number, at = protobuf.varint(data, at)
+            found.append(number)
+    return found

@@ -1,0 +1,1 @@
+"""What to run, in which order, until when; interrupted studies go on. Start at run.py."""

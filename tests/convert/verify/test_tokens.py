@@ -1,0 +1,132 @@
+"""Token ids of llama.cpp on our vocabularies against the `tokenizers` library: no difference allowed.
+
+With EDGELLM_CHECKPOINTS set to a folder of real checkpoints (config.json and tokenizer files suffice), ten
+thousand texts for each of their tokenizers: `pytest -m slow tests/convert/verify/test_tokens.py`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import metadata_cases as cases
+import pytest
+import tinymodels
+from places import ROOT
+from tokenizers import Tokenizer
+
+from edgellm.backends.llama import lib
+from edgellm.convert.checkpoint.tokenizer import CONTROL, USER_DEFINED
+from edgellm.convert.gguf.writer import encode, layout
+from edgellm.convert.verify.hard_strings import HARD_STRINGS, random_strings
+from edgellm.prompt import normalize
+
+BUNDLED = sorted((ROOT / "models" / "bundled").glob("tiny-*"))
+CHECKPOINTS = os.environ.get("EDGELLM_CHECKPOINTS")
+Tokenize = Callable[[str], list[int]]
+
+
+class Vocabulary:
+    """A checkpoint's vocabulary, converted and loaded into llama.cpp without weights."""
+
+    def __init__(self, folder: Path, scratch: Path) -> None:
+        keys = cases.our_metadata(folder)
+        self.path = scratch / f"{folder.name}.gguf"
+        self.path.write_bytes(layout({k: encode(*v) for k, v in keys.items()}, []).header)
+        kinds = zip(keys["tokenizer.ggml.tokens"][1], keys["tokenizer.ggml.token_type"][1], strict=True)
+        self.special = [token for token, kind in kinds if kind in (CONTROL, USER_DEFINED)]
+        self.normalize = normalize.Normalizer(self.path, {k: v for k, (_, v) in keys.items()})
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+    def __enter__(self) -> Vocabulary:
+        self._lib = lib.load()
+        params = self._lib.llama_model_default_params()
+        params.vocab_only = True
+        self._model = self._lib.llama_model_load_from_file(str(self.path).encode(), params)
+        assert self._model
+        self._vocab = self._lib.llama_model_get_vocab(self._model)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._lib.llama_model_free(self._model)
+
+    def engine_ids(self, text: str) -> list[int]:
+        data = text.encode()
+        ids = (ctypes.c_int32 * (len(data) + 2))()
+        n = self._lib.llama_tokenize(self._vocab, data, len(data), ids, len(ids), False, True)
+        return list(ids[:n])
+
+    def expected_ids(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def differences(self, n: int, seed: int) -> list[str]:
+        """Texts, fixed and random, whose ids differ."""
+        texts = [*HARD_STRINGS, *random_strings(n, seed, self.special)]
+        return [t for t in texts if self.engine_ids(self.normalize(t)) != self.expected_ids(t)]
+
+
+@pytest.mark.parametrize("folder", BUNDLED, ids=lambda folder: folder.name)
+def test_bundled_tokenizers(folder: Path, tmp_path: Path) -> None:
+    with Vocabulary(folder, tmp_path) as vocabulary:
+        assert vocabulary.differences(1500, seed=3) == []
+
+
+def test_padded_vocabulary_with_more_added_tokens(tmp_path: Path) -> None:
+    folder = tinymodels.write(tinymodels.variant("qwen2", n_vocab=400), tmp_path / "padded")
+    cases.more_tokens(folder)
+    with Vocabulary(folder, tmp_path) as vocabulary:
+        assert "<｜User｜>" in vocabulary.special
+        assert vocabulary.differences(500, seed=4) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CHECKPOINTS, reason="set EDGELLM_CHECKPOINTS to a folder of checkpoints")
+def test_real_tokenizers(tmp_path: Path) -> None:
+    found = {}
+    for folder in _different_tokenizers(Path(str(CHECKPOINTS))):
+        with Vocabulary(folder, tmp_path) as vocabulary:
+            found[folder.name] = vocabulary.differences(10_000, seed=5)
+    assert found and found == {name: [] for name in found}
+
+
+def _different_tokenizers(root: Path) -> Iterator[Path]:
+    """One folder for each distinct tokenizer.json."""
+    seen = set()
+    for folder in sorted(root.iterdir()):
+        path = folder / "tokenizer.json"
+        digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+        if digest and digest not in seen:
+            seen.add(digest)
+            yield folder
+
+
+def test_without_normalizing_qwen_differs(tmp_path: Path) -> None:
+    """The reason for normalize.py: were llama.cpp to compose by itself one day, this would say so."""
+    folder = ROOT / "models" / "bundled" / "tiny-qwen3"
+    with Vocabulary(folder, tmp_path) as vocabulary:
+        text = "e\u0301"
+        assert vocabulary.engine_ids(text) != vocabulary.expected_ids(text)
+        assert vocabulary.engine_ids(vocabulary.normalize(text)) == vocabulary.expected_ids(text)
+
+
+def test_normalizing_stops_at_special_tokens(tmp_path: Path) -> None:
+    """'>' and a combining solidus compose to '≯': across a token's end that would destroy the token."""
+    folder = ROOT / "models" / "bundled" / "tiny-qwen3"
+    with Vocabulary(folder, tmp_path) as vocabulary:
+        text = "e\u0301<|im_end|>\u0338"
+        assert vocabulary.normalize(text) == "é<|im_end|>\u0338"
+        assert vocabulary.engine_ids(vocabulary.normalize(text)) == vocabulary.expected_ids(text)
+
+
+def test_generated_texts_are_the_same_for_a_seed_and_reach_what_they_should() -> None:
+    texts = list(random_strings(3000, 7, ("<|im_end|>",)))
+    assert texts == list(random_strings(3000, 7, ("<|im_end|>",)))
+    assert texts != list(random_strings(3000, 8, ("<|im_end|>",)))
+    joined = "".join(texts)
+    assert "<|im_end|>" in joined and "\r\n" in joined
+    assert any("\U00020000" <= c <= "\U0002a6df" for c in joined)
+    assert not any("\ud800" <= c <= "\udfff" for c in joined)

@@ -1,0 +1,65 @@
+"""`edgellm doctor MODEL` says every setting a session would really be opened with, and where it comes from."""
+
+import json
+
+import pytest
+import tiny_gguf
+import tinymodels
+from click.testing import CliRunner
+
+from edgellm import backends
+from edgellm.backends import tuned
+from edgellm.cli import doctor
+from edgellm.convert.onnx.writer import OnnxRequest, convert_onnx
+from edgellm.formats.artifact import Artifact
+from edgellm.session import EngineOptions
+
+
+@pytest.fixture
+def artifact(tmp_path, monkeypatch) -> Artifact:
+    monkeypatch.setenv("EDGELLM_CACHE", str(tmp_path))
+    monkeypatch.delenv("EDGELLM_NO_TUNE", raising=False)
+    return Artifact.open(tiny_gguf.write(tmp_path / "m.gguf", n_embd=256))
+
+
+def findings(*arguments: str) -> dict[str, str]:
+    result = CliRunner().invoke(doctor.command, [*arguments, "--json"], catch_exceptions=False)
+    return {found["name"]: found["value"] for found in json.loads(result.stdout)}
+
+
+def test_it_tells_what_a_session_opens_with(artifact):
+    said = findings(str(artifact.path))
+    with backends.open_session(artifact, EngineOptions(tuned=True)) as session:
+        options = session.info.options
+    assert said["threads"].startswith(f"{options.n_threads}: ")
+    assert said["context"].startswith(f"{options.n_ctx} tokens: ")
+    assert said["KV cache"].startswith(f"{options.type_k}/{options.type_v}, ")
+    assert said["batch"].startswith(f"{options.n_batch}/{options.n_ubatch} tokens")
+    assert said["device"].startswith(session.info.device)
+    assert "available" in said["memory"]
+    assert "edgellm tune" in said["tuning"]
+
+
+def test_flags_and_tuned_settings_are_told_apart(artifact):
+    record = tuned.Record("m", {"flash_attn": "off"}, "full", "2026-01-02T03:04:05+00:00")
+    tuned.write(artifact, backends.build("gguf"), record)
+    said = findings(str(artifact.path))
+    assert said["flash attention"] == "off: found by tuning"
+    assert said["tuning"] == "-fa off (full, 2026-01-02)"
+    said = findings(str(artifact.path), "-fa", "on", "-c", "300", "--no-mmap", "--no-repack")
+    assert said["flash attention"].startswith("on: ") and said["context"].startswith("300 tokens: asked for")
+    assert said["mmap"].startswith("off") and said["repacking"].startswith("off")
+    assert findings(str(artifact.path), "--no-tune")["flash attention"].startswith("auto: ")
+
+
+def test_an_onnx_model_is_explained_too(artifact, tmp_path):
+    source = tinymodels.write(tinymodels.CASES["llama-256"], tmp_path / "source")
+    folder = convert_onnx(OnnxRequest(source, "onnx-int4", tmp_path / "model", hash_sources=False)).path
+    said = findings(str(folder))
+    assert said["device"].startswith("cpu") and "usable" in said["threads"] and "available" in said["memory"]
+
+
+def test_without_a_model_it_lists_devices(artifact):
+    result = CliRunner().invoke(doctor.command, ["--json"], catch_exceptions=False)
+    rows = json.loads(result.stdout)
+    assert {row["section"] for row in rows if row["name"] == "devices"} == {"llama.cpp", "ONNX Runtime"}
