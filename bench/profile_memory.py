@@ -22,7 +22,8 @@ from edgellm.formats.artifact import Artifact
 from edgellm.profiles.measure import buffers, child
 from edgellm.profiles.measure.launch import LaunchRequest
 from edgellm.profiles.result.codec import to_plain
-from edgellm.profiles.result.result import Launch, Workload
+from edgellm.profiles.result.result import Launch
+from edgellm.profiles.result.settings import Workload
 from edgellm.session import EngineOptions
 
 UNRESET = (

@@ -28,7 +28,7 @@ from edgellm.convert.gguf.convert import ConvertRequest, convert
 from edgellm.convert.gguf.recipes import RECIPES
 from edgellm.errors import UsageError
 from edgellm.formats.artifact import Artifact
-from edgellm.formats.gguf.reader import GgufFile
+from edgellm.formats.gguf.reader import read_header
 from edgellm.generation import scoring
 from edgellm.generation.scoring import Block, Chunk
 from edgellm.models import bundled
@@ -94,7 +94,7 @@ class Stored:
 
 def renderer(artifact: Artifact) -> tuple[Callable[..., str], Callable[..., str]]:
     """Messages to text: whole dialogues, and prompts to answer."""
-    header = GgufFile.open(artifact.path)
+    header = read_header(artifact.path)
     tokens = header.get("tokenizer.ggml.tokens")
     special = [header.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("bos", "eos")]
     template = ChatTemplate(
@@ -114,7 +114,7 @@ def calibrated(reference: Artifact, folder: Path) -> Path:
 
 
 def bits_per_weight(path: Path) -> float:
-    tensors = GgufFile.open(path).tensors.values()
+    tensors = read_header(path).tensors.values()
     return 8 * sum(t.nbytes for t in tensors) / sum(int(np.prod(t.shape)) for t in tensors)
 
 
@@ -143,7 +143,7 @@ def weights_sha256(path: Path) -> str:
     import hashlib
 
     with path.open("rb") as file:
-        file.seek(GgufFile.open(path).data_offset)
+        file.seek(read_header(path).data_offset)
         return hashlib.sha256(file.read()).hexdigest()
 
 

@@ -14,6 +14,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from edgellm.version import __version__
+
 if TYPE_CHECKING:
     from edgellm.api.chat import Chat
     from edgellm.api.model import Model, load
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from edgellm.generation.scoring import Score
     from edgellm.prompt.tools import ToolCall
     from edgellm.session import EngineOptions
-
-__version__ = "0.1.0"
 
 #: Public name -> the module that has it.
 _HOMES = {

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from edgellm.backends.llama.memory_estimate import Buffers
     from edgellm.formats.artifact import Artifact
 
     Logits = npt.NDArray[np.float32]
@@ -60,6 +59,22 @@ class EngineOptions:
     device: str = "auto"  # auto, cpu, cuda, metal, vulkan, ... or the engine's own name of one (devices.py)
     spin_us: int | None = None  # idle threads wait this long for work before they sleep (ONNX Runtime)
     tuned: bool = False  # fill what is open with what was found faster on this machine (tuning)
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """What an engine sets aside, in bytes: by its own log or accounting, or as predicted before."""
+
+    weights: int  # as mapped from the file or read from it
+    repacked: int  # the copy of weights its kernels want in another order
+    kv: int
+    compute: int  # the graph's scratch memory and the logits; pages it never touches are not resident
+    source: str  # "engine log" | "own accounting" | "prediction"
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.repacked + self.kv + self.compute
 
 
 @dataclass(frozen=True)

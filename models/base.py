@@ -1,22 +1,17 @@
 """What an architecture is: its tensors' roles, its numbers, and the truths both writers and the oracle need.
 
-Reads no file. A family is one file beside this one that defines `ARCHITECTURE`; adding the file is the
-registration. `find(config)` names the family of a checkpoint, `Architecture.spec(config, shapes)` checks the
-checkpoint against it and says, tensor by tensor, what the converted model holds and where it comes from.
+Types alone, and reads no file. A family is one file beside this one that defines `ARCHITECTURE`; registry.py
+finds it, and says of a checkpoint, tensor by tensor, what the converted model holds and where it comes from.
 """
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from functools import cache, cached_property
+from functools import cached_property
 from math import prod
 from typing import Any
-
-from edgellm.errors import CheckpointError
 
 
 class Role(str, Enum):
@@ -198,16 +193,6 @@ class Architecture:
     engine_head_dim: bool = True  # head_dim may differ from hidden_size / num_attention_heads
     engine_needs_output: bool = False  # a tied model needs its embedding again as `output`
 
-    def spec(self, config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> ModelSpec:
-        """Check a checkpoint against this family: its config.json, and its tensors' names and shapes.
-
-        Raises CheckpointError when a number is missing, absurd or at odds with another, when the config asks
-        for something neither engine does, and when a tensor is missing, has another shape or is unknown.
-        """
-        from edgellm.models.hparams import read_spec  # which builds on this module
-
-        return read_spec(self, config, shapes)
-
 
 def interleave_heads(rows: Any, head_dim: int) -> Any:
     """Reorder an array's first axis (whole heads) as GGUF's Llama wants it: rows j and j + head_dim/2 meet.
@@ -217,32 +202,3 @@ def interleave_heads(rows: Any, head_dim: int) -> Any:
     """
     halves = rows.reshape(-1, 2, head_dim // 2, *rows.shape[1:])
     return halves.swapaxes(1, 2).reshape(rows.shape)
-
-
-@cache
-def architectures() -> tuple[Architecture, ...]:
-    """Every registered family, in the order of their file names."""
-    package = importlib.import_module("edgellm.models")
-    found = []
-    for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
-        if not module.ispkg:
-            family = getattr(importlib.import_module(f"edgellm.models.{module.name}"), "ARCHITECTURE", None)
-            found += [family] if isinstance(family, Architecture) else []
-    return tuple(found)
-
-
-def find(config: Mapping[str, Any]) -> Architecture:
-    """The family of a checkpoint with this config.json. Raises CheckpointError for an unknown one."""
-    classes: Any = config.get("architectures") or []
-    classes = classes if isinstance(classes, list) else [classes]
-    model_type = config.get("model_type")
-    for family in architectures():
-        if any(name in family.class_names for name in classes):
-            return family
-        if not classes and model_type in family.model_types:
-            return family
-    known = ", ".join(name for family in architectures() for name in family.class_names)
-    if not classes and not model_type:
-        raise CheckpointError(f"config.json names no architecture: add `architectures`, one of: {known}")
-    what = ", ".join(map(repr, classes)) if classes else f"of model_type {model_type!r}"
-    raise CheckpointError(f"architecture {what} is not supported; supported are: {known}")

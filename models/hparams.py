@@ -38,7 +38,7 @@ DEFAULT_RMS_EPS = 1e-6  # LlamaConfig and the Qwen configs in transformers
 
 
 def read_spec(family: Architecture, config: Mapping[str, Any], shapes: Shapes) -> ModelSpec:
-    """The work behind `Architecture.spec`; see there."""
+    """The work behind `registry.spec_of`; see there."""
     _refuse_unsupported(family, config)
     n_embd, n_head = _int(config, "hidden_size"), _int(config, "num_attention_heads")
     n_head_kv = _int(config, "num_key_value_heads", default=n_head)

@@ -60,7 +60,7 @@ class Checkpoint:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every tensor's shape by name, as `Architecture.spec` wants them."""
+        """Every tensor's shape by name, as `registry.spec_of` wants them."""
         return {name: tensor.shape for name, tensor in self.tensors.items()}
 
     @property

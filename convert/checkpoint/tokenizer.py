@@ -224,3 +224,13 @@ def _is_id(value: object) -> bool:
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 100 else text[:97] + "..."
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The checkpoint's tokenizer as the `tokenizers` library runs it."""
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # the library raises bare Exception
+        raise CheckpointError(f"{folder}/tokenizer.json cannot be used: {str(error)[:200]}") from error

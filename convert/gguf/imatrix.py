@@ -147,9 +147,9 @@ def write(
 def _open_gguf(path: Path) -> Imatrix:
     import numpy as np
 
-    from edgellm.formats.gguf.reader import GgufFile
+    from edgellm.formats.gguf.reader import read_header
 
-    header = GgufFile.open(path)
+    header = read_header(path)
     if header.get("general.type") != "imatrix" or "imatrix.chunk_count" not in header.metadata:
         raise ArtifactError(
             f"{path}: is a GGUF file but no importance matrix; make one with edgellm calibrate"

@@ -15,7 +15,7 @@ from typing import Any
 from edgellm.convert.checkpoint.model_card import KeyValues, general_keys
 from edgellm.convert.checkpoint.model_name import file_stem, size_label
 from edgellm.convert.checkpoint.tokenizer import Vocabulary
-from edgellm.formats.gguf.reader import STOP_IDS_KEY
+from edgellm.formats.gguf.header import STOP_IDS_KEY
 from edgellm.models.base import ModelSpec, Role, TensorSpec
 from edgellm.prompt import normalize
 

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgellm import __version__
 from edgellm.convert.checkpoint.folder import check_download
 from edgellm.convert.gguf.writer import encode
 from edgellm.errors import CheckpointError
+from edgellm.version import __version__
 
 VERSION_KEY = "edgellm.version"
 ENGINE_KEY = "edgellm.engine"

@@ -69,10 +69,10 @@ def _open_folder(path: Path, quant: str, _: bool, stack: ExitStack) -> SourceMod
     from edgellm.convert.checkpoint.folder import Checkpoint
     from edgellm.convert.checkpoint.tokenizer import read_tokenizer
     from edgellm.convert.gguf.metadata import build_metadata, default_stem
-    from edgellm.models.base import find
+    from edgellm.models.registry import spec_of
 
     checkpoint = stack.enter_context(Checkpoint.open(path))
-    spec = find(checkpoint.config).spec(checkpoint.config, checkpoint.shapes)
+    spec = spec_of(checkpoint.config, checkpoint.shapes)
     vocabulary = read_tokenizer(path, checkpoint.config, checkpoint.generation_config, spec.n_vocab)
     keys = build_metadata(
         path, checkpoint.config, checkpoint.generation_config, spec, vocabulary, FILE_TYPES[quant]
@@ -91,10 +91,10 @@ def _open_folder(path: Path, quant: str, _: bool, stack: ExitStack) -> SourceMod
 
 def _open_gguf(path: Path, quant: str, allow_requantize: bool, stack: ExitStack) -> SourceModel:
     from edgellm.convert.gguf.metadata import default_stem
-    from edgellm.formats.gguf.reader import GgufFile
+    from edgellm.formats.gguf.reader import read_header
 
-    first = GgufFile.open(path)
-    parts = [GgufFile.open(part) for part in first.shard_paths()]
+    first = read_header(path)
+    parts = [read_header(part) for part in first.shard_paths()]
     fds = [_open_fd(part.path, stack) for part in parts]
     header = parts[0]
     keys = {key: header.raw_value(key) for key in header.metadata if _is_carried(key)}

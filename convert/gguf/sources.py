@@ -21,7 +21,7 @@ from edgellm.formats.gguf.types import GGML_TYPES_BY_NAME, GgmlType
 
 if TYPE_CHECKING:
     from edgellm.convert.checkpoint.folder import Checkpoint
-    from edgellm.formats.gguf.reader import GgufFile
+    from edgellm.formats.gguf.header import GgufFile
     from edgellm.models.base import ModelSpec, TensorSpec
 
 _F32 = GGML_TYPES_BY_NAME["F32"]
@@ -167,7 +167,7 @@ def facts_of_spec(spec: ModelSpec) -> ModelFacts:
 
 def facts_of_metadata(metadata: Mapping[str, object], path: Path) -> ModelFacts:
     """What recipes look at, from a GGUF file's keys. Raises UsageError for a family edgellm does not know."""
-    from edgellm.models.base import architectures
+    from edgellm.models.registry import architectures
 
     name = str(metadata.get("general.architecture", ""))
     known = [family.name for family in architectures()]

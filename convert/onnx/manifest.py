@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgellm import __version__
 from edgellm.convert.checkpoint.special_tokens import ENDS_BY_TEXT
 from edgellm.convert.checkpoint.tokenizer import CONTROL, Vocabulary
 from edgellm.convert.onnx.heads import HeadLayout
 from edgellm.models.base import ModelSpec
+from edgellm.version import __version__
 
 MANIFEST, GENAI_CONFIG = "edgellm.json", "genai_config.json"
 MANIFEST_VERSION = 1

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgellm import __version__, files
+from edgellm import files
 from edgellm.convert.checkpoint.folder import Checkpoint, find_file
-from edgellm.convert.checkpoint.tokenizer import Vocabulary, read_tokenizer
+from edgellm.convert.checkpoint.tokenizer import Vocabulary, load_tokenizer, read_tokenizer
 from edgellm.convert.gguf.metadata import build_metadata, default_stem
 from edgellm.convert.onnx import kv, manifest, stream
 from edgellm.convert.onnx.decoder import Decoder
@@ -24,10 +24,11 @@ from edgellm.convert.onnx.kv import LayerScales
 from edgellm.convert.onnx.layers import Layers
 from edgellm.convert.onnx.linear import Writer
 from edgellm.convert.onnx.options import MAX_CTX, OnnxOptions, for_prompts, recipe
-from edgellm.convert.verify import tokens as verify_tokens
 from edgellm.errors import UsageError
 from edgellm.formats import onnx_folder
-from edgellm.models.base import ModelSpec, find
+from edgellm.models.base import ModelSpec
+from edgellm.models.registry import spec_of
+from edgellm.version import __version__
 
 if TYPE_CHECKING:
     from edgellm.formats.artifact import Artifact
@@ -114,7 +115,7 @@ def make_plan(checkpoint: Checkpoint, request: OnnxRequest) -> OnnxPlan:
     """Read headers and tokenizer, build the graph, and lay out the data file. Raises CheckpointError, UsageError."""
     config, generation = checkpoint.config, checkpoint.generation_config
     chosen = recipe(request.quant, request.options)
-    spec = find(config).spec(config, checkpoint.shapes)
+    spec = spec_of(config, checkpoint.shapes)
     vocabulary = read_tokenizer(checkpoint.dir, config, generation, spec.n_vocab)
     keys = build_metadata(checkpoint.dir, config, generation, spec, vocabulary, 0)
     n_ctx = min(request.options.context or MAX_CTX, spec.n_ctx_train)
@@ -138,7 +139,7 @@ def _kv_scales(checkpoint: Checkpoint, request: OnnxRequest, spec: ModelSpec) ->
         return []
     if not request.calibration_text:
         raise UsageError("an int8 KV cache needs a text to measure its scales on: set calibration_text")
-    tokenizer = verify_tokens.load_tokenizer(checkpoint.dir)
+    tokenizer = load_tokenizer(checkpoint.dir)
     tokens = tokenizer.encode(request.calibration_text).ids[: min(kv.N_TOKENS, spec.n_ctx_train)]
     return kv.measure(spec, checkpoint.tensors, tokens)
 

@@ -28,9 +28,12 @@ from edgellm.convert.verify.logits import Fidelity
 from edgellm.convert.verify.tokenizer import check_tokenizer
 from edgellm.errors import CheckFailedError, EngineError
 from edgellm.formats.artifact import Artifact
-from edgellm.formats.gguf.reader import GgufFile, GgufTensor
+from edgellm.formats.gguf.check import check_runnable
+from edgellm.formats.gguf.header import GgufFile, GgufTensor
+from edgellm.formats.gguf.reader import read_header
 from edgellm.models import reference
-from edgellm.models.base import TensorSpec, find
+from edgellm.models.base import TensorSpec
+from edgellm.models.registry import spec_of
 from edgellm.session import EngineOptions, Session, SessionOpener
 
 #: Small and exact: a short context, a float32 cache, no second copy of the weights in memory.
@@ -74,9 +77,9 @@ class Target:
     @classmethod
     def open(cls, path: Path) -> Target:
         """Read the headers. Raises ArtifactError."""
-        header = GgufFile.open(path)
-        header.check_runnable()
-        parts = [GgufFile.open(part) for part in header.shard_paths()]
+        header = read_header(path)
+        check_runnable(header)
+        parts = [read_header(part) for part in header.shard_paths()]
         return cls(path, header, {t.name: (p.path, t) for p in parts for t in p.tensors.values()})
 
     @property
@@ -106,7 +109,7 @@ def verify(path: Path, source: Path, opener: SessionOpener, report: Tell = lambd
 def _verify_checkpoint(target: Target, folder: Path, opener: SessionOpener, report: Tell) -> Verification:
     # Two things at a time: the tokenizer's process beside the rows, the oracle beside the engine.
     with Checkpoint.open(folder) as checkpoint, ThreadPoolExecutor(1) as beside:
-        spec = find(checkpoint.config).spec(checkpoint.config, checkpoint.shapes)
+        spec = spec_of(checkpoint.config, checkpoint.shapes)
         report("tensors")
         verify_tensors.check_numbers(target.header, spec)
         tokenizer = beside.submit(check_tokenizer, target.path, folder)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgellm.convert.checkpoint.folder import Checkpoint
-from edgellm.convert.checkpoint.tokenizer import CONTROL, NORMAL, read_tokenizer
+from edgellm.convert.checkpoint.tokenizer import CONTROL, NORMAL, load_tokenizer, read_tokenizer
 from edgellm.convert.onnx import manifest as onnx_manifest
 from edgellm.convert.verify import logits
 from edgellm.convert.verify import tokens as verify_tokens
@@ -20,7 +20,8 @@ from edgellm.convert.verify.gguf import Tell, Verification
 from edgellm.errors import CheckFailedError, EngineError
 from edgellm.formats.artifact import Artifact
 from edgellm.models import reference
-from edgellm.models.base import ModelSpec, find
+from edgellm.models.base import ModelSpec
+from edgellm.models.registry import spec_of
 from edgellm.session import EngineOptions
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class FolderHeader:
 
     def __init__(self, folder: Path) -> None:
         self.manifest = json.loads((folder / onnx_manifest.MANIFEST).read_text(encoding="utf-8"))
-        self._tokenizer = verify_tokens.load_tokenizer(folder)
+        self._tokenizer = load_tokenizer(folder)
 
     @property
     def stop_ids(self) -> frozenset[int]:
@@ -77,13 +78,13 @@ def verify_onnx(
     Raises CheckFailedError naming the check, and what opening the two raises.
     """
     with Checkpoint.open(source) as checkpoint:
-        spec = find(checkpoint.config).spec(checkpoint.config, checkpoint.shapes)
+        spec = spec_of(checkpoint.config, checkpoint.shapes)
         report("tokens")
         header = FolderHeader(path)
         _check_numbers(header.manifest, spec)
         vocabulary = read_tokenizer(source, checkpoint.config, checkpoint.generation_config, spec.n_vocab)
         prompt = verify_tokens.check_template(header, vocabulary)
-        tokenizer = verify_tokens.load_tokenizer(source)
+        tokenizer = load_tokenizer(source)
         verify_tokens.check_vocabulary(header, tokenizer)
         facts = [verify_tokens.check_stop_ids(header, checkpoint, tokenizer)]
         expected = verify_tokens.expect(tokenizer, header, prompt, logits.TEXT)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from edgellm.convert.gguf import ggml
 from edgellm.errors import CheckFailedError
-from edgellm.formats.gguf.reader import GgufFile, GgufTensor
+from edgellm.formats.gguf.header import GgufFile, GgufTensor
 from edgellm.models.base import ModelSpec, TensorSpec, interleave_heads
 
 if TYPE_CHECKING:

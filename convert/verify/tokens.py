@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from edgellm.convert.checkpoint.folder import read_json
 from edgellm.convert.checkpoint.tokenizer import CONTROL, Vocabulary
 from edgellm.convert.verify.hard_strings import HARD_STRINGS
-from edgellm.errors import ArtifactError, CheckFailedError, CheckpointError
+from edgellm.errors import ArtifactError, CheckFailedError
 from edgellm.prompt.template import ChatTemplate
 
 if TYPE_CHECKING:
@@ -44,16 +43,6 @@ class Header(Protocol):
 
 def _fail(check: str, fact: str) -> NoReturn:
     raise CheckFailedError(f"the check of the {check} failed: {fact}")
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """The checkpoint's tokenizer as the `tokenizers` library runs it."""
-    from tokenizers import Tokenizer
-
-    try:
-        return Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except Exception as error:  # the library raises bare Exception
-        raise CheckpointError(f"{folder}/tokenizer.json cannot be used: {str(error)[:200]}") from error
 
 
 def check_pre_tokenizer(header: Header, vocabulary: Vocabulary) -> None:

@@ -133,9 +133,9 @@ def save(path: Path, state: Calibration, identity: Identity, dataset: str) -> No
 
 def load(path: Path, identity: Identity) -> Calibration:
     """Read what `save` wrote. Raises ArtifactError when it is damaged or of another run."""
-    from edgellm.formats.gguf.reader import GgufFile
+    from edgellm.formats.gguf.reader import read_header
 
-    matrix, header = imatrix.Imatrix.open(path), GgufFile.open(path)
+    matrix, header = imatrix.Imatrix.open(path), read_header(path)
 
     def key(name: str) -> object:
         return header.get(_KEY + name)

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from edgellm import __version__, files
+from edgellm import files
 from edgellm.catalog import hub
 from edgellm.errors import ArtifactError, CheckpointError
 from edgellm.models import bundled
+from edgellm.version import __version__
 
 #: Type a checkpoint is converted to when it is run without one being named.
 DEFAULT_TYPE = "Q4_K_M"

@@ -9,8 +9,8 @@ import sys
 
 import click
 
-from edgellm import __version__
 from edgellm.errors import EdgellmError
+from edgellm.version import __version__
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 

@@ -139,9 +139,9 @@ def _print_preview(found: Preview) -> None:
 
 
 def _print_result(done: Converted) -> None:
-    from edgellm.formats.gguf.reader import GgufFile
+    from edgellm.formats.gguf.reader import read_header
 
-    header = GgufFile.open(done.artifact.path)
+    header = read_header(done.artifact.path)
     paths = header.shard_paths()
     size = sum(path.stat().st_size for path in paths)
     n_weights = sum(_n_weights(path) for path in paths)
@@ -159,6 +159,6 @@ def _print_result(done: Converted) -> None:
 def _n_weights(path: Path) -> int:
     from math import prod
 
-    from edgellm.formats.gguf.reader import GgufFile
+    from edgellm.formats.gguf.reader import read_header
 
-    return sum(prod(tensor.shape) for tensor in GgufFile.open(path).tensors.values())
+    return sum(prod(tensor.shape) for tensor in read_header(path).tensors.values())

@@ -17,7 +17,7 @@ from edgellm.formats import onnx_folder
 from edgellm.units import format_size
 
 if TYPE_CHECKING:
-    from edgellm.formats.gguf.reader import GgufFile
+    from edgellm.formats.gguf.header import GgufFile
 
 _TEMPLATE_CHARS = 60  # of a chat template, in the overview
 
@@ -101,10 +101,10 @@ def _describe_onnx(path: Path) -> Description:
 
 
 def _describe_gguf(path: Path) -> Description:
-    from edgellm.formats.gguf.reader import GgufFile
+    from edgellm.formats.gguf.reader import read_header
 
-    header = GgufFile.open(path)
-    parts = [GgufFile.open(part) for part in header.shard_paths()]
+    header = read_header(path)
+    parts = [read_header(part) for part in header.shard_paths()]
     tensors = [
         TensorLine(t.name, t.shape, t.type.name, t.nbytes) for part in parts for t in part.tensors.values()
     ]
@@ -175,8 +175,10 @@ def _tokenizer(header: GgufFile) -> dict[str, Any]:
 
 
 def _verdict(header: GgufFile) -> str:
+    from edgellm.formats.gguf.check import check_runnable
+
     try:
-        header.check_runnable()
+        check_runnable(header)
     except ArtifactError as error:
         return f"no: {error}"
     return "yes"
@@ -185,10 +187,10 @@ def _verdict(header: GgufFile) -> str:
 def _describe_folder(folder: Path) -> Description:
     from edgellm.convert.checkpoint.folder import Checkpoint
     from edgellm.convert.checkpoint.tokenizer import read_tokenizer
-    from edgellm.models.base import find
+    from edgellm.models.registry import spec_of
 
     with Checkpoint.open(folder) as checkpoint:
-        spec = find(checkpoint.config).spec(checkpoint.config, checkpoint.shapes)
+        spec = spec_of(checkpoint.config, checkpoint.shapes)
         vocabulary = read_tokenizer(folder, checkpoint.config, checkpoint.generation_config, spec.n_vocab)
         tensors = tuple(TensorLine(t.name, t.shape, t.dtype, t.nbytes) for t in checkpoint.tensors.values())
         special = vocabulary.special

@@ -6,10 +6,10 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from edgellm import __version__
 from edgellm.errors import EdgellmError
 from edgellm.machine import devices, hardware
 from edgellm.machine.devices import Offer
+from edgellm.version import __version__
 
 #: CPU flags (Linux's names) that change how fast quantized models run, by what they bring.
 _FEATURES = (

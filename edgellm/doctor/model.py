@@ -19,7 +19,7 @@ def explain(artifact: Artifact, options: EngineOptions) -> list[Finding]:
 
 
 def _llamacpp(artifact: Artifact, options: EngineOptions) -> Iterator[Finding]:
-    from edgellm.backends.llama import memory, session
+    from edgellm.backends.llama import memory_estimate, session
     from edgellm.backends.llama import options as llama_options
 
     notes: list[str] = []
@@ -33,7 +33,7 @@ def _llamacpp(artifact: Artifact, options: EngineOptions) -> Iterator[Finding]:
     yield Finding(artifact.name, "device", _device(device, chosen.n_gpu_layers))
     yield said("threads", "n_threads", chosen.n_threads, _threads())
     yield said("context", "n_ctx", f"{chosen.n_ctx} tokens", _context(artifact, options))
-    kv_bytes = memory.kv_bytes_per_token(artifact, chosen)
+    kv_bytes = memory_estimate.kv_bytes_per_token(artifact, chosen)
     cache = f"{chosen.type_k}/{chosen.type_v}, {format_size(kv_bytes * (chosen.n_ctx or 0))}"
     yield said(
         "KV cache",

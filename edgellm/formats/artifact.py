@@ -55,7 +55,7 @@ class Artifact:
             from edgellm.formats import onnx_folder
 
             if onnx_folder.is_model(path):
-                return onnx_folder.open_artifact(path)
+                return _open_onnx(path)
             raise ArtifactError(
                 f"{path} is a folder, not a converted model; make one with: edgellm convert {path}"
             )
@@ -63,10 +63,11 @@ class Artifact:
 
 
 def _open_gguf(path: Path) -> Artifact:
-    from edgellm.formats.gguf.reader import GgufFile
+    from edgellm.formats.gguf.check import check_runnable
+    from edgellm.formats.gguf.reader import read_header
 
-    header = GgufFile.open(path)
-    header.check_runnable()
+    header = read_header(path)
+    check_runnable(header)
     scalars = {
         key: value for key, value in header.metadata.items() if isinstance(value, (str, int, float, bool))
     }
@@ -85,4 +86,22 @@ def _open_gguf(path: Path) -> Artifact:
         metadata=scalars,
         parts=parts,
         stop_ids=header.stop_ids,
+    )
+
+
+def _open_onnx(path: Path) -> Artifact:
+    from edgellm.formats import onnx_folder
+
+    folder = onnx_folder.read(path)
+    return Artifact(
+        path=path,
+        format="onnx",
+        architecture=folder.architecture,
+        name=folder.name,
+        quantization=folder.quantization,
+        size_bytes=sum(file.stat().st_size for file in folder.data_files),
+        n_ctx_train=folder.n_ctx,
+        chat_template=folder.chat_template,
+        metadata=dict(folder.facts),
+        stop_ids=folder.eos_ids,
     )

@@ -16,7 +16,6 @@ from typing import Any
 
 from edgellm.errors import ArtifactError
 from edgellm.formats import protobuf
-from edgellm.formats.artifact import Artifact
 
 MANIFEST = "edgellm.json"
 MAX_JSON_BYTES = 64 << 20
@@ -65,23 +64,6 @@ def read(path: Path) -> OnnxFolder:
         if not file.is_file():
             raise ArtifactError(f"{path} lacks {file.name}; copy the whole folder again")
     return folder
-
-
-def open_artifact(path: Path) -> Artifact:
-    """The folder as an Artifact. Raises ArtifactError."""
-    folder = read(path)
-    return Artifact(
-        path=path,
-        format="onnx",
-        architecture=folder.architecture,
-        name=folder.name,
-        quantization=folder.quantization,
-        size_bytes=sum(file.stat().st_size for file in folder.data_files),
-        n_ctx_train=folder.n_ctx,
-        chat_template=folder.chat_template,
-        metadata=dict(folder.facts),
-        stop_ids=folder.eos_ids,
-    )
 
 
 def is_model(path: Path) -> bool:

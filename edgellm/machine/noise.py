@@ -10,10 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgellm.machine.sysfs import read_int, read_text
-from edgellm.profiles.result.result import NoiseRecord
 
 #: Kernel tick of /proc/stat is 10 ms: a shorter window cannot tell a few percent from nothing.
 MIN_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class NoiseRecord:
+    """What else the machine did while the repetitions ran. None: this system does not tell."""
+
+    seconds: float
+    foreign_share: float | None  # of all processors, used by other processes
+    steal_share: float | None  # taken by the hypervisor
+    throttle_events: int | None
+    quota_throttled: int | None  # periods in which a cgroup quota held us back
 
 
 @dataclass(frozen=True)

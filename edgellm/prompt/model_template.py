@@ -32,9 +32,9 @@ def _special_tokens(artifact: Artifact) -> tuple[str | None, str | None]:
 
         folder = onnx_folder.read(artifact.path)
         return folder.bos_token or None, folder.eos_token or None
-    from edgellm.formats.gguf.reader import GgufFile
+    from edgellm.formats.gguf.reader import read_header
 
-    header = GgufFile.open(artifact.path)
+    header = read_header(artifact.path)
     tokens = header.get("tokenizer.ggml.tokens", ())
     ids = (header.get(f"tokenizer.ggml.{kind}_token_id", -1) for kind in ("bos", "eos"))
     bos, eos = (tokens[i] if 0 <= i < len(tokens) else None for i in ids)

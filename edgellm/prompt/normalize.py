@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from edgellm.formats.gguf.reader import GgufFile
+from edgellm.formats.gguf.reader import read_header
 
 KEY = "edgellm.tokenizer.normalizer"
 _CONTROL, _USER_DEFINED = 3, 4  # gguf's token types
@@ -40,7 +40,7 @@ class Normalizer:
     @cached_property
     def _patterns(self) -> dict[bool, re.Pattern[str]]:
         """Regexes of all special tokens (True) and of those that are found even in plain text (False)."""
-        header = GgufFile.open(self._path)
+        header = read_header(self._path)
         tokens, types = header.get("tokenizer.ggml.tokens", ()), header.get("tokenizer.ggml.token_type", ())
         kinds = {tokens[i]: int(kind) for i, kind in enumerate(types) if kind in (_CONTROL, _USER_DEFINED)}
         plain = [token for token, kind in kinds.items() if kind == _USER_DEFINED]

@@ -11,7 +11,6 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from edgellm.models.training.sample import Draw, Sample, Turn, draw_from
 from edgellm.models.training.tasks import (
     arithmetic,
     commands,
@@ -24,6 +23,7 @@ from edgellm.models.training.tasks import (
     translation,
 )
 from edgellm.models.training.tasks import open as task_open
+from edgellm.models.training.tasks.sample import Draw, Sample, Turn, draw_from
 
 #: The closed tasks: one right answer, exact match, a held-out side.
 SCORED: dict[str, Draw] = {

@@ -14,7 +14,7 @@ from collections.abc import Container
 from pathlib import Path
 
 from edgellm.models.training.corpus import SCORED
-from edgellm.models.training.sample import Sample, draw_from
+from edgellm.models.training.tasks.sample import Sample, draw_from
 
 ITEMS_PER_TASK = 64
 SEED = 20_001

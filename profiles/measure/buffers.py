@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgellm.backends.llama import memory_estimate
-from edgellm.backends.llama.memory_estimate import Buffers
 from edgellm.errors import EdgellmError
 from edgellm.formats.artifact import Artifact
 from edgellm.profiles.measure.memory import take_apart
 from edgellm.profiles.result.codec import CodecError, from_plain
 from edgellm.profiles.result.model_files import weight_files
-from edgellm.profiles.result.result import Launch, MemoryPhase, MemoryRecord, Workload
-from edgellm.session import EngineInfo, EngineOptions
+from edgellm.profiles.result.result import Launch, MemoryPhase, MemoryRecord
+from edgellm.profiles.result.settings import Workload
+from edgellm.session import Buffers, EngineInfo, EngineOptions
 
 
 def account(artifact: Artifact, info: EngineInfo, workload: Workload, record: MemoryRecord) -> MemoryRecord:

@@ -20,7 +20,7 @@ from datetime import datetime, timezone
 from edgellm import backends
 from edgellm.errors import EdgellmError
 from edgellm.formats.artifact import Artifact
-from edgellm.machine.noise import NoiseWatch
+from edgellm.machine.noise import NoiseRecord, NoiseWatch
 from edgellm.profiles import energy
 from edgellm.profiles.measure import buffers, energy_estimate, speed
 from edgellm.profiles.measure.energy_log import EnergyLog, Mark
@@ -30,14 +30,8 @@ from edgellm.profiles.measure.memory import MemoryWatch
 from edgellm.profiles.measure.prompt import Prompt, make_prompt
 from edgellm.profiles.result.codec import from_plain, to_plain
 from edgellm.profiles.result.model_files import weight_places
-from edgellm.profiles.result.result import (
-    EnergyEstimate,
-    EngineRecord,
-    Launch,
-    NoiseRecord,
-    Repetition,
-    Workload,
-)
+from edgellm.profiles.result.result import EnergyEstimate, EngineRecord, Launch, Repetition
+from edgellm.profiles.result.settings import Workload
 from edgellm.session import EngineOptions, Sampling, Session, SessionOpener
 
 #: One pass of a very small model is over before the clock rate and the caches have settled.

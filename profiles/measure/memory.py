@@ -14,8 +14,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from edgellm.backends.llama.memory_estimate import Buffers
 from edgellm.profiles.result.result import MemoryPhase, MemoryRecord, MemorySplit
+from edgellm.session import Buffers
 
 _KIB = 1024
 

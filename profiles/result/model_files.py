@@ -13,7 +13,7 @@ from edgellm.formats.artifact import Artifact
 from edgellm.profiles.result.result import ModelRecord
 
 if TYPE_CHECKING:
-    from edgellm.formats.gguf.reader import GgufFile, GgufTensor
+    from edgellm.formats.gguf.header import GgufFile, GgufTensor
 
 _EMBEDDING, _HEAD = "token_embd.weight", "output.weight"
 
@@ -24,9 +24,9 @@ def weight_files(artifact: Artifact) -> tuple[Path, ...]:
         from edgellm.formats import onnx_folder
 
         return onnx_folder.read(artifact.path).data_files
-    from edgellm.formats.gguf.reader import GgufFile
+    from edgellm.formats.gguf.reader import read_header
 
-    return GgufFile.open(artifact.path).shard_paths()
+    return read_header(artifact.path).shard_paths()
 
 
 def weight_places(artifact: Artifact) -> tuple[Path, ...]:
@@ -77,13 +77,11 @@ def _of_onnx(record: ModelRecord, artifact: Artifact) -> ModelRecord:
 
 
 def _of_gguf(record: ModelRecord, artifact: Artifact) -> ModelRecord:
-    from edgellm.formats.gguf.reader import GgufFile
+    from edgellm.formats.gguf.reader import read_header
 
-    header = GgufFile.open(artifact.path)
+    header = read_header(artifact.path)
     tensors = {
-        name: tensor
-        for path in weight_files(artifact)
-        for name, tensor in GgufFile.open(path).tensors.items()
+        name: tensor for path in weight_files(artifact) for name, tensor in read_header(path).tensors.items()
     }
     kinds = [tensor.type.name for tensor in tensors.values()]
     head = _EMBEDDING if _HEAD not in tensors else _HEAD

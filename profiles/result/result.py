@@ -13,52 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgellm.backends.llama.memory_estimate import Buffers
 from edgellm.errors import EdgellmError
+from edgellm.machine.noise import NoiseRecord
 from edgellm.profiles.result.bounds import Ceiling, Limits
 from edgellm.profiles.result.caveats import Caveat
 from edgellm.profiles.result.codec import CodecError, from_plain, to_plain
 from edgellm.profiles.result.quality_record import QualityRecord
-from edgellm.profiles.result.settings import Plan, Settings
+from edgellm.profiles.result.settings import Plan, Settings, Workload
+from edgellm.session import Buffers
 from edgellm.stats import Summary, summarize, widen
 
 #: Changed whenever a field changes its meaning or goes; a new optional field does not change it.
 SCHEMA = "edgellm.profile/2"
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What is run: one prompt of `n_prompt` tokens, then `n_gen` tokens decoded after it, EOS ignored.
-
-    `n_depth` tokens are in the cache before the prompt; they are read before the clock starts.
-    """
-
-    n_prompt: int = 512
-    n_gen: int = 128
-    n_depth: int = 0
-    n_batch: int | None = None  # tokens of a prompt evaluated at once; None: the engine's choice
-    repetitions: int = 5
-    launches: int = 3  # the least; more where `Plan.until` asks for them
-    seed: int = 0
-    temperature: float = 0.0  # greedy
-    energy: str = "auto"  # auto | none | names of sources, separated by commas
-    energy_seconds: float = 2.0  # longest extra loop for a phase too short for the meter
-    energy_estimate: str | None = None  # idle and full power in watts, "5,28": only where asked for
-
-    @property
-    def label_prefill(self) -> str:
-        """llama-bench's name of the prompt test."""
-        return f"pp{self.n_prompt}" + (f" @ d{self.n_depth}" if self.n_depth else "")
-
-    @property
-    def label_decode(self) -> str:
-        """llama-bench's name of the generation test at the depth of our prompt."""
-        return f"tg{self.n_gen} @ d{self.n_depth + self.n_prompt}"
-
-    @property
-    def n_total(self) -> int:
-        """Tokens of context it fills."""
-        return self.n_depth + self.n_prompt + self.n_gen
 
 
 @dataclass(frozen=True)
@@ -216,17 +182,6 @@ class EnergyEstimate:
     max_watts: float
     origin: str  # where the two powers come from
     phases: tuple[EstimatedEnergy, ...] = ()
-
-
-@dataclass(frozen=True)
-class NoiseRecord:
-    """What else the machine did while the repetitions ran. None: this system does not tell."""
-
-    seconds: float
-    foreign_share: float | None  # of all processors, used by other processes
-    steal_share: float | None  # taken by the hypervisor
-    throttle_events: int | None
-    quota_throttled: int | None  # periods in which a cgroup quota held us back
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ processor's caches may hold, for then its weights do not come from memory.
 from __future__ import annotations
 
 from edgellm.profiles.result.bounds import Ceiling, Limits
-from edgellm.profiles.result.result import ModelRecord, Workload
+from edgellm.profiles.result.result import ModelRecord
+from edgellm.profiles.result.settings import Workload
 
 #: A model smaller than this many last-level caches may be served from them.
 CACHE_MULTIPLE = 4

@@ -7,14 +7,45 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from edgellm.errors import UsageError
 from edgellm.machine import hardware
 from edgellm.session import EngineOptions
 
-if TYPE_CHECKING:
-    from edgellm.profiles.result.result import Workload
+
+@dataclass(frozen=True)
+class Workload:
+    """What is run: one prompt of `n_prompt` tokens, then `n_gen` tokens decoded after it, EOS ignored.
+
+    `n_depth` tokens are in the cache before the prompt; they are read before the clock starts.
+    """
+
+    n_prompt: int = 512
+    n_gen: int = 128
+    n_depth: int = 0
+    n_batch: int | None = None  # tokens of a prompt evaluated at once; None: the engine's choice
+    repetitions: int = 5
+    launches: int = 3  # the least; more where `Plan.until` asks for them
+    seed: int = 0
+    temperature: float = 0.0  # greedy
+    energy: str = "auto"  # auto | none | names of sources, separated by commas
+    energy_seconds: float = 2.0  # longest extra loop for a phase too short for the meter
+    energy_estimate: str | None = None  # idle and full power in watts, "5,28": only where asked for
+
+    @property
+    def label_prefill(self) -> str:
+        """llama-bench's name of the prompt test."""
+        return f"pp{self.n_prompt}" + (f" @ d{self.n_depth}" if self.n_depth else "")
+
+    @property
+    def label_decode(self) -> str:
+        """llama-bench's name of the generation test at the depth of our prompt."""
+        return f"tg{self.n_gen} @ d{self.n_depth + self.n_prompt}"
+
+    @property
+    def n_total(self) -> int:
+        """Tokens of context it fills."""
+        return self.n_depth + self.n_prompt + self.n_gen
 
 
 @dataclass(frozen=True)

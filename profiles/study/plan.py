@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 from edgellm import backends
 from edgellm.errors import UsageError
 from edgellm.profiles.result.codec import CodecError, from_plain
-from edgellm.profiles.result.result import Workload
-from edgellm.profiles.result.settings import Plan, settings_of
+from edgellm.profiles.result.settings import Plan, Workload, settings_of
 from edgellm.profiles.study.run import RunSpec
 from edgellm.session import EngineOptions
 

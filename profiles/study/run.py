@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from edgellm import __version__
 from edgellm.errors import EngineError, UsageError
 from edgellm.profiles import energy
 from edgellm.profiles.measure import buffers, ceilings, child, energy_estimate, machine
@@ -23,10 +22,11 @@ from edgellm.profiles.measure.child import Progress
 from edgellm.profiles.measure.launch import LaunchRequest
 from edgellm.profiles.result import derive, model_files, roofline
 from edgellm.profiles.result.labels import labels
-from edgellm.profiles.result.result import SCHEMA, LaunchFailure, Machine, ModelRecord, Report, Run, Workload
-from edgellm.profiles.result.settings import Plan, Settings, engine_options
+from edgellm.profiles.result.result import SCHEMA, LaunchFailure, Machine, ModelRecord, Report, Run
+from edgellm.profiles.result.settings import Plan, Settings, Workload, engine_options
 from edgellm.profiles.study import checks, order
 from edgellm.units import format_seconds
+from edgellm.version import __version__
 
 if TYPE_CHECKING:
     from edgellm.formats.artifact import Artifact

@@ -23,7 +23,7 @@ def test_importing_edgellm_imports_nothing_else():
     loaded = "[m for m in sys.modules if m.startswith('edgellm.')], 'numpy' in sys.modules"
     code = f"import sys, edgellm; dir(edgellm); print({loaded})"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "[] False"
+    assert run.stdout.strip() == "['edgellm.version'] False"
 
 
 def test_every_public_name_is_there():

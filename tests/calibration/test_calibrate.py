@@ -16,8 +16,9 @@ from edgellm.errors import ArtifactError
 from edgellm.formats.artifact import Artifact
 from edgellm.generation import scoring
 from edgellm.generation.scoring import Chunk
-from edgellm.models import base, reference
+from edgellm.models import reference
 from edgellm.models.base import Role
+from edgellm.models.registry import spec_of
 from edgellm.session import EngineOptions
 
 # Without these, llama.cpp keeps keys and values in half precision.
@@ -47,7 +48,7 @@ def make(tmp_path_factory):
 def by_hand(case: str, tokens: list[Chunk]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Sums of squares and counts from the numpy oracle's own activations."""
     tiny = tinymodels.CASES[case]
-    spec = base.find(tinymodels.config(tiny)).spec(tinymodels.config(tiny), tinymodels.shapes(tiny))
+    spec = spec_of(tinymodels.config(tiny), tinymodels.shapes(tiny))
     sums: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     class Rows:

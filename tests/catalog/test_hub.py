@@ -11,7 +11,10 @@ from hub_server import serve
 from edgellm.models import bundled
 
 REPO = "someone/Tiny-Model-1M"
-DOWNLOAD = "import sys; from edgellm.catalog import hub; print(hub.download(sys.argv[1], offline=sys.argv[2:] == ['offline']))"
+DOWNLOAD = (
+    "import sys; from edgellm.catalog import hub; "
+    "print(hub.download(sys.argv[1], offline=sys.argv[2:] == ['offline']))"
+)
 
 
 @pytest.fixture

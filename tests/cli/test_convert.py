@@ -14,7 +14,7 @@ import pytest
 import tinymodels
 
 from edgellm import cli, files
-from edgellm.formats.gguf.reader import GgufFile
+from edgellm.formats.gguf.reader import read_header
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def test_an_output_that_exists_is_kept_without_force(run: Run, checkpoint: Path)
     assert_refused(run("convert", checkpoint, "-o", "out.gguf"), 1, "exists; give --force", {"out.gguf"})
     assert Path("out.gguf").read_text(encoding="utf-8") == "mine"
     done = run("convert", checkpoint, "-o", "out.gguf", "--force", "--no-verify", "--quant", "q8_0")
-    assert done.code == 0 and GgufFile.open(Path("out.gguf")).quantization == "Q8_0"
+    assert done.code == 0 and read_header(Path("out.gguf")).quantization == "Q8_0"
 
 
 def test_no_space(run: Run, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +235,7 @@ def test_a_conversion_is_verified_and_says_so(run: Run, checkpoint: Path) -> Non
     assert re.match(
         r"verified: NMSE \S+, mean KLD \S+, same top \d+% over 28 tokens; .* tensors match", second
     )
-    assert GgufFile.open(path).get("edgellm.verification").startswith("passed: NMSE")
+    assert read_header(path).get("edgellm.verification").startswith("passed: NMSE")
 
 
 def test_a_dry_run_writes_nothing_and_is_right_to_the_byte(run: Run, checkpoint: Path) -> None:
@@ -259,7 +259,7 @@ def test_options_reach_the_plan(run: Run, checkpoint: Path) -> None:
         "1",
     )
     assert run("convert", checkpoint, *arguments, "-o", "a.gguf", "--no-verify").code == 0
-    types = {name: tensor.type.name for name, tensor in GgufFile.open(Path("a.gguf")).tensors.items()}
+    types = {name: tensor.type.name for name, tensor in read_header(Path("a.gguf")).tensors.items()}
     assert (types["blk.0.ffn_up.weight"], types["blk.0.attn_q.weight"]) == ("Q8_0", "Q4_0")
     assert types["token_embd.weight"] == "Q5_1"
 
@@ -305,7 +305,7 @@ class TestInspect:
         found = json.loads(run("inspect", "m.gguf", "--json", "--tensors").out)
         assert found["facts"]["chat template"] == tinymodels.TEMPLATES["qwen"]
         assert sum(kind["weights"] for kind in found["types"].values()) == found["facts"]["weights"]
-        assert {t["name"] for t in found["tensors"]} == set(GgufFile.open(Path("m.gguf")).tensors)
+        assert {t["name"] for t in found["tensors"]} == set(read_header(Path("m.gguf")).tensors)
         assert len(found["provenance"]["source"]["config.json"]) == 64
 
     def test_a_folder(self, run: Run, checkpoint: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from edgellm.convert.gguf.writer import TensorEntry, encode, layout, shard_name, split_keys
 from edgellm.errors import ArtifactError
-from edgellm.formats.gguf.reader import GgufFile, StringArray
+from edgellm.formats.gguf.header import StringArray
+from edgellm.formats.gguf.reader import read_header
 from edgellm.formats.gguf.types import FILE_TYPES, GGML_TYPES, GGML_TYPES_BY_NAME
 
 VALUES = {
@@ -49,7 +50,7 @@ def write(
 
 
 def test_every_type_of_value(tmp_path: Path) -> None:
-    file = GgufFile.open(write(tmp_path / "m.gguf", VALUES))
+    file = read_header(write(tmp_path / "m.gguf", VALUES))
     assert list(file.metadata) == list(VALUES)
     for key, (kind, value) in VALUES.items():
         found = file.metadata[key]
@@ -61,7 +62,7 @@ def test_every_type_of_value(tmp_path: Path) -> None:
 def test_tensors_lie_where_they_say(tmp_path: Path) -> None:
     tensors = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones((2, 2, 5), np.float32)}
     path = write(tmp_path / "m.gguf", {"x": ("u8", 1)}, tensors)
-    for name, tensor in GgufFile.open(path).tensors.items():
+    for name, tensor in read_header(path).tensors.items():
         raw = path.read_bytes()[tensor.offset : tensor.offset + tensor.nbytes]
         assert (np.frombuffer(raw, np.float32).reshape(tensor.shape) == tensors[name]).all()
 
@@ -71,13 +72,13 @@ def test_a_large_vocabulary(tmp_path: Path) -> None:
     tokens = [f"token{i}" * 3 for i in range(150_000)]
     merges = [f"a{i} b{i}" for i in range(150_000)]
     keys = {"t": ("arr[str]", tokens), "n": ("arr[i32]", list(range(150_000))), "m": ("arr[str]", merges)}
-    file = GgufFile.open(write(tmp_path / "m.gguf", keys))
+    file = read_header(write(tmp_path / "m.gguf", keys))
     assert file.metadata["t"] == tokens and file.metadata["m"] == merges
     assert sum(file.metadata["n"]) == sum(range(150_000))
 
 
 def test_strings_behave_as_a_sequence(tmp_path: Path) -> None:
-    found = GgufFile.open(write(tmp_path / "m.gguf", VALUES)).metadata["b.strings"]
+    found = read_header(write(tmp_path / "m.gguf", VALUES)).metadata["b.strings"]
     assert isinstance(found, StringArray)
     assert (found[-1], found[1:3], len(found), "x" in found, found.index("x")) == (
         "Ġthe",
@@ -93,7 +94,7 @@ def test_strings_behave_as_a_sequence(tmp_path: Path) -> None:
 
 
 def test_bytes_that_are_no_text_survive(tmp_path: Path) -> None:
-    file = GgufFile.open(write(tmp_path / "m.gguf", {"x": ("arr[str]", [b"\xff\xfe", b"ok"])}))
+    file = read_header(write(tmp_path / "m.gguf", {"x": ("arr[str]", [b"\xff\xfe", b"ok"])}))
     assert file.metadata["x"].raw(0) == b"\xff\xfe"
     assert file.metadata["x"][0].encode("utf-8", "surrogateescape") == b"\xff\xfe"
 
@@ -101,7 +102,7 @@ def test_bytes_that_are_no_text_survive(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("keys", "name"), [({"general.file_type": ("u32", 15)}, "Q4_K_M"), ({}, "F32")])
 def test_quantization(tmp_path: Path, keys: dict[str, tuple[str, object]], name: str) -> None:
     path = write(tmp_path / "m.gguf", keys, {"a": np.zeros(4, np.float32)})
-    assert GgufFile.open(path).quantization == name
+    assert read_header(path).quantization == name
 
 
 class TestShards:
@@ -114,18 +115,18 @@ class TestShards:
     def test_all_parts_are_found_from_any(self, tmp_path: Path) -> None:
         paths = self.make(tmp_path, 3)
         for path in paths:
-            assert GgufFile.open(path).shard_paths() == tuple(paths)
+            assert read_header(path).shard_paths() == tuple(paths)
 
     def test_a_missing_part_is_named(self, tmp_path: Path) -> None:
         paths = self.make(tmp_path, 3)
         paths[1].unlink()
         with pytest.raises(ArtifactError, match="m-00002-of-00003"):
-            GgufFile.open(paths[0]).shard_paths()
+            read_header(paths[0]).shard_paths()
 
     def test_a_renamed_part_says_its_name(self, tmp_path: Path) -> None:
         path = self.make(tmp_path, 2)[0].rename(tmp_path / "model.gguf")
         with pytest.raises(ArtifactError, match="-00001-of-00002"):
-            GgufFile.open(path).shard_paths()
+            read_header(path).shard_paths()
 
 
 def test_the_tables_are_ggml_s() -> None:
@@ -150,6 +151,6 @@ def test_an_independent_writer_is_read(tmp_path: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    file = GgufFile.open(tmp_path / "m.gguf")
+    file = read_header(tmp_path / "m.gguf")
     assert (file.get("qwen3.block_count"), file.get("tokenizer.ggml.tokens")) == (7, ["a", "ü"])
     assert (file.tensors["w"].shape, file.tensors["w"].type.name) == ((3, 4), "F16")

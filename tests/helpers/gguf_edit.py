@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgellm.convert.gguf.writer import TensorEntry, encode, layout
-from edgellm.formats.gguf.reader import GgufFile
+from edgellm.formats.gguf.reader import read_header
 from edgellm.formats.gguf.types import GGML_TYPES_BY_NAME
 
 Floats = npt.NDArray[np.float32]
@@ -20,7 +20,7 @@ def read_floats(path: Path) -> dict[str, Floats]:
     """All tensors of an F32 file."""
     found = {}
     data = path.read_bytes()
-    for tensor in GgufFile.open(path).tensors.values():
+    for tensor in read_header(path).tensors.values():
         assert tensor.type.name == "F32"
         count = int(np.prod(tensor.shape))
         found[tensor.name] = np.frombuffer(data, np.float32, count, tensor.offset).reshape(tensor.shape)
@@ -34,7 +34,7 @@ def edited(
     keys: Mapping[str, tuple[str, object] | None] | None = None,
 ) -> Path:
     """`path` written to `out` in F32, tensors as `change` left them; a key of None is dropped."""
-    header = GgufFile.open(path)
+    header = read_header(path)
     tensors = read_floats(path)
     if change:
         change(tensors)

@@ -11,7 +11,7 @@ import tinymodels
 
 from edgellm.convert.gguf.convert import ConvertRequest, convert
 from edgellm.convert.gguf.writer import encode
-from edgellm.formats.gguf.reader import GgufFile
+from edgellm.formats.gguf.reader import read_header
 
 ARCH = "qwen3"
 NAN, INFINITY = float("nan"), float("inf")
@@ -73,7 +73,7 @@ def good_file(folder: Path) -> Path:
 
 
 def take_apart(path: Path) -> RawFile:
-    header = GgufFile.open(path)
+    header = read_header(path)
     return RawFile(
         keys=tuple((key.encode(), header.raw_value(key)) for key in header.metadata),
         tensors=tuple(

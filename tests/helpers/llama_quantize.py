@@ -13,7 +13,7 @@ import numpy as np
 from edgellm.convert.gguf import imatrix
 from edgellm.convert.gguf.convert import ConvertRequest, convert
 from edgellm.errors import UsageError
-from edgellm.formats.gguf.reader import GgufFile
+from edgellm.formats.gguf.reader import read_header
 from edgellm.formats.gguf.types import FILE_TYPES, GGML_TYPES_BY_NAME
 
 GGML_TYPE_COUNT = 43  # ggml.h: "no type given"
@@ -117,8 +117,8 @@ def differences(ours: Path, theirs: Path) -> tuple[int, list[str]]:
 
 def _tensors(path: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
     found = {}
-    for part in GgufFile.open(path).shard_paths():
-        header = GgufFile.open(part)
+    for part in read_header(path).shard_paths():
+        header = read_header(part)
         data = part.read_bytes()
         for tensor in header.tensors.values():
             shape = tuple(n for n in tensor.shape if n != 1)  # llama.cpp drops leading ones
@@ -137,7 +137,7 @@ def write_imatrix(path: Path, model: Path, seed: int = 0) -> dict[str, np.ndarra
     """
     rng = np.random.default_rng(seed)
     sums, weights = {}, {}
-    for tensor in GgufFile.open(model).tensors.values():
+    for tensor in read_header(model).tensors.values():
         if len(tensor.shape) < 2 or "ffn_gate_inp" in tensor.name or tensor.name == "token_embd.weight":
             continue
         n_expert = tensor.shape[0] if len(tensor.shape) == 3 else 1

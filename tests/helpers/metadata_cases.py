@@ -13,11 +13,11 @@ from typing import Any
 
 import tinymodels
 
-from edgellm import models
 from edgellm.convert.checkpoint.folder import read_json
 from edgellm.convert.checkpoint.tokenizer import read_tokenizer, recognise
 from edgellm.convert.gguf.metadata import build_metadata
 from edgellm.convert.gguf.writer import encode
+from edgellm.models.registry import spec_of
 
 F16 = 1  # general.file_type both sides are asked for
 
@@ -141,7 +141,7 @@ def our_metadata(folder: Path) -> dict[str, tuple[str, Any]]:
     """What edgellm writes for a checkpoint, or for a config and a tokenizer whose weights are imagined."""
     config = read_json(folder, "config.json") or {}
     generation_config = read_json(folder, "generation_config.json") or {}
-    spec = models.base.find(config).spec(config, shapes_of(folder, config))
+    spec = spec_of(config, shapes_of(folder, config))
     vocabulary = read_tokenizer(folder, config, generation_config, spec.n_vocab)
     return build_metadata(folder, config, generation_config, spec, vocabulary, F16)
 

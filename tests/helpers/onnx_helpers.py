@@ -6,7 +6,7 @@ import numpy as np
 
 from edgellm.convert.checkpoint.folder import Checkpoint
 from edgellm.models import reference
-from edgellm.models.base import find
+from edgellm.models.registry import spec_of
 
 
 def nmse(found: np.ndarray, expected: np.ndarray) -> float:
@@ -20,5 +20,5 @@ def typical_nmse(found: np.ndarray, expected: np.ndarray) -> float:
 
 def oracle(folder: Path, tokens: list[int]) -> np.ndarray:
     with Checkpoint.open(folder) as checkpoint:
-        spec = find(checkpoint.config).spec(checkpoint.config, checkpoint.shapes)
+        spec = spec_of(checkpoint.config, checkpoint.shapes)
         return reference.logits(spec, checkpoint.tensors, tokens)

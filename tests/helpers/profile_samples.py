@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from edgellm.backends.llama.memory_estimate import Buffers
+from edgellm.machine.noise import NoiseRecord
 from edgellm.profiles.result import derive, roofline
 from edgellm.profiles.result.bounds import Ceiling
 from edgellm.profiles.result.caveats import Caveat
@@ -17,14 +18,12 @@ from edgellm.profiles.result.result import (
     MemoryRecord,
     MemorySplit,
     ModelRecord,
-    NoiseRecord,
     PromptRecord,
     Repetition,
     Report,
     Run,
-    Workload,
 )
-from edgellm.profiles.result.settings import Plan, Settings
+from edgellm.profiles.result.settings import Plan, Settings, Workload
 
 MIB = 1 << 20
 OPTIONS = {"n_threads_batch": 4, "type_k": "f16", "type_v": "f16", "use_mmap": True, "flash_attn": "auto"}

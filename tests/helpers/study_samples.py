@@ -9,8 +9,8 @@ from edgellm.profiles.result import derive, roofline
 from edgellm.profiles.result.bounds import Ceiling
 from edgellm.profiles.result.quality_record import QualityRecord
 from edgellm.profiles.result.quality_stats import Estimate, Share
-from edgellm.profiles.result.result import EnergyRecord, EnergyWindow, Report, Run, Workload
-from edgellm.profiles.result.settings import Settings
+from edgellm.profiles.result.result import EnergyRecord, EnergyWindow, Report, Run
+from edgellm.profiles.result.settings import Settings, Workload
 
 MIB = samples.MIB
 #: quantization -> (bits per weight, KLD from the reference)

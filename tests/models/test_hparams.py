@@ -10,13 +10,14 @@ import pytest
 from tinymodels import CASES, LINEAR_ROPE, LLAMA3_ROPE, YARN_ROPE, Tiny, config, shapes, variant
 
 from edgellm.errors import CheckpointError
-from edgellm.models.base import ModelSpec, Role, RopeScaling, find
+from edgellm.models.base import ModelSpec, Role, RopeScaling
+from edgellm.models.registry import spec_of
 
 
 def read(tiny: Tiny, **changes: Any) -> ModelSpec:
     """The spec of a tiny checkpoint whose config.json is changed; a change to ... removes the key."""
     given = {key: value for key, value in (config(tiny) | changes).items() if value is not ...}
-    return find(given).spec(given, shapes(tiny))
+    return spec_of(given, shapes(tiny))
 
 
 def refusal(tiny: Tiny, **changes: Any) -> str:
@@ -173,7 +174,7 @@ def change_shapes(tiny: Tiny, **changes: Any) -> str:
     found = shapes(tiny) | {name.replace("__", "."): shape for name, shape in changes.items()}
     kept = {name: shape for name, shape in found.items() if shape is not None}
     with pytest.raises(CheckpointError) as error:
-        find(config(tiny)).spec(config(tiny), kept)
+        spec_of(config(tiny), kept)
     return str(error.value)
 
 
@@ -195,7 +196,7 @@ def test_a_bias_the_config_does_not_announce_is_refused() -> None:
 def test_buffers_of_old_releases_are_ignored() -> None:
     tiny = CASES["llama-odd"]
     found = shapes(tiny) | {"model.layers.0.self_attn.rotary_emb.inv_freq": (12,)}
-    assert find(config(tiny)).spec(config(tiny), found) == read(tiny)
+    assert spec_of(config(tiny), found) == read(tiny)
 
 
 def test_a_missing_tie_flag_with_a_missing_head_means_tied() -> None:
@@ -207,7 +208,7 @@ def test_a_stacked_layout_named_with_weight_is_read() -> None:
     renamed = {
         name + ".weight" if "mlp.experts." in name else name: shape for name, shape in shapes(tiny).items()
     }
-    spec = find(config(tiny)).spec(config(tiny), renamed)
+    spec = spec_of(config(tiny), renamed)
     gate = spec.tensor(Role.FFN_GATE_EXPS, 0)
     assert gate is not None and gate.sources[0].name == "model.layers.0.mlp.experts.gate_up_proj.weight"
 

@@ -12,8 +12,9 @@ from golden.make_reference_logits import POSITIONS, TOKENS
 from places import GOLDEN
 from tinymodels import CASES, Array, config, shapes, tensors
 
-from edgellm.models.base import ModelSpec, Role, TensorSpec, find
+from edgellm.models.base import ModelSpec, Role, TensorSpec
 from edgellm.models.reference import logits
+from edgellm.models.registry import spec_of
 
 FOLDER = GOLDEN / "logits"
 TOLERANCE = 1e-5  # of the largest logit; the measured errors are 4e-7 to 3e-6
@@ -35,7 +36,7 @@ class InMemory:
 
 def load(name: str) -> tuple[ModelSpec, dict[str, InMemory]]:
     tiny = CASES[name]
-    spec = find(config(tiny)).spec(config(tiny), shapes(tiny))
+    spec = spec_of(config(tiny), shapes(tiny))
     return spec, {tensor: InMemory(value) for tensor, value in tensors(tiny).items()}
 
 

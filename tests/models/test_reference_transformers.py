@@ -10,8 +10,8 @@ from golden.make_reference_logits import TOKENS, transformers_logits
 from tinymodels import CASES, write
 
 from edgellm.convert.checkpoint.folder import Checkpoint
-from edgellm.models.base import find
 from edgellm.models.reference import logits
+from edgellm.models.registry import spec_of
 
 pytestmark = [pytest.mark.transformers]
 torch = pytest.importorskip("torch", reason="torch is not installed (pip install edgellm[train])")
@@ -20,7 +20,7 @@ transformers = pytest.importorskip("transformers", reason="pip install edgellm[t
 
 def oracle_logits(folder: Path) -> np.ndarray:
     with Checkpoint.open(folder) as checkpoint:
-        spec = find(checkpoint.config).spec(checkpoint.config, checkpoint.shapes)
+        spec = spec_of(checkpoint.config, checkpoint.shapes)
         return logits(spec, checkpoint.tensors, TOKENS)
 
 

@@ -11,22 +11,14 @@ import pytest
 from tinymodels import CASES, FAMILIES, config, hashed, shapes, variant
 
 from edgellm.errors import CheckpointError
-from edgellm.models.base import (
-    Architecture,
-    ModelSpec,
-    Role,
-    Source,
-    TensorSpec,
-    architectures,
-    find,
-    interleave_heads,
-)
+from edgellm.models.base import Architecture, ModelSpec, Role, Source, TensorSpec, interleave_heads
 from edgellm.models.layout import SHAPES
+from edgellm.models.registry import architectures, find, spec_of
 
 
-def spec_of(name: str) -> ModelSpec:
+def spec_named(name: str) -> ModelSpec:
     tiny = CASES[name]
-    return find(config(tiny)).spec(config(tiny), shapes(tiny))
+    return spec_of(config(tiny), shapes(tiny))
 
 
 def gguf_arch(name: str) -> gguf.MODEL_ARCH:
@@ -77,7 +69,7 @@ def test_llama_cpp_knows_the_architecture_and_its_tensors(family: Architecture) 
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_value_of_the_checkpoint_is_used_exactly_once(name: str) -> None:
-    tiny, spec = CASES[name], spec_of(name)
+    tiny, spec = CASES[name], spec_named(name)
     rows: Counter[tuple[str, int]] = Counter()
     for tensor in spec.tensors:
         if tensor.role is Role.OUTPUT and spec.tied:
@@ -91,12 +83,12 @@ def test_every_value_of_the_checkpoint_is_used_exactly_once(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_parameters_are_those_of_the_checkpoint(name: str) -> None:
-    assert spec_of(name).n_params == sum(prod(shape) for shape in shapes(CASES[name]).values())
+    assert spec_named(name).n_params == sum(prod(shape) for shape in shapes(CASES[name]).values())
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_sources_fill_the_target(name: str) -> None:
-    for tensor in spec_of(name).tensors:
+    for tensor in spec_named(name).tensors:
         if tensor.sources:
             assert sum(source.stop - source.start for source in tensor.sources) == tensor.n_rows
         assert tensor.n_rows * tensor.row_size == prod(tensor.shape)
@@ -105,7 +97,7 @@ def test_sources_fill_the_target(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_gguf_names_are_llama_cpps(name: str) -> None:
     """Every checkpoint tensor goes where llama.cpp's own name map sends it."""
-    spec = spec_of(name)
+    spec = spec_named(name)
     names = gguf.get_tensor_name_map(gguf_arch(spec.architecture.name), spec.n_layer)
     assert len({tensor.gguf_name for tensor in spec.tensors}) == len(spec.tensors)
     for tensor in spec.tensors:
@@ -120,13 +112,13 @@ def test_gguf_names_are_llama_cpps(name: str) -> None:
 
 
 def test_tied_follows_the_head() -> None:
-    assert spec_of("qwen3").tied and spec_of("qwen3").tensor(Role.OUTPUT) is None
-    untied = spec_of("qwen3moe").tensor(Role.OUTPUT)
+    assert spec_named("qwen3").tied and spec_named("qwen3").tensor(Role.OUTPUT) is None
+    untied = spec_named("qwen3moe").tensor(Role.OUTPUT)
     assert untied is not None and untied.sources == (Source("lm_head.weight", 0, 320),)
 
 
 def test_tied_qwen2_moe_gets_its_embedding_as_output() -> None:
-    spec = spec_of("qwen2moe-stacked")
+    spec = spec_named("qwen2moe-stacked")
     output = spec.tensor(Role.OUTPUT)
     assert spec.tied and output is not None
     assert output.sources == (Source("model.embed_tokens.weight", 0, 320),)
@@ -134,13 +126,13 @@ def test_tied_qwen2_moe_gets_its_embedding_as_output() -> None:
 
 def test_a_head_beside_a_tie_flag_is_used() -> None:
     tiny = variant("qwen3", tied=False, extra_config={"tie_word_embeddings": True})
-    spec = find(config(tiny)).spec(config(tiny), shapes(tiny))
+    spec = spec_of(config(tiny), shapes(tiny))
     assert not spec.tied and spec.tensor(Role.OUTPUT) is not None
 
 
 def test_both_expert_layouts_give_the_same_rows() -> None:
     """Expert e of the stacked gate_up: gate first, then up, 2 n_ff rows apart from the next expert's."""
-    spec = spec_of("qwen3moe-stacked")
+    spec = spec_named("qwen3moe-stacked")
     gate, up, down = (
         spec.tensor(role, 1) for role in (Role.FFN_GATE_EXPS, Role.FFN_UP_EXPS, Role.FFN_DOWN_EXPS)
     )
@@ -178,12 +170,12 @@ def test_interleaving_undoes_transformers_permutation(
 
 def test_only_llama_is_permuted() -> None:
     assert [family.name for family in architectures() if family.permute_qk] == ["llama"]
-    spec = spec_of("llama-odd")
+    spec = spec_named("llama-odd")
     heads = {tensor.role: tensor.permute_heads for tensor in spec.tensors if tensor.permute_heads}
     assert heads == {Role.ATTN_Q: 3, Role.ATTN_K: 1}
     biases = [
         tensor.role
-        for tensor in spec_of("llama-bias").tensors
+        for tensor in spec_named("llama-bias").tensors
         if tensor.permute_heads and tensor.suffix == "bias"
     ]
     assert biases == [Role.ATTN_Q, Role.ATTN_K] * 2

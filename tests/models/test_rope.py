@@ -9,7 +9,8 @@ import pytest
 from places import GOLDEN
 from tinymodels import CASES, config, shapes
 
-from edgellm.models.base import ModelSpec, RopeScaling, find
+from edgellm.models.base import ModelSpec, RopeScaling
+from edgellm.models.registry import spec_of
 from edgellm.models.rope import frequencies, llama3_divisors, yarn_attention_factor
 
 FOLDER = GOLDEN / "logits"
@@ -17,7 +18,7 @@ FOLDER = GOLDEN / "logits"
 
 def spec(head_dim: int, theta: float, scaling: RopeScaling | None) -> ModelSpec:
     tiny = CASES["qwen3"]
-    plain = find(config(tiny)).spec(config(tiny), shapes(tiny))
+    plain = spec_of(config(tiny), shapes(tiny))
     return replace(plain, head_dim=head_dim, rope_theta=theta, rope_scaling=scaling)
 
 

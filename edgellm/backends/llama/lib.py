@@ -12,8 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from edgellm.backends.llama.memory_estimate import Buffers
 from edgellm.errors import EngineError, UsageError
+from edgellm.session import Buffers
 
 
 class KvType(NamedTuple):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from edgellm.backends.llama import lib
+from edgellm.backends.llama import memory_estimate
 from edgellm.errors import EdgellmError
 from edgellm.formats.artifact import Artifact
 from edgellm.machine import hardware
@@ -22,16 +22,6 @@ MIN_CTX = 512
 _SHARE = 0.9  # of available memory, at most: others start too
 _ROOM_FACTOR, _ROOM_BYTES = 2.5, 1 << 30  # a model that leaves this much is not looked at more closely
 
-#: Where the caller left it open.
-DEFAULTS = EngineOptions(n_batch=2048, n_ubatch=512, type_k="f16", type_v="f16", use_mmap=True)
-
-
-def with_defaults(options: EngineOptions) -> EngineOptions:
-    """llama.cpp's own defaults in the places left open that do not depend on machine or model."""
-    names = ("n_batch", "n_ubatch", "type_k", "type_v", "use_mmap")
-    missing = {name: getattr(DEFAULTS, name) for name in names if getattr(options, name) is None}
-    return replace(options, **missing)
-
 
 def fit(artifact: Artifact, options: EngineOptions, notes: list[str]) -> EngineOptions:
     """`options` with context, cache types and mmap settled so that all fits; what had to give is noted.
@@ -39,8 +29,8 @@ def fit(artifact: Artifact, options: EngineOptions, notes: list[str]) -> EngineO
     `repack` is settled by the caller but may be turned off here when it was left open (`None`).
     """
     available = hardware.available_bytes()
-    first = with_defaults(replace(options, n_ctx=options.n_ctx or default_ctx(artifact)))
-    kv_bytes = (first.n_ctx or 0) * kv_bytes_per_token(artifact, first)
+    first = memory_estimate.with_defaults(replace(options, n_ctx=options.n_ctx or default_ctx(artifact)))
+    kv_bytes = (first.n_ctx or 0) * memory_estimate.kv_bytes_per_token(artifact, first)
     if _ROOM_FACTOR * artifact.size_bytes + kv_bytes + _ROOM_BYTES < available:
         return first
     budget = _SHARE * available
@@ -68,8 +58,6 @@ def default_ctx(artifact: Artifact) -> int:
 
 def peak_bytes(artifact: Artifact, options: EngineOptions) -> float | None:
     """What the process holds when loaded, mapped pages included; None when the header does not tell."""
-    from edgellm.backends.llama import memory_estimate
-
     try:
         buffers = memory_estimate.predict(artifact, options)
     except (EdgellmError, KeyError):
@@ -111,20 +99,3 @@ def _ladder(options: EngineOptions, first: EngineOptions) -> Iterator[tuple[Engi
         yield plain, [off]
         for change, words in small:
             yield replace(plain, **change), [off, words]  # type: ignore[arg-type]
-
-
-def kv_bytes_per_token(artifact: Artifact, options: EngineOptions) -> float:
-    """Bytes of KV cache one token takes: n_layer * n_head_kv * head_dim * (bytes of K + bytes of V)."""
-    meta, prefix = artifact.metadata, artifact.architecture
-    heads = meta.get(f"{prefix}.attention.head_count", 1)
-    heads_kv = meta.get(f"{prefix}.attention.head_count_kv", heads)
-    head_dim = meta.get(f"{prefix}.embedding_length", 0) // heads
-    dim_k = meta.get(f"{prefix}.attention.key_length", head_dim)
-    dim_v = meta.get(f"{prefix}.attention.value_length", head_dim)
-    options = with_defaults(options)
-    assert options.type_k and options.type_v
-    per_layer = (
-        dim_k * lib.kv_type(options.type_k).bytes_per_value
-        + dim_v * lib.kv_type(options.type_v).bytes_per_value
-    )
-    return float(meta.get(f"{prefix}.block_count", 1) * heads_kv * per_layer)

@@ -10,56 +10,68 @@ Weights are as it maps them, plus the copies its CPU kernels want in another ord
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from edgellm.backends.llama import lib
 from edgellm.machine import hardware
+from edgellm.session import Buffers, EngineOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from edgellm.formats.artifact import Artifact
-    from edgellm.formats.gguf.reader import GgufTensor
-    from edgellm.session import EngineOptions
+    from edgellm.formats.gguf.header import GgufTensor
 
 _CTX_STEP = 256  # llama.cpp rounds a context up to this
 _FLOAT = 4
 _INDICES = 24  # bytes of positions and row numbers for each token of a batch
 
 
-@dataclass(frozen=True)
-class Buffers:
-    """What an engine sets aside, in bytes: by its own log or accounting, or as predicted before."""
+#: Where the caller left it open.
+DEFAULTS = EngineOptions(n_batch=2048, n_ubatch=512, type_k="f16", type_v="f16", use_mmap=True)
 
-    weights: int  # as mapped from the file or read from it
-    repacked: int  # the copy of weights its kernels want in another order
-    kv: int
-    compute: int  # the graph's scratch memory and the logits; pages it never touches are not resident
-    source: str  # "engine log" | "own accounting" | "prediction"
 
-    @property
-    def total(self) -> int:
-        """All of it."""
-        return self.weights + self.repacked + self.kv + self.compute
+def with_defaults(options: EngineOptions) -> EngineOptions:
+    """llama.cpp's own defaults in the places left open that do not depend on machine or model."""
+    names = ("n_batch", "n_ubatch", "type_k", "type_v", "use_mmap")
+    missing = {name: getattr(DEFAULTS, name) for name in names if getattr(options, name) is None}
+    return replace(options, **missing)
 
 
 def predict(artifact: Artifact, options: EngineOptions) -> Buffers:
     """For a GGUF file opened with `options`, whose `n_ctx` is known, on the CPU. Raises ArtifactError."""
-    from edgellm.backends.llama import memory
-    from edgellm.formats.gguf.reader import GgufFile
+    from edgellm.formats.gguf.reader import read_header
 
-    options = memory.with_defaults(options)
+    options = with_defaults(options)
     assert options.n_batch and options.n_ubatch
-    tensors = GgufFile.open(artifact.path).tensors
+    tensors = read_header(artifact.path).tensors
     n_ctx = options.n_ctx or artifact.n_ctx_train
     repacked = _repacked(tensors) if options.repack is not False else {}
     return Buffers(
         weights=_weights(tensors, repacked, mapped=options.use_mmap is not False),
         repacked=sum(tensor.nbytes for tensor in repacked.values()),
-        kv=round(memory.kv_bytes_per_token(artifact, options) * _padded(n_ctx)),
+        kv=round(kv_bytes_per_token(artifact, options) * _padded(n_ctx)),
         compute=_compute(artifact, tensors, min(options.n_ubatch, options.n_batch, n_ctx), n_ctx, options),
         source="prediction",
     )
+
+
+def kv_bytes_per_token(artifact: Artifact, options: EngineOptions) -> float:
+    """Bytes of KV cache one token takes: n_layer * n_head_kv * head_dim * (bytes of K + bytes of V)."""
+    meta, prefix = artifact.metadata, artifact.architecture
+    heads = meta.get(f"{prefix}.attention.head_count", 1)
+    heads_kv = meta.get(f"{prefix}.attention.head_count_kv", heads)
+    head_dim = meta.get(f"{prefix}.embedding_length", 0) // heads
+    dim_k = meta.get(f"{prefix}.attention.key_length", head_dim)
+    dim_v = meta.get(f"{prefix}.attention.value_length", head_dim)
+    options = with_defaults(options)
+    assert options.type_k and options.type_v
+    per_layer = (
+        dim_k * lib.kv_type(options.type_k).bytes_per_value
+        + dim_v * lib.kv_type(options.type_v).bytes_per_value
+    )
+    return float(meta.get(f"{prefix}.block_count", 1) * heads_kv * per_layer)
 
 
 def _padded(n_ctx: int) -> int:

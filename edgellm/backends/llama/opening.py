@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgellm.backends.llama import devices as llama_devices
 from edgellm.backends.llama import lib as llama_lib
-from edgellm.backends.llama import memory
+from edgellm.backends.llama import memory_estimate
 from edgellm.errors import EngineError
 from edgellm.formats.artifact import Artifact
 from edgellm.machine import devices
@@ -88,7 +88,7 @@ def describe(
         eos_ids=eos,
         add_bos=bool(lib.llama_vocab_get_add_bos(vocab)),
         notes=tuple(notes),
-        kv_bytes_per_token=memory.kv_bytes_per_token(artifact, options),
+        kv_bytes_per_token=memory_estimate.kv_bytes_per_token(artifact, options),
         buffers=llama_lib.buffers(),
         device=str(device or devices.CPU),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgellm.backends import tuned
-from edgellm.backends.llama import canary, memory
+from edgellm.backends.llama import canary, memory, memory_estimate
 from edgellm.backends.llama import devices as llama_devices
 from edgellm.formats.artifact import Artifact
 from edgellm.machine import devices, hardware
@@ -26,7 +26,7 @@ def resolve(
         options = memory.fit(artifact, _checked_repacking(options, notes), notes)
     else:
         n_ctx = options.n_ctx or memory.default_ctx(artifact)
-        options = memory.with_defaults(replace(options, n_ctx=n_ctx))
+        options = memory_estimate.with_defaults(replace(options, n_ctx=n_ctx))
     threads = options.n_threads or hardware.default_threads()
     options = replace(
         options,
@@ -62,7 +62,7 @@ def _gpu_layers(artifact: Artifact, options: EngineOptions, device: Device | Non
     )  # and the output layer
     if device.free_bytes is None:
         return n_layer
-    kv_bytes = memory.kv_bytes_per_token(artifact, options) * (options.n_ctx or 0)
+    kv_bytes = memory_estimate.kv_bytes_per_token(artifact, options) * (options.n_ctx or 0)
     room = _DEVICE_SHARE * device.free_bytes - _COMPUTE_BYTES
     fit = int(room * n_layer / (artifact.size_bytes + kv_bytes))
     if fit >= n_layer:

@@ -209,7 +209,11 @@ class LlamaCppSession:
         drafter: Drafter | None,
     ) -> Iterator[int]:
         self._append(tokens)
-        with LlamaStepper(self, _make_sampler(self._lib, sampling, self._info.n_vocab)) as self._stepper:
+        sampler = _make_sampler(self._lib, sampling, self._info.n_vocab)
+        self._stepper = LlamaStepper(
+            self._lib, self._context, sampler, self._tokens, self._info.n_vocab, self._n_batch
+        )
+        with self._stepper:
             room = self._info.n_ctx - len(self._tokens)
             yield from steps.draw(self._stepper, self, room, constraint, drafter)
 

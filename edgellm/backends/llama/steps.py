@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from edgellm.errors import EngineError
 
 if TYPE_CHECKING:
-    from edgellm.backends.llama.session import LlamaCppSession
     from edgellm.session import Logits
 
 _MOST = 31  # guesses in one batch: more gain little
@@ -21,13 +20,16 @@ _MOST = 31  # guesses in one batch: more gain little
 class LlamaStepper:
     """A `_steps.Stepper`, and a context manager that owns `sampler`."""
 
-    def __init__(self, session: LlamaCppSession, sampler: Any) -> None:
-        self._lib, self._context, self._sampler = session._lib, session._context, sampler
-        self._memory, self._tokens = session._memory, session._tokens  # the session's own list
-        self._n_vocab = session.info.n_vocab
+    def __init__(
+        self, lib: Any, context: Any, sampler: Any, tokens: list[int], n_vocab: int, n_batch: int
+    ) -> None:
+        self._lib, self._context, self._sampler = lib, context, sampler
+        self._memory = lib.llama_get_memory(context)
+        self._tokens = tokens  # the session's own list
+        self._n_vocab = n_vocab
         self._ahead = 0  # guesses in the cache beyond the sequence
         self._last_only = True  # the last evaluation gave logits at its last position alone: the prompt's
-        self.max_guesses = min(_MOST, session._n_batch - 1)
+        self.max_guesses = min(_MOST, n_batch - 1)
         self._batch = batch = self._lib.llama_batch_init(self.max_guesses + 1, 0, 1)
         for i in range(self.max_guesses + 1):
             batch.logits[i], batch.n_seq_id[i], batch.seq_id[i][0] = 1, 1, 0

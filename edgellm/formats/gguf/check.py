@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from edgellm.errors import ArtifactError
-from edgellm.formats.gguf.reader import STOP_IDS_KEY, GgufFile, GgufTensor, StringArray
+from edgellm.formats.gguf.header import STOP_IDS_KEY, GgufFile, GgufTensor, StringArray
+from edgellm.formats.gguf.reader import read_header
 
 MAX_LAYERS = 512  # llama.cpp's LLAMA_MAX_LAYERS
 MAX_EXPERTS = 1024  # llama.cpp's LLAMA_MAX_EXPERTS
@@ -213,7 +214,7 @@ def _tensors_of_all_parts(file: GgufFile) -> dict[str, GgufTensor]:
     tensors = dict(file.tensors)
     for path in file.shard_paths():
         if path != file.path:
-            part = GgufFile.open(path)
+            part = read_header(path)
             for name, tensor in part.tensors.items():
                 if name in tensors:
                     _fail(part, f"tensor {name!r} is also in another part; the files do not belong together")

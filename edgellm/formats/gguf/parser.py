@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from edgellm.errors import ArtifactError
-from edgellm.formats.gguf.reader import GgufFile, GgufTensor, StringArray
+from edgellm.formats.gguf.header import GgufFile, GgufTensor, StringArray
 from edgellm.formats.gguf.types import (
     ARRAY,
     DEFAULT_ALIGNMENT,

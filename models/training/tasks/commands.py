@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 
-from edgellm.models.training.sample import Sample
+from edgellm.models.training.tasks.sample import Sample
 from edgellm.models.training.tasks.table_commands import HOW_TO, LOOK_UP, SLOTS
 
 NAME = "commands"

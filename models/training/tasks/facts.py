@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from edgellm.models.training.sample import Sample
+from edgellm.models.training.tasks.sample import Sample
 from edgellm.models.training.tasks.table_facts import RELATIONS, Relation
 
 NAME = "facts"

@@ -8,8 +8,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from edgellm.models.training.sample import Sample, Turn, draw_from
 from edgellm.models.training.tasks import arithmetic, facts, sentiment
+from edgellm.models.training.tasks.sample import Sample, Turn, draw_from
 
 NAME = "memory"
 

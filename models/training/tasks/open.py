@@ -8,8 +8,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from edgellm.models.training.sample import Sample, Turn, held_out
 from edgellm.models.training.tasks import memory, translation
+from edgellm.models.training.tasks.sample import Sample, Turn, held_out
 from edgellm.models.training.tasks.smalltalk import UNKNOWN
 from edgellm.models.training.tasks.table_commands import HOW_TO, SLOTS
 from edgellm.models.training.tasks.table_facts import CAPITAL, COLOUR

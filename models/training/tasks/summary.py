@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 
-from edgellm.models.training.sample import Sample
+from edgellm.models.training.tasks.sample import Sample
 
 NAME = "summary"
 

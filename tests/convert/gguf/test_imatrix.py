@@ -7,7 +7,7 @@ import pytest
 
 from edgellm.convert.gguf.imatrix import Imatrix, write
 from edgellm.errors import ArtifactError
-from edgellm.formats.gguf.reader import GgufFile
+from edgellm.formats.gguf.reader import read_header
 
 
 def sample(path):
@@ -42,7 +42,7 @@ def test_weights_are_means_and_ones_for_experts_no_token_reached(tmp_path):
 def test_the_file_is_laid_out_as_llama_cpp_s(tmp_path):
     """Names, shapes and keys of tools/imatrix; that llama.cpp's own reader takes it is tested with calibrate."""
     sample(tmp_path / "i.gguf")
-    header = GgufFile.open(tmp_path / "i.gguf")
+    header = read_header(tmp_path / "i.gguf")
     assert header.get("general.type") == "imatrix"
     assert header.value_types["imatrix.datasets"] == "arr[str]"
     assert header.value_types["imatrix.chunk_count"] == header.value_types["imatrix.chunk_size"] == "u32"

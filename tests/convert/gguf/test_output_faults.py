@@ -16,7 +16,7 @@ import tinymodels
 from edgellm.convert.gguf.convert import ConvertRequest, convert
 from edgellm.convert.gguf.writer import TensorEntry, encode, layout
 from edgellm.errors import CheckFailedError, OutputExistsError, StorageError
-from edgellm.formats.gguf.reader import GgufFile
+from edgellm.formats.gguf.reader import read_header
 from edgellm.formats.gguf.types import GGML_TYPES_BY_NAME
 
 CHILD = """
@@ -93,14 +93,14 @@ def test_a_kill_never_leaves_a_mixture_of_old_and_new_shards(source, tmp_path):
     folder = tmp_path / "out"
     output = folder / "model.gguf"
     whole = convert(ConvertRequest(source, "Q4_K_M", tmp_path / "w.gguf", split_max_bytes=200_000)).path
-    names = [path.name.replace("w-", "model-") for path in GgufFile.open(whole).shard_paths()]
+    names = [path.name.replace("w-", "model-") for path in read_header(whole).shard_paths()]
     for delay in (0.02, 0.1, 0.3):
         child = start(source, output, split=200_000)
         time.sleep(delay)
         child.kill()
         child.communicate()
         first = folder / names[0]
-        assert not first.exists() or len(GgufFile.open(first).shard_paths()) == len(names)
+        assert not first.exists() or len(read_header(first).shard_paths()) == len(names)
 
 
 @pytest.mark.parametrize("nth", [1, 2, 7, 20])
@@ -167,7 +167,7 @@ def test_two_writers_of_one_output_do_not_meet(source, old):
     _, stderr = first.communicate()
     messages = f"{refused}{stderr.decode()}"
     assert "is being written by another process; wait for it to finish" in messages
-    assert GgufFile.open(old).get("general.file_type") == 15
+    assert read_header(old).get("general.file_type") == 15
     assert left_in(old.parent) == [old.name]
 
 
@@ -183,7 +183,7 @@ def test_a_failed_verification_leaves_no_file_and_a_passed_one_is_recorded(sourc
     before = old.read_bytes()
 
     def refuse(path: Path) -> str:
-        assert GgufFile.open(path).get("edgellm.verification").strip() == "not verified"
+        assert read_header(path).get("edgellm.verification").strip() == "not verified"
         raise CheckFailedError("logits: NMSE 0.5 where 0.02 is the bound")
 
     with pytest.raises(CheckFailedError, match=r"NMSE 0\.5"):

@@ -14,7 +14,7 @@ import tinymodels
 from edgellm.convert.gguf.convert import ConvertRequest, convert
 from edgellm.convert.gguf.recipes import RECIPES
 from edgellm.errors import UsageError
-from edgellm.formats.gguf.reader import GgufFile
+from edgellm.formats.gguf.reader import read_header
 
 SMALL = tinymodels.variant("llama-256", n_layer=1, n_ff=256, n_vocab=320, n_head_kv=1, seed=5)
 DEEP = tinymodels.variant(
@@ -102,7 +102,7 @@ def test_a_gguf_source_gives_llama_cpp_s_file_metadata_included(made, tmp_path):
     convert(ConvertRequest(base, "IQ3_S", ours, imatrix=imatrix))
     llama_quantize.quantize(base, theirs, "IQ3_S", weights=weights)
     assert llama_quantize.differences(ours, theirs) == (13, [])
-    a, b = GgufFile.open(ours), GgufFile.open(theirs)
+    a, b = read_header(ours), read_header(theirs)
     own = {"edgellm.version", "edgellm.engine", "edgellm.recipe", "edgellm.source", "edgellm.verification"}
     # Those of llama.cpp's quantize tool, which the library function does not write by itself.
     own |= {f"quantize.imatrix.{key}" for key in ("file", "dataset", "entries_count", "chunks_count")}
@@ -141,7 +141,7 @@ def test_blocks_threads_and_shards_do_not_change_a_byte(made, tmp_path, monkeypa
         )
         artifact = convert(request)
         assert llama_quantize.differences(artifact.path, theirs)[1] == []
-    assert len(GgufFile.open(artifact.path).shard_paths()) > 3
+    assert len(read_header(artifact.path).shard_paths()) > 3
 
 
 def test_llama_cpp_loads_our_shards(made, tmp_path):

@@ -8,7 +8,8 @@ import tinymodels
 
 from edgellm.convert.checkpoint.folder import Checkpoint
 from edgellm.convert.gguf.sources import TensorSource, from_checkpoint
-from edgellm.models.base import find, interleave_heads
+from edgellm.models.base import interleave_heads
+from edgellm.models.registry import spec_of
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def opened(tmp_path):
         folder = tinymodels.write(tinymodels.CASES[case], tmp_path / case)
         checkpoint = Checkpoint.open(folder)
         checkpoints.append(checkpoint)
-        spec = find(checkpoint.config).spec(checkpoint.config, checkpoint.shapes)
+        spec = spec_of(checkpoint.config, checkpoint.shapes)
         sources = {source.info.name: source for source in from_checkpoint(checkpoint, spec)}
         return sources, tinymodels.tensors(tinymodels.CASES[case])
 

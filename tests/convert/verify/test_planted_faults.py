@@ -21,8 +21,9 @@ from edgellm.convert.verify.gguf import ENGINE, Target, verify
 from edgellm.convert.verify.tensors import wrong_tensor
 from edgellm.errors import CheckFailedError
 from edgellm.formats.artifact import Artifact
-from edgellm.formats.gguf.reader import GgufFile
-from edgellm.models import base, reference
+from edgellm.formats.gguf.reader import read_header
+from edgellm.models import reference, registry
+from edgellm.models.registry import spec_of
 
 SQUARE = {"n_head": 4, "n_head_kv": 4}  # Q, K and V of one shape, so that mixing them up goes unnoticed
 
@@ -195,7 +196,7 @@ def test_logits_alone_show_the_fault(good, tmp_path: Path, name: str) -> None:
     folder, path = good[fault.case]
     faulty = edited(path, tmp_path / "faulty.gguf", fault.change, fault.keys)
     with Checkpoint.open(folder) as checkpoint:
-        spec = base.find(checkpoint.config).spec(checkpoint.config, checkpoint.shapes)
+        spec = spec_of(checkpoint.config, checkpoint.shapes)
         tokens = [(37 * i) % 300 for i in range(logits.N_TOKENS)]
         with backends.open_session(Artifact.open(faulty), ENGINE) as session:
             found = session.eval_all(tokens)
@@ -227,8 +228,8 @@ class TestCommand:
 
     @pytest.fixture
     def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        families = tuple(replace(family, permute_qk=False) for family in base.architectures())
-        monkeypatch.setattr(base, "architectures", lambda: families)
+        families = tuple(replace(family, permute_qk=False) for family in registry.architectures())
+        monkeypatch.setattr(registry, "architectures", lambda: families)
         monkeypatch.chdir(tmp_path)
         return tinymodels.write(MODELS["llama"], tmp_path / "checkpoint")
 
@@ -241,13 +242,13 @@ class TestCommand:
     def test_keep_unverified_leaves_the_file_and_its_verdict(self, folder: Path, tmp_path: Path) -> None:
         result = run([str(folder), "--quant", "q8_0", "-o", "out.gguf", "--keep-unverified"])
         assert isinstance(result.exception, CheckFailedError)
-        verdict = GgufFile.open(tmp_path / "out.gguf").get("edgellm.verification")
+        verdict = read_header(tmp_path / "out.gguf").get("edgellm.verification")
         assert verdict.startswith("failed: the check of the logits failed")
 
     def test_no_verify_says_so(self, folder: Path, tmp_path: Path) -> None:
         result = run([str(folder), "--quant", "q8_0", "-o", "out.gguf", "--no-verify"])
         assert result.exit_code == 0 and "not verified" in result.stdout
-        assert GgufFile.open(tmp_path / "out.gguf").get("edgellm.verification").strip() == "not verified"
+        assert read_header(tmp_path / "out.gguf").get("edgellm.verification").strip() == "not verified"
 
 
 def run(arguments: list[str]):

@@ -20,7 +20,7 @@ from edgellm.errors import CheckFailedError
 from edgellm.formats.artifact import Artifact
 from edgellm.formats.gguf.types import GGML_TYPES_BY_NAME
 from edgellm.models import reference
-from edgellm.models.base import find
+from edgellm.models.registry import spec_of
 
 #: ggml searches its grids of one and two bits for most of a minute before their first use.
 TYPES = [
@@ -100,7 +100,7 @@ def test_what_the_oracle_expects_of_rounding_is_what_the_engine_shows(
     path = convert(ConvertRequest(folder, quant, tmp_path / "model.gguf")).path
     tokens = [(37 * i) % 300 for i in range(28)]
     with Checkpoint.open(folder) as checkpoint:
-        spec = find(checkpoint.config).spec(checkpoint.config, checkpoint.shapes)
+        spec = spec_of(checkpoint.config, checkpoint.shapes)
         original = reference.logits(spec, checkpoint.tensors, tokens)
         expected = logits.expected_nmse(
             spec, checkpoint.tensors, tokens, original, Target.open(path).rounding

@@ -10,7 +10,7 @@ import pytest
 
 from edgellm.models.training import corpus, heldout
 from edgellm.models.training.corpus import SCORED, Dialogue
-from edgellm.models.training.sample import draw_from, held_out
+from edgellm.models.training.tasks.sample import draw_from, held_out
 from edgellm.profiles.quality import tasks
 
 #: Steps of the shipped training run, and at least as many dialogues as one step takes.

@@ -17,7 +17,8 @@ from edgellm.cli.compare import command
 from edgellm.errors import CheckFailedError, UsageError
 from edgellm.profiles.compare.comparison import compare
 from edgellm.profiles.compare.verdict import AXES, UNPAIRED_MARGIN, judge
-from edgellm.profiles.result.result import Measurement, Workload, to_json
+from edgellm.profiles.result.result import Measurement, to_json
+from edgellm.profiles.result.settings import Workload
 from edgellm.profiles.study.order import schedule
 
 

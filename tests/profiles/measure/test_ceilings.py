@@ -14,7 +14,7 @@ from edgellm.profiles.measure import ceilings
 from edgellm.profiles.result import onnx_weights, roofline
 from edgellm.profiles.result.bounds import Ceiling
 from edgellm.profiles.result.codec import from_plain
-from edgellm.profiles.result.result import Workload
+from edgellm.profiles.result.settings import Workload
 
 
 def test_limits_are_bandwidth_over_bytes_and_operations_over_parameters():

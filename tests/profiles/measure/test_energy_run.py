@@ -13,7 +13,8 @@ from edgellm.cli import cli
 from edgellm.profiles import energy
 from edgellm.profiles.measure.launch import LaunchRequest, run_launch
 from edgellm.profiles.result import derive
-from edgellm.profiles.result.result import Launch, Workload
+from edgellm.profiles.result.result import Launch
+from edgellm.profiles.result.settings import Workload
 from edgellm.session import EngineOptions
 
 SMALL = Workload(n_prompt=16, n_gen=4, repetitions=1, launches=1)

@@ -18,7 +18,8 @@ from edgellm.profiles.report.page.findings import findings
 from edgellm.profiles.report.page.joined import places, ratio_over, shared
 from edgellm.profiles.report.page.worth import apart, front, shares_apart
 from edgellm.profiles.result.quality_stats import Estimate, Share
-from edgellm.profiles.result.result import Workload, to_json
+from edgellm.profiles.result.result import to_json
+from edgellm.profiles.result.settings import Workload
 
 FEW = ("F16", "Q8_0", "Q4_K_M", "Q2_K")
 

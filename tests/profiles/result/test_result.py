@@ -12,14 +12,8 @@ from edgellm.profiles.report.words.english import caveat_words
 from edgellm.profiles.result import derive
 from edgellm.profiles.result.caveats import TEXT, Caveat
 from edgellm.profiles.result.codec import CodecError, from_plain, to_plain
-from edgellm.profiles.result.result import (
-    EnergyRecord,
-    EnergyWindow,
-    ResultError,
-    Workload,
-    from_json,
-    to_json,
-)
+from edgellm.profiles.result.result import EnergyRecord, EnergyWindow, ResultError, from_json, to_json
+from edgellm.profiles.result.settings import Workload
 from edgellm.profiles.study import checks
 
 MIB = 1 << 20

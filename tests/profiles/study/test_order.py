@@ -6,8 +6,8 @@ import profile_samples as samples
 import pytest
 
 from edgellm.profiles.result.labels import labels
-from edgellm.profiles.result.result import LaunchFailure, Workload
-from edgellm.profiles.result.settings import Plan, Settings
+from edgellm.profiles.result.result import LaunchFailure
+from edgellm.profiles.result.settings import Plan, Settings, Workload
 from edgellm.profiles.study import order
 
 

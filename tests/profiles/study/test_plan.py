@@ -5,8 +5,7 @@ import pytest
 
 from edgellm.errors import UsageError
 from edgellm.formats.artifact import Artifact
-from edgellm.profiles.result.result import Workload
-from edgellm.profiles.result.settings import Settings, engine_options
+from edgellm.profiles.result.settings import Settings, Workload, engine_options
 from edgellm.profiles.study import plan
 
 

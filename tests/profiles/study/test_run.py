@@ -23,8 +23,8 @@ from edgellm.profiles.measure.launch import LaunchRequest, run_launch
 from edgellm.profiles.result import derive
 from edgellm.profiles.result.codec import to_plain
 from edgellm.profiles.result.model_files import display_name
-from edgellm.profiles.result.result import Report, Workload, from_json, to_json
-from edgellm.profiles.result.settings import Plan, settings_of
+from edgellm.profiles.result.result import Report, from_json, to_json
+from edgellm.profiles.result.settings import Plan, Workload, settings_of
 from edgellm.profiles.study import order, resume, run
 from edgellm.session import EngineOptions
 

@@ -1,0 +1,132 @@
+"""A GGUF file's header as data: metadata and where each tensor lies. Opens no file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, overload
+
+from edgellm.errors import ArtifactError
+from edgellm.formats.gguf.types import FILE_TYPE_NAMES, GgmlType
+
+STOP_IDS_KEY = "edgellm.tokenizer.eos_token_ids"
+
+
+class StringArray(Sequence[str]):
+    """The strings of one array, decoded when asked for. Undecodable bytes become surrogates (PEP 383)."""
+
+    def __init__(self, data: bytes, starts: Sequence[int], end: int) -> None:
+        self._data, self._starts, self._end = data, starts, end
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def raw(self, index: int) -> bytes:
+        """The bytes of one element as they are in the file."""
+        index = range(len(self._starts))[index]
+        start = self._starts[index]
+        stop = self._starts[index + 1] - 8 if index + 1 < len(self._starts) else self._end
+        return self._data[start:stop]
+
+    def raws(self) -> Iterator[bytes]:
+        """The bytes of all elements."""
+        data = self._data
+        stops = chain((start - 8 for start in islice(self._starts, 1, None)), (self._end,))
+        return (data[start:stop] for start, stop in zip(self._starts, stops, strict=False))
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return self.raw(index).decode("utf-8", "surrogateescape")
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[i] for i in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or isinstance(other, str):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"StringArray({len(self)} strings)"
+
+
+@dataclass(frozen=True)
+class GgufTensor:
+    """Where one tensor lies. `shape` has rows first, as numpy and checkpoints do: GGUF's `ne` reversed."""
+
+    name: str
+    type: GgmlType
+    shape: tuple[int, ...]
+    offset: int  # bytes from the start of the file
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class GgufFile:
+    """A header, read within bounds by reader.py.
+
+    `metadata` values are bool, int, float, str, an array.array of numbers, or a StringArray.
+    """
+
+    path: Path
+    version: int
+    metadata: Mapping[str, Any]
+    value_types: Mapping[str, str]  # key -> "u32", "str", "arr[i32]", ...
+    tensors: Mapping[str, GgufTensor]
+    alignment: int
+    data_offset: int  # bytes from the start of the file
+    size: int  # bytes of the file
+    _raw: Mapping[str, tuple[int, int]] = field(repr=False)
+    _header: bytes = field(repr=False)
+
+    def raw_value(self, key: str) -> bytes:
+        """A key's value exactly as stored, its value type (4 bytes) first: for copying without loss."""
+        start, stop = self._raw[key]
+        return self._header[start:stop]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """A metadata value, or `default`."""
+        return self.metadata.get(key, default)
+
+    @property
+    def quantization(self) -> str:
+        """The type people call the file by, e.g. `Q4_K_M`; without `general.file_type`, most bytes' type."""
+        file_type = self.get("general.file_type")
+        if isinstance(file_type, int) and file_type in FILE_TYPE_NAMES:
+            return FILE_TYPE_NAMES[file_type]
+        nbytes: dict[str, int] = {}
+        for tensor in self.tensors.values():
+            nbytes[tensor.type.name] = nbytes.get(tensor.type.name, 0) + tensor.nbytes
+        return max(nbytes, key=nbytes.__getitem__, default="none")
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Ids that end an answer, as edgellm lists them all; GGUF itself has room for one."""
+        return frozenset(int(i) for i in self.get(STOP_IDS_KEY, ()))
+
+    def shard_paths(self) -> tuple[Path, ...]:
+        """All files of a split model in order, this one alone when it is not split. Raises ArtifactError."""
+        count = self.get("split.count", 1)
+        if not isinstance(count, int) or count <= 1:
+            return (self.path,)
+        stem = self.path.name.removesuffix(".gguf")
+        tail = f"-{int(self.get('split.no', 0)) + 1:05d}-of-{count:05d}"
+        if not stem.endswith(tail) or count > 9999:
+            raise ArtifactError(
+                f"{self.path}: is a part of {count} files but not named *{tail}.gguf; give it its name back"
+            )
+        base = stem.removesuffix(tail)
+        paths = tuple(self.path.with_name(f"{base}-{i:05d}-of-{count:05d}.gguf") for i in range(1, count + 1))
+        for path in paths:
+            if not path.is_file():
+                raise ArtifactError(f"{path}: this part of a model of {count} files is missing; fetch it")
+        return paths

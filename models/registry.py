@@ -1,0 +1,52 @@
+"""Which families there are, and what a checkpoint of one of them becomes: its `ModelSpec`. Reads no file."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from edgellm.errors import CheckpointError
+from edgellm.models.base import Architecture, ModelSpec
+from edgellm.models.hparams import read_spec
+
+
+def spec_of(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> ModelSpec:
+    """Hold a checkpoint, by its config.json and its tensors' names and shapes, against its family.
+
+    Raises CheckpointError for an unknown family, when a number is missing, absurd or at odds with another, when
+    the config asks for something neither engine does, and when a tensor is missing, has another shape or is
+    unknown.
+    """
+    return read_spec(find(config), config, shapes)
+
+
+@cache
+def architectures() -> tuple[Architecture, ...]:
+    """Every registered family, in the order of their file names."""
+    package = importlib.import_module("edgellm.models")
+    found = []
+    for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
+        if not module.ispkg:
+            family = getattr(importlib.import_module(f"edgellm.models.{module.name}"), "ARCHITECTURE", None)
+            found += [family] if isinstance(family, Architecture) else []
+    return tuple(found)
+
+
+def find(config: Mapping[str, Any]) -> Architecture:
+    """The family of a checkpoint with this config.json. Raises CheckpointError for an unknown one."""
+    classes: Any = config.get("architectures") or []
+    classes = classes if isinstance(classes, list) else [classes]
+    model_type = config.get("model_type")
+    for family in architectures():
+        if any(name in family.class_names for name in classes):
+            return family
+        if not classes and model_type in family.model_types:
+            return family
+    known = ", ".join(name for family in architectures() for name in family.class_names)
+    if not classes and not model_type:
+        raise CheckpointError(f"config.json names no architecture: add `architectures`, one of: {known}")
+    what = ", ".join(map(repr, classes)) if classes else f"of model_type {model_type!r}"
+    raise CheckpointError(f"architecture {what} is not supported; supported are: {known}")
