@@ -7,11 +7,11 @@ text again with every 25th word changed), `fix` (code, then the code with a few 
 one that shares little with it), and `free` (what the model itself goes on with, greedily).
 
 A model with random weights copies nothing, so in the first three its answer is scripted: a constraint leaves one id
-at every place, for plain decoding as well. Every evaluation, draw and guess is real, and so is the gauge that decides
-whether to guess; only what the model would say is given. In `free` nothing is scripted, and answers are compared:
-where they differ, the lead of the plain id over the other is given in standard deviations of the logits.
+at every place, for plain decoding as well. Every evaluation, draw and draft token is real, and so is what
+decides whether to draft; only what the model would say is given. In `free` nothing is scripted, and answers are
+compared: where they differ, the lead of the plain id over the other is given in standard deviations of the logits.
 
-With --draft, that model is the drafter. Where the answer is scripted, its guesses are too: right at a rate of
+With --draft, that model is the drafter. Where the answer is scripted, its draft tokens are too: right at a rate of
 --agree, at the cost of its own evaluations. Sides take turns (ABBA); ratios are of neighbours, medians over rounds.
 Each side is warmed up once, and keeps its drafter as a chat does. The last line is one JSON object.
 """
@@ -58,7 +58,7 @@ class Script:
         return token
 
     def forced(self) -> Sequence[int]:
-        """Nothing, though everything is: guessing is what is measured."""
+        """Nothing, though everything is: drafting is what is measured."""
         return ()
 
 
@@ -75,8 +75,8 @@ class AgreeingDraft(DraftModel):
         super().begin(session)
         self.begins = len(self._ids)
 
-    def _guess(self, session: Session, n: int) -> list[int]:
-        drawn = super()._guess(session, n)
+    def _drawn(self, session: Session, n: int) -> list[int]:
+        drawn = super()._drawn(session, n)
         if not self.script:
             return drawn
         at = len(self._ids) - self.begins
@@ -113,19 +113,19 @@ def case(
     session: Session, prompt: list[int], answer: list[int], args: argparse.Namespace, make: Callable[[], Any]
 ) -> dict[str, Any]:
     n, drafter = (min(len(answer), args.gen) if answer else args.gen), make()
-    rates: dict[str, list[float]] = {"plain": [], "guessing": []}
+    rates: dict[str, list[float]] = {"plain": [], "drafting": []}
     said: dict[str, tuple[int, ...]] = {}
     for turn in range(-1, args.rounds):  # turn -1 warms up
-        sides = (("plain", None), ("guessing", drafter))
+        sides = (("plain", None), ("drafting", drafter))
         for name, side in sides if turn % 2 else sides[::-1]:
             done = decode(session, prompt, answer, n, side)
             said[name] = done.tokens
             if turn >= 0:
                 rates[name].append(done.usage.decode_rate)
-    ratios = [fast / plain for plain, fast in zip(rates["plain"], rates["guessing"], strict=True)]
+    ratios = [fast / plain for plain, fast in zip(rates["plain"], rates["drafting"], strict=True)]
     found = {"ids": n, "rates": rates, "ratio": statistics.median(ratios), "ratios": ratios}
     found["median"] = {side: statistics.median(values) for side, values in rates.items()}
-    return found | lead(session, prompt, said["plain"], said["guessing"])
+    return found | lead(session, prompt, said["plain"], said["drafting"])
 
 
 def lead(session: Session, prompt: list[int], plain: Sequence[int], fast: Sequence[int]) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
                 )
                 print(
                     f"{name.rpartition('/')[2]:28} {kind:7} {label:8} plain {row['median']['plain']:8.1f} tok/s  "
-                    f"guessing {row['median']['guessing']:8.1f} tok/s  ratio {row['ratio']:.2f}  {same}",
+                    f"drafting {row['median']['drafting']:8.1f} tok/s  ratio {row['ratio']:.2f}  {same}",
                     flush=True,
                 )
     return found

@@ -110,7 +110,7 @@ class Constraint(Protocol):
         ...
 
     def forced(self) -> Sequence[int]:
-        """Ids about which there will be no choice, possibly none: guesses worth evaluating at once."""
+        """Ids about which there will be no choice, possibly none: draft tokens worth evaluating at once."""
         ...
 
     def follow(self, token: int) -> None:
@@ -123,7 +123,7 @@ class Constraint(Protocol):
 
 
 class Drafter(Protocol):
-    """Guesses what comes next, so that an engine evaluates several ids at once. Serves one session at a time."""
+    """Drafts what comes next, so that an engine evaluates several ids at once. Serves one session at a time."""
 
     def begin(self, session: Session) -> None:
         """A generation starts after `session.tokens`, the prompt included."""
@@ -134,7 +134,7 @@ class Drafter(Protocol):
         ...
 
     def draft(self, room: int) -> Sequence[int]:
-        """At most `room` guesses of what follows the last id taken. Called before every evaluation."""
+        """At most `room` draft tokens of what follows the last id taken. Called before every evaluation."""
         ...
 
     def recipe(self) -> Callable[[], Drafter]:

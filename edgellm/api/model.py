@@ -59,7 +59,7 @@ def load(
     line. `n_ctx` and `n_threads` are short for the `options` of these names; None means: by looking at this
     machine, and by what `edgellm tune` remembers of the model. `offline` downloads nothing. `isolated` runs the
     engine in a process of its own, so that a crash of it becomes an EngineCrashError. `lookup` and `draft` make
-    answers faster and no worse (at near ties rounding may choose another id): one guesses ahead from the text
+    answers faster and no worse (at near ties rounding may choose another id): one drafts from the text
     itself, the other with a smaller model of the same family. Raises EdgellmError.
     """
     from edgellm import backends

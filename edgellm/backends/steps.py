@@ -1,7 +1,7 @@
-"""The loop that draws ids under a constraint, or with guesses evaluated ahead; the same for every engine.
+"""The loop that draws ids under a constraint, or with draft tokens evaluated ahead; the same for every engine.
 
-A guess is kept when it is what the sampler draws from the engine's own logits at its place: sample and compare.
-So the ids drawn, and their distribution under any sampler, are those of decoding one by one, whoever guesses;
+A draft token is kept when it is what the sampler draws from the engine's own logits at its place: sample and compare.
+So the ids drawn, and their distribution under any sampler, are those of decoding one by one, whoever drafts;
 only the rounding of logits differs, where an engine computes several positions with other kernels than one.
 Knows no engine.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Stepper(Protocol):
     """An engine that evaluates ids ahead of its session's sequence."""
 
-    max_guesses: int  # that one evaluation takes beside the id drawn
+    max_draft: int  # that one evaluation takes beside the id drawn
 
     def logits(self, row: int) -> Logits:
         """Logits [n_vocab] after the row-th id of the last evaluation; writable, valid until the next one."""
@@ -28,12 +28,12 @@ class Stepper(Protocol):
         """Draw from the logits of `row`."""
         ...
 
-    def evaluate(self, token: int, guesses: Sequence[int]) -> None:
-        """Append `token`; evaluate `guesses` after it without appending them. Drops older guesses."""
+    def evaluate(self, token: int, draft: Sequence[int]) -> None:
+        """Append `token`; evaluate `draft` after it without appending them. Drops older draft tokens."""
         ...
 
     def accept(self, token: int) -> None:
-        """Append the next guess, which is `token`: it is evaluated already."""
+        """Append the next draft token, which is `token`: it is evaluated already."""
         ...
 
 
@@ -41,7 +41,7 @@ def draw(
     engine: Stepper, session: Session, room: int, constraint: Constraint | None, drafter: Drafter | None
 ) -> Iterator[int]:
     """Yield ids drawn after the prompt, which has been evaluated, until `room` ids were appended."""
-    guesses: Sequence[int] = ()
+    draft: Sequence[int] = ()
     row = 0
     if drafter is not None:
         drafter.begin(session)
@@ -53,12 +53,12 @@ def draw(
         if not room:
             return
         room -= 1
-        if row < len(guesses) and guesses[row] == token:
+        if row < len(draft) and draft[row] == token:
             engine.accept(token)
             row += 1
         else:
-            guesses = _guess(min(room, engine.max_guesses), constraint, drafter)
-            engine.evaluate(token, guesses)
+            draft = _draft(min(room, engine.max_draft), constraint, drafter)
+            engine.evaluate(token, draft)
             row = 0
 
 
@@ -69,8 +69,8 @@ def _sample(engine: Stepper, row: int, constraint: Constraint | None) -> int:
     return constraint.take(engine.sample(row))
 
 
-def _guess(room: int, constraint: Constraint | None, drafter: Drafter | None) -> Sequence[int]:
-    """What a grammar forces is surer than any guess."""
+def _draft(room: int, constraint: Constraint | None, drafter: Drafter | None) -> Sequence[int]:
+    """What a grammar forces is surer than any draft token."""
     if constraint is not None and (forced := constraint.forced()):
         return forced[:room]
     return drafter.draft(room) if drafter is not None and room else ()

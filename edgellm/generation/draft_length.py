@@ -1,8 +1,8 @@
-"""Whether guessing ahead pays, and how far: from how often guesses come true and what evaluations take, as seen.
+"""How many draft tokens pay: from how often they are accepted and what evaluations take, as seen.
 
-An evaluation of one id and m guesses takes T(m) and yields 1 + p1 + p1 p2 + ... ids, p being the rate at which
-guesses of a kind came true so far. The m with the most ids per second is taken, none where no m gains enough.
-Times and rates are measured here, while generating; nothing is assumed of an engine but a first guess. Knows no
+An evaluation of one id and m draft tokens takes T(m) and yields 1 + p1 + p1 p2 + ... ids, p being the rate at which
+draft tokens of a kind were accepted so far. The m with the most ids per second is taken, none where no m gains enough.
+Times and rates are measured here, while generating; nothing is assumed of an engine but a first estimate. Knows no
 ids and no engine.
 """
 
@@ -14,27 +14,27 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
 
-#: Numbers of guesses to choose from. With the id drawn, most make multiples of four: what kernels are cut for.
+#: Numbers of draft tokens to choose from. With the id drawn, most make multiples of four: what kernels are cut for.
 LENGTHS = (1, 3, 7, 15, 31)
 _GAIN = 1.08  # at least: less is within the error of the times
-_SLOPE = 0.35  # of a plain step: what a guess is taken to cost until that length was tried
+_SLOPE = 0.35  # of a plain step: what a draft token is taken to cost until that length was tried
 _PLAIN = 3  # plain steps that must have been timed before anything is compared with them
 _FADE = 0.98  # weight of older observations against one newer
 _EXPIRES = 256  # steps, for each time that was taken, after which a length's oldest time is forgotten
 
-#: Guesses are told apart by the length of the match they come from: (least length, rate until seen).
+#: Draft tokens are told apart by the length of the match they come from: (least length, rate until seen).
 _KINDS = ((0, 0.3), (3, 0.5), (5, 0.7), (9, 0.8), (17, 0.9))
 _BOUNDS = tuple(bound for bound, _ in _KINDS)[1:]
 _PRIOR_WEIGHT = 4.0  # observations that the rate until seen counts for
 
 
-class Gauge:
-    """Measures steps and guesses. One per drafter, kept from generation to generation."""
+class DraftLength:
+    """Measures steps and draft tokens. One per drafter, kept from generation to generation."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
         self._started: float | None = None  # of the step under way
-        self._n = 0  # guesses in it
+        self._n = 0  # draft tokens in it
         self._steps = 0
         self._times: dict[int, deque[float]] = {n: deque(maxlen=7) for n in (0, *LENGTHS)}
         self._typical: dict[int, float] = {}  # medians of these
@@ -47,15 +47,15 @@ class Gauge:
         self._started = None
 
     def saw(self, match: int, true: bool) -> None:
-        """A guess from a match of this length came true, or did not; evaluated ahead or not."""
+        """A draft token from a match of this length was accepted, or was not; evaluated ahead or not."""
         kind = bisect_right(_BOUNDS, match)
         self._seen[kind] = self._seen[kind] * _FADE + 1.0
         self._true[kind] = self._true[kind] * _FADE + true
 
     def step(self, available: int, match: int, *, growing: bool = True) -> int:
-        """A step starts; how many of the `available` guesses it should evaluate.
+        """A step starts; how many of the `available` draft tokens it should evaluate.
 
-        With `growing`, each guess that comes true makes the match longer by one.
+        With `growing`, each one accepted makes the match longer by one.
         """
         now = self._clock()
         if self._started is not None:
@@ -66,12 +66,12 @@ class Gauge:
         return self._n
 
     def insist(self, n: int) -> int:
-        """The step just started evaluates `n` guesses after all, to see how many come true."""
+        """The step just started evaluates `n` draft tokens after all, to see how many are accepted."""
         self._n = n
         return n
 
     def rate(self, match: int) -> float:
-        """How often guesses from a match of this length come true."""
+        """How often draft tokens from a match of this length are accepted."""
         kind = bisect_right(_BOUNDS, match)
         return self._true[kind] / self._seen[kind]
 
@@ -93,7 +93,7 @@ class Gauge:
         return best
 
     def _cost(self, n: int) -> float:
-        """Seconds of a step with `n` guesses. Old times are forgotten one by one, for they may have been disturbed."""
+        """Seconds of a step with `n` draft tokens. Old times are forgotten one by one: they may be disturbed."""
         times = self._times[n]
         if times and self._steps - self._timed_at[n] > _EXPIRES * len(times):
             times.popleft()

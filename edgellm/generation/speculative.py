@@ -1,13 +1,13 @@
-"""Guessing ids ahead: from the text itself (`Lookup`) or with a smaller model (`DraftModel`).
+"""Speculative decoding: draft tokens from the text itself (`Lookup`) or with a smaller model (`DraftModel`).
 
-Every id is drawn from the model's own logits by its own sampler, and a guess is kept only where it is that very
-id. So guesses change the speed alone: for any guess made before the draw, the id has the distribution of plain
-decoding, and greedy answers, seeds and penalties mean what they mean there. (Rejection sampling against a draft
-model's distribution would keep more guesses at high temperatures, but other ids for the same seed.) What can
+Every id is drawn from the model's own logits by its own sampler, and a draft token is kept only where it is that very
+id. So draft tokens change the speed alone: whatever was drafted before the draw, the id has the distribution of
+plain decoding, and greedy answers, seeds and penalties mean what they mean there. (Rejection sampling against a draft
+model's distribution would keep more draft tokens at high temperatures, but other ids for the same seed.) What can
 differ is rounding: several positions evaluated at once may go through other kernels than one, and where two ids
 are equally likely to within it, the other one may be drawn; docs/generation.md says where.
 
-Both stop guessing while it does not pay (`draft_length.py`). Knows sessions and ids; knows no engine.
+Both stop drafting while it does not pay (`draft_length.py`). Knows sessions and ids; knows no engine.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from edgellm.errors import UsageError
-from edgellm.generation.draft_length import LENGTHS, Gauge
+from edgellm.generation.draft_length import LENGTHS, DraftLength
 from edgellm.generation.generate import reuse_prefix
 from edgellm.session import GREEDY
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from edgellm.formats.artifact import Artifact
     from edgellm.session import Drafter, EngineOptions, Session
 
-_SIZES = (4, 3, 2)  # ids that must match before what followed them is a guess; the longest first
+_SIZES = (4, 3, 2)  # ids that must match before what followed them is a draft token; the longest first
 _LONGEST_MATCH = 32  # beyond this a longer match says no more
 _REST, _LONGEST_REST = 32, 512  # plain steps until a draft model that did not pay is tried again
-_PROBE = 3  # guesses of such a try
-_DRAFTED = 9  # what a guess of a model is worth until seen, as the length of a match
+_PROBE = 3  # draft tokens of such a try
+_DRAFTED = 9  # what a draft token of a model is worth until seen, as the length of a match
 _PADDING = 1024  # ids by which vocabularies of one family may differ
 _EVERY = 97  # ids: how densely two vocabularies are compared
 
@@ -41,11 +41,11 @@ class Lookup:
     The index grows with every id; nothing is searched. Source of the idea: https://github.com/apoorvumang/prompt-lookup-decoding
     """
 
-    def __init__(self, gauge: Gauge | None = None) -> None:
-        self._gauge = gauge or Gauge()
+    def __init__(self, length: DraftLength | None = None) -> None:
+        self._length = length or DraftLength()
         self._ids: list[int] = []
         self._after: dict[tuple[int, ...], int] = {}  # the newest place that follows these ids
-        self._source: int | None = None  # the place of the guess for the next id
+        self._source: int | None = None  # the place of the draft token for the next id
         self._match = 0  # ids before it that are those before the end
 
     def begin(self, session: Session) -> None:
@@ -53,7 +53,7 @@ class Lookup:
         tokens = list(session.tokens)
         if tokens[: len(self._ids)] != self._ids:
             self._ids, self._after = [], {}
-        self._gauge.begin()
+        self._length.begin()
         for token in tokens[len(self._ids) : -1]:
             self._ids.append(token)
             self._index()
@@ -61,10 +61,10 @@ class Lookup:
         self._extend(tokens[-1])
 
     def take(self, token: int) -> None:
-        """Compare with the guess for it, guessed ahead or not, and index it."""
+        """Compare with the draft token for it, drafted or not, and index it."""
         if self._source is not None:
             true = self._ids[self._source] == token
-            self._gauge.saw(self._match, true)
+            self._length.saw(self._match, true)
             self._source = self._source + 1 if true else None
             self._match += true
         self._extend(token)
@@ -73,9 +73,9 @@ class Lookup:
         """The ids after the matching place; where they reach the end, it is taken to repeat itself."""
         source, ids = self._source, self._ids
         if source is None:
-            self._gauge.step(0, 0)
+            self._length.step(0, 0)
             return ()
-        n = self._gauge.step(min(room, LENGTHS[-1]), self._match)
+        n = self._length.step(min(room, LENGTHS[-1]), self._match)
         found = ids[source : source + n]
         while len(found) < n:
             found += found[: n - len(found)] if len(found) == len(ids) - source else ids[source:]
@@ -110,18 +110,18 @@ class Lookup:
 
 
 class DraftModel:
-    """Guesses of a smaller model with the same vocabulary, drawn greedily: its likeliest id is the best guess.
+    """Draft tokens of a smaller model with the same vocabulary, drawn greedily: its likeliest id is accepted most.
 
     The model is opened when first needed, and kept.
     """
 
-    def __init__(self, artifact: Artifact, options: EngineOptions, gauge: Gauge | None = None) -> None:
+    def __init__(self, artifact: Artifact, options: EngineOptions, length: DraftLength | None = None) -> None:
         self._artifact, self._options = artifact, options
-        self._gauge = gauge or Gauge()
+        self._length = length or DraftLength()
         self._session: Session | None = None
-        self._n_vocab = 0  # of the model guessed for
+        self._n_vocab = 0  # of the model drafted for
         self._ids: list[int] = []
-        self._guesses: list[int] = []
+        self._draft: list[int] = []
         self._at = 0  # place of the first of them
         self._wait, self._rest = 0, _REST
 
@@ -130,17 +130,17 @@ class DraftModel:
         if self._session is None:
             self._session = self._open(session)
         self._ids = list(session.tokens)
-        self._guesses, self._wait = [], 0
-        self._gauge.begin()
+        self._draft, self._wait = [], 0
+        self._length.begin()
 
     def take(self, token: int) -> None:
-        """Compare with the guess for it, as long as all before it came true."""
+        """Compare with the draft token for it, as long as all before it were accepted."""
         place = len(self._ids) - self._at
-        if self._guesses and place < len(self._guesses):
-            true = self._guesses[place] == token
-            self._gauge.saw(_DRAFTED, true)
+        if self._draft and place < len(self._draft):
+            true = self._draft[place] == token
+            self._length.saw(_DRAFTED, true)
             if not true:
-                self._guesses = self._guesses[:place]
+                self._draft = self._draft[:place]
         self._ids.append(token)
 
     def draft(self, room: int) -> Sequence[int]:
@@ -148,30 +148,30 @@ class DraftModel:
         session = self._session
         assert session is not None
         room = min(room, session.info.n_ctx - len(self._ids))
-        n = self._gauge.step(max(room, 0), _DRAFTED, growing=False)
+        n = self._length.step(max(room, 0), _DRAFTED, growing=False)
         if n:
             self._wait, self._rest = 0, _REST
         else:
             n = self._probe(room)
         self._at = len(self._ids)
-        self._guesses = self._guess(session, n) if n else []
-        return self._guesses
+        self._draft = self._drawn(session, n) if n else []
+        return self._draft
 
     def _probe(self, room: int) -> int:
-        """Now and then guess nevertheless, ever more rarely, for without guesses nothing would be learned."""
+        """Now and then draft nevertheless, ever more rarely, for without draft tokens nothing would be learned."""
         self._wait += 1
         if self._wait < self._rest or room < _PROBE:
             return 0
         self._wait, self._rest = 0, min(2 * self._rest, _LONGEST_REST)
-        return self._gauge.insist(_PROBE)
+        return self._length.insist(_PROBE)
 
-    def _guess(self, session: Session, n: int) -> list[int]:
+    def _drawn(self, session: Session, n: int) -> list[int]:
         shared = reuse_prefix(session, self._ids)
         stream = session.stream(self._ids[shared:], GREEDY)
-        guesses = list(itertools.islice(stream, n))
+        draft = list(itertools.islice(stream, n))
         getattr(stream, "close", lambda: None)()
-        unknown = next((i for i, guess in enumerate(guesses) if guess >= self._n_vocab), n)
-        return guesses[:unknown]
+        unknown = next((i for i, drafted in enumerate(draft) if drafted >= self._n_vocab), n)
+        return draft[:unknown]
 
     def _open(self, session: Session) -> Session:
         from edgellm import backends

@@ -1,4 +1,4 @@
-"""Guessing ahead: what is guessed, when it stops, and that guesses never change what is drawn."""
+"""Speculative decoding: what is drafted, when it stops, and that draft tokens never change what is drawn."""
 
 import random
 
@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgellm.backends import steps
-from edgellm.generation.draft_length import Gauge
+from edgellm.generation.draft_length import DraftLength
 from edgellm.generation.speculative import Lookup
 
 
 class Clock:
-    """Time passes by what an evaluation of n guesses costs."""
+    """Time passes by what an evaluation of n draft tokens costs."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -22,22 +22,22 @@ class Clock:
         return self.now
 
 
-def eager() -> Gauge:
-    """A gauge that guesses as far as it can."""
-    gauge = Gauge()
-    gauge.step = lambda available, match, growing=True: available  # type: ignore[method-assign]
-    return gauge
+def eager() -> DraftLength:
+    """Drafts as far as it can."""
+    length = DraftLength()
+    length.step = lambda available, match, growing=True: available  # type: ignore[method-assign]
+    return length
 
 
-def begun(ids: list[int], gauge: Gauge | None = None) -> Lookup:
+def begun(ids: list[int], length: DraftLength | None = None) -> Lookup:
     session = ScriptedSession()
     session.eval(ids)
-    lookup = Lookup(gauge or eager())
+    lookup = Lookup(length or eager())
     lookup.begin(session)
     return lookup
 
 
-def slow_guess(ids: list[int], n: int) -> list[int]:
+def slow_draft(ids: list[int], n: int) -> list[int]:
     """The definition: the last place where the longest of 4, 3, 2 newest ids stood, going on from there."""
     for size in (4, 3, 2):
         places = [i for i in range(len(ids) - size) if ids[i : i + size] == ids[-size:]]
@@ -52,7 +52,7 @@ def slow_guess(ids: list[int], n: int) -> list[int]:
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=40))
 def test_the_index_finds_what_a_search_finds(ids):
-    assert list(begun(ids).draft(6)) == slow_guess(ids, 6)
+    assert list(begun(ids).draft(6)) == slow_draft(ids, 6)
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.lists(st.integers(0, 3), max_size=30))
@@ -87,23 +87,23 @@ def test_the_next_turn_keeps_the_index():
 def simulate(
     hit_rate: float, cost: dict[int, float], n_ids: int = 3000, match: int = 8
 ) -> tuple[float, float]:
-    """Seconds with and without guessing, where guesses come true at `hit_rate`."""
+    """Seconds with and without drafting, where draft tokens are accepted at `hit_rate`."""
     clock, rng = Clock(), random.Random(4)
-    gauge, drawn = Gauge(clock), 0
-    gauge.begin()
+    length, drawn = DraftLength(clock), 0
+    length.begin()
     while drawn < n_ids:
-        n = gauge.step(31, match, growing=False)
+        n = length.step(31, match, growing=False)
         clock.now += cost.get(n, 0.0) or 1.0 + 0.3 * n
         drawn += 1
         for _ in range(n):
             true = rng.random() < hit_rate
-            gauge.saw(match, true)
+            length.saw(match, true)
             if not true:
                 break
             drawn += 1
         else:
             if not n:
-                gauge.saw(match, rng.random() < hit_rate)
+                length.saw(match, rng.random() < hit_rate)
     return clock.now, float(drawn)
 
 
@@ -114,32 +114,32 @@ HOPELESS = {n: 1.0 + n for n in DEAR}
 @pytest.mark.parametrize("cost", [DEAR, HOPELESS])
 @pytest.mark.parametrize("rate", [0.0, 0.2, 0.5, 0.7])
 def test_guessing_that_does_not_pay_stops(rate, cost):
-    with_guesses, plain = simulate(rate, cost)
-    assert with_guesses < plain / 0.97
+    with_draft, plain = simulate(rate, cost)
+    assert with_draft < plain / 0.97
 
 
 def test_guessing_that_pays_goes_on_and_far():
-    with_guesses, plain = simulate(0.98, DEAR)
-    assert with_guesses < plain / 1.7
+    with_draft, plain = simulate(0.98, DEAR)
+    assert with_draft < plain / 1.7
 
 
 def test_one_disturbed_time_does_not_end_guessing():
-    clock, gauge = Clock(), None
-    gauge = Gauge(clock)
+    clock, length = Clock(), None
+    length = DraftLength(clock)
     taken = []
     for step in range(2000):
-        n = gauge.step(31, 20)
+        n = length.step(31, 20)
         taken.append(n)
         clock.now += 50.0 if step in (4, 5) else DEAR.get(n, 1.0)
         for _ in range(max(n, 1)):
-            gauge.saw(20, True)
+            length.saw(20, True)
     assert set(taken[1500:]) != {0}
 
 
 class ScriptedEngine:
     """A stepper whose sampler draws a script, whatever was guessed."""
 
-    max_guesses = 8
+    max_draft = 8
 
     def __init__(self, session: ScriptedSession, script: list[int]) -> None:
         self.session, self.script, self.drawn = session, script, 0
@@ -153,10 +153,10 @@ class ScriptedEngine:
         self.drawn += 1
         return self.script[self.drawn - 1]
 
-    def evaluate(self, token, guesses):
+    def evaluate(self, token, draft):
         self.n_evaluations += 1
         self.session._tokens.append(token)
-        self.ahead = list(guesses)
+        self.ahead = list(draft)
 
     def accept(self, token):
         assert self.ahead.pop(0) == token

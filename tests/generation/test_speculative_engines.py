@@ -10,7 +10,7 @@ from edgellm.errors import UsageError
 from edgellm.formats.artifact import Artifact
 from edgellm.generation import generate
 from edgellm.generation.constraints import Grammar
-from edgellm.generation.draft_length import Gauge
+from edgellm.generation.draft_length import DraftLength
 from edgellm.generation.generate import GenerateOptions
 from edgellm.generation.speculative import DraftModel, Lookup
 from edgellm.session import GREEDY, EngineOptions, Sampling
@@ -19,8 +19,8 @@ OPTIONS = EngineOptions(n_ctx=512, n_threads=1)
 QUESTIONS = ("Tell me a story about a fox.", "What is the capital of France?", "介绍一下你自己。")
 
 
-class Eager(Gauge):
-    """Guesses whenever there is something to guess, as timing on a busy machine may not."""
+class Eager(DraftLength):
+    """Draft tokens whenever there is something to draft token, as timing on a busy machine may not."""
 
     def step(self, available: int, match: int, *, growing: bool = True) -> int:
         return max((n for n in (0, 1, 3, 7, 15) if n <= available), default=0)
@@ -50,9 +50,9 @@ def drafter(kind: str):
 
 @pytest.mark.parametrize("kind", ["lookup", "draft"])
 def test_greedy_answers_are_those_of_plain_decoding(session, kind):
-    guesses = drafter(kind)
+    draft = drafter(kind)
     for question in QUESTIONS:
-        assert answer(session, question, drafter=guesses) == answer(session, question)
+        assert answer(session, question, drafter=draft) == answer(session, question)
 
 
 def test_a_seed_and_penalties_mean_what_they_mean(session):
@@ -71,12 +71,12 @@ def test_left_anywhere_the_sequence_and_the_cache_are_right(session):
         assert list(session.tokens) == [*ids, *plain[: n - 1]]
         if n % 2:
             stream.close()
-        again = session.stream([plain[n - 1]], GREEDY)  # the cache holds no guess that failed
+        again = session.stream([plain[n - 1]], GREEDY)  # the cache holds no draft token that failed
         assert [next(again) for _ in range(5)] == list(plain[n : n + 5])
         again.close()
 
 
-def test_guesses_stop_at_the_end_of_the_window(session):
+def test_draft_stop_at_the_end_of_the_window(session):
     with backends.open_session(session.artifact, EngineOptions(n_ctx=64, n_threads=1)) as small:
         ids = prompt(small, "Hi.")
         plain = list(small.stream(ids, GREEDY))
@@ -92,7 +92,7 @@ def test_together_with_a_schema(session):
     assert answer(session, QUESTIONS[0], grammar=grammar, ignore_eos=False, drafter=Lookup(Eager())) == plain
 
 
-def test_a_worker_guesses_too(session):
+def test_a_worker_draft_too(session):
     with worker.open_isolated(session.artifact, OPTIONS) as isolated:
         assert answer(isolated, QUESTIONS[1], drafter=Lookup()) == answer(session, QUESTIONS[1])
 

@@ -1,6 +1,7 @@
-"""Evaluating guesses in llama.cpp: one batch with logits at every position, and the cache cut where a guess failed.
+"""Evaluating draft tokens in llama.cpp: one batch with logits at every position, and the cache cut
+where one is rejected.
 
-The session's list of ids is the sequence; while a stream runs, the cache may hold guesses beyond it. Part of
+The session's list of ids is the sequence; while a stream runs, the cache may hold draft tokens beyond it. Part of
 `session.py`, and uses what is private to its session.
 """
 
@@ -14,7 +15,7 @@ from edgellm.errors import EngineError
 if TYPE_CHECKING:
     from edgellm.session import Logits
 
-_MOST = 31  # guesses in one batch: more gain little
+_MOST = 31  # draft tokens in one batch: more gain little
 
 
 class LlamaStepper:
@@ -27,11 +28,11 @@ class LlamaStepper:
         self._memory = lib.llama_get_memory(context)
         self._tokens = tokens  # the session's own list
         self._n_vocab = n_vocab
-        self._ahead = 0  # guesses in the cache beyond the sequence
+        self._ahead = 0  # draft tokens in the cache beyond the sequence
         self._last_only = True  # the last evaluation gave logits at its last position alone: the prompt's
-        self.max_guesses = min(_MOST, n_batch - 1)
-        self._batch = batch = self._lib.llama_batch_init(self.max_guesses + 1, 0, 1)
-        for i in range(self.max_guesses + 1):
+        self.max_draft = min(_MOST, n_batch - 1)
+        self._batch = batch = self._lib.llama_batch_init(self.max_draft + 1, 0, 1)
+        for i in range(self.max_draft + 1):
             batch.logits[i], batch.n_seq_id[i], batch.seq_id[i][0] = 1, 1, 0
 
     def logits(self, row: int) -> Logits:
@@ -51,16 +52,16 @@ class LlamaStepper:
         )
         return token
 
-    def evaluate(self, token: int, guesses: Sequence[int]) -> None:
-        """Append `token`, then let the cache run ahead by the guesses."""
+    def evaluate(self, token: int, draft: Sequence[int]) -> None:
+        """Append `token`, then let the cache run ahead by the draft tokens."""
         self.settle()
         batch, past = self._batch, len(self._tokens)
-        batch.n_tokens = 1 + len(guesses)
+        batch.n_tokens = 1 + len(draft)
         batch.token[0], batch.pos[0] = token, past
-        for i, guess in enumerate(guesses, start=1):
-            batch.token[i], batch.pos[i] = guess, past + i
+        for i, drafted in enumerate(draft, start=1):
+            batch.token[i], batch.pos[i] = drafted, past + i
         self._tokens.append(token)
-        self._ahead = len(guesses)
+        self._ahead = len(draft)
         if self._lib.llama_decode(self._context, batch):
             raise EngineError(f"llama.cpp failed to decode at position {past + 1}")
         self._last_only = False

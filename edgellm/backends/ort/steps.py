@@ -1,6 +1,7 @@
-"""Evaluating guesses in ONNX Runtime: one run with logits at every position, and the cache cut where a guess failed.
+"""Evaluating draft tokens in ONNX Runtime: one run with logits at every position, and the cache
+cut where one is rejected.
 
-The session's list of ids is the sequence; while a stream runs, the cache may hold guesses beyond it.
+The session's list of ids is the sequence; while a stream runs, the cache may hold draft tokens beyond it.
 """
 
 from __future__ import annotations
@@ -14,20 +15,20 @@ if TYPE_CHECKING:
     from edgellm.backends.ort.sampler import Sampler
     from edgellm.session import Logits
 
-_MOST = 15  # guesses in one run: more than 16 rows go through another kernel, which rounds otherwise
+_MOST = 15  # draft tokens in one run: more than 16 rows go through another kernel, which rounds otherwise
 
 
 class OrtStepper:
     """A `_steps.Stepper`. `tokens` is the session's own list, `first` the logits after the prompt."""
 
-    max_guesses = _MOST
+    max_draft = _MOST
 
     def __init__(
         self, runner: Runner, cache: Cache, tokens: list[int], sampler: Sampler, first: Logits
     ) -> None:
         self._runner, self._cache, self._tokens, self._sampler = runner, cache, tokens, sampler
         self._rows = first[None]
-        self._ahead = 0  # guesses in the cache beyond the sequence
+        self._ahead = 0  # draft tokens in the cache beyond the sequence
 
     def logits(self, row: int) -> Logits:
         """A view of the bound output."""
@@ -38,12 +39,12 @@ class OrtStepper:
         """Draw with the sampler, which remembers the id for its penalties."""
         return self._sampler.draw(self._rows[row])
 
-    def evaluate(self, token: int, guesses: Sequence[int]) -> None:
-        """Append `token`, then let the cache run ahead by the guesses."""
+    def evaluate(self, token: int, draft: Sequence[int]) -> None:
+        """Append `token`, then let the cache run ahead by the draft tokens."""
         self.settle()
         past = len(self._tokens)
-        self._ahead = len(guesses)
-        self._rows = self._runner.run(past, (token, *guesses), every=True)
+        self._ahead = len(draft)
+        self._rows = self._runner.run(past, (token, *draft), every=True)
         self._tokens.append(token)
 
     def accept(self, token: int) -> None:

@@ -23,9 +23,13 @@ OPTIONS: tuple[Callable[..., Any], ...] = (
     click.option(
         "--lookup/--no-lookup",
         default=False,
-        help="Guess ahead what the text repeats: faster where it copies.  [default: off]",
+        help="Speculative decoding, draft tokens looked up in the text: faster where it repeats.  [default: off]",
     ),
-    click.option("--draft", metavar="MODEL", help="Guess ahead with a smaller model of the same family."),
+    click.option(
+        "--draft",
+        metavar="MODEL",
+        help="Speculative decoding with this smaller model of the same family.",
+    ),
 )
 
 
