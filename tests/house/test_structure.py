@@ -1,132 +1,151 @@
-"""The walls of the house: which package may import which, what the wheel holds, how light the start is."""
+"""The house: which room may import which, no circles, files and rooms of a readable size, how light the start is."""
 
 import ast
+import importlib.util
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from places import ROOT
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # pytest brings it on 3.10
+_SPEC = importlib.util.spec_from_file_location("structure", ROOT / "bench" / "structure.py")
+assert _SPEC and _SPEC.loader
+structure = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(structure)
 
-FOLDERS = {"edgellm": ROOT / "edgellm", "edgellm.convert": ROOT / "convert"}
-FOLDERS |= {"edgellm.models": ROOT / "models", "edgellm.profiles": ROOT / "profiles"}
+FILES = structure.modules(ROOT)
+GRAPH = structure.file_graph(FILES)
+ROOMS = structure.room_graph(GRAPH, FILES)
 
-#: package -> packages it must never import, at any depth
-FORBIDDEN = {
-    "edgellm.models": (
-        "edgellm.convert",
-        "edgellm.backends",
-        "edgellm.chat",
-        "edgellm.profiles",
-        "edgellm.cli",
-    ),
-    "edgellm.convert": (
-        "edgellm.backends",
-        "edgellm.backends.worker",
-        "edgellm.generation.generate",
-        "edgellm.chat",
-        "edgellm.profiles",
-        "edgellm.cli",
-    ),
-    "edgellm.backends": (
-        "edgellm.convert",
-        "edgellm.chat",
-        "edgellm.profiles",
-        "edgellm.cli",
-        "edgellm.generation.generate",
-    ),
-    "edgellm.chat": ("edgellm.convert", "edgellm.profiles", "edgellm.cli", "edgellm.backends"),
-    "edgellm.profiles": ("edgellm.convert", "edgellm.chat", "edgellm.cli"),
-    "edgellm.generation.generate": (
-        "edgellm.backends",
-        "edgellm.convert",
-        "edgellm.chat",
-        "edgellm.profiles",
-        "edgellm.cli",
-    ),
-    "edgellm.backends.worker": ("edgellm.convert", "edgellm.chat", "edgellm.profiles", "edgellm.cli"),
-    "edgellm.catalog.conversion": ("edgellm.chat", "edgellm.profiles", "edgellm.cli"),
-    "edgellm.catalog.first_use": ("edgellm.chat", "edgellm.profiles", "edgellm.cli"),
-    "edgellm.api.model": ("edgellm.convert", "edgellm.profiles", "edgellm.cli"),
-    "edgellm.prompt.markup": (
-        "edgellm.backends",
-        "edgellm.convert",
-        "edgellm.chat",
-        "edgellm.profiles",
-        "edgellm.cli",
-    ),
-    "edgellm.prompt.tools": ("edgellm.session", "edgellm.backends", "edgellm.chat", "edgellm.cli"),
-    "edgellm.tuning": ("edgellm.convert", "edgellm.chat", "edgellm.generation.generate", "edgellm.cli"),
-    "edgellm.session": ("edgellm.backends", "edgellm.convert", "edgellm.cli"),
+#: From the ground up: a room imports rooms named before it, and no other. docs/architecture.md draws it.
+ORDER = """
+errors version units stats files
+formats.gguf formats
+machine
+session
+models.bundled models
+prompt
+backends backends.llama backends.ort
+generation
+convert convert.checkpoint convert.gguf convert.onnx convert.verify
+profiles.quality.tasks models.training.tasks models.training
+calibration tuning
+catalog
+chat chat.terminal
+api
+profiles profiles.energy profiles.result profiles.compare profiles.measure
+profiles.study.studies profiles.study profiles.quality
+profiles.report.words profiles.report.plots profiles.report.page profiles.report
+doctor
+edgellm
+cli.shared cli __main__
+""".split()
+
+#: Walls between neighbours that the order alone would let through: room (with all in it) -> rooms it never enters.
+WALLS = {
+    "convert": ("backends", "generation", "profiles"),  # a session is passed in
+    "chat": ("convert", "catalog", "tuning", "calibration", "backends", "profiles"),
+    "api": ("convert", "tuning", "calibration", "profiles"),
+    "tuning": ("convert", "chat", "generation", "profiles"),
+    "profiles": ("convert", "chat", "api", "catalog", "tuning", "calibration"),
+    "catalog": ("profiles", "chat", "tuning"),
+    "doctor": ("convert", "chat", "api", "cli"),
 }
+#: Rooms in which every file is an entry of its own (a command), so that their number says nothing.
+REGISTRIES = ("edgellm.cli",)
 
 
-def modules() -> Iterator[tuple[str, Path]]:
-    for package, folder in FOLDERS.items():
-        for path in folder.rglob("*.py"):
-            parts = path.relative_to(folder).with_suffix("").parts
-            name = ".".join((package, *parts)).removesuffix(".__init__")
-            yield name, path
+def full(room: str) -> str:
+    return room if room == "edgellm" else f"edgellm.{room}"
 
 
-def imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+def test_every_room_has_its_place():
+    assert sorted(ROOMS) == sorted(map(full, ORDER))
 
 
-@pytest.mark.parametrize("package", FORBIDDEN)
-def test_imports_point_one_way(package):
-    wrong = [
-        f"{name} imports {imported}"
-        for name, path in modules()
-        if name == package or name.startswith(package + ".")
-        if not name.startswith("edgellm.models.training")  # stands on top of everything, like a script
-        for imported in imports(path)
-        if imported.startswith(FORBIDDEN[package])
+def test_imports_point_down():
+    place = {full(room): i for i, room in enumerate(ORDER)}
+    up = [f"{room} -> {other}" for room in ROOMS for other in ROOMS[room] if place[other] > place[room]]
+    assert not up
+
+
+@pytest.mark.parametrize("room", WALLS)
+def test_walls_have_no_holes(room):
+    def inside(name: str, wall: str) -> bool:
+        return name == full(wall) or name.startswith(full(wall) + ".")
+
+    holes = [
+        f"{name} -> {other}"
+        for name, imported in GRAPH.items()
+        if inside(name, room)
+        for other in imported
+        if any(inside(other, wall) for wall in WALLS[room])
     ]
-    assert not wrong
+    assert not holes
+
+
+def test_no_circles_between_files():
+    assert structure.circles(GRAPH) == []
+
+
+def test_no_private_name_crosses_a_room():
+    crossing = []
+    for name, path in FILES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("edgellm"):
+                continue
+            for private in (a.name for a in node.names if a.name.startswith("_") and a.name[1] != "_"):
+                home = f"{node.module}.{private}" if f"{node.module}.{private}" in FILES else node.module
+                if structure.room_of(home, FILES) != structure.room_of(name, FILES):
+                    crossing.append(f"{name} takes {private} from {node.module}")
+    assert not crossing
+
+
+def test_files_and_rooms_stay_readable():
+    long = [f"{p}: {n}" for p in FILES.values() if (n := structure.lines([p])) > 400]
+    files: dict[str, int] = {}
+    for name in FILES:
+        room = structure.room_of(name, FILES)
+        files[room] = files.get(room, 0) + 1
+    crowded = [f"{room}: {n} files" for room, n in files.items() if n > 16 and room not in REGISTRIES]
+    assert not long and not crowded
+
+
+def test_every_room_says_what_it_is_for():
+    silent = [
+        name
+        for name, path in FILES.items()
+        if path.name == "__init__.py" and not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    assert not silent
 
 
 def test_no_module_reaches_for_torch_outside_training():
     heavy = ("torch", "transformers", "optimum")
     wrong = [
         name
-        for name, path in modules()
+        for name, path in FILES.items()
         if not name.startswith("edgellm.models.training")
-        for imported in imports(path)
+        for imported in structure.imports(path)
         if imported.split(".")[0] in heavy
     ]
     assert not wrong
 
 
-def test_the_package_list_is_what_is_on_disk():
-    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
-    on_disk = {name if path.name == "__init__.py" else name.rpartition(".")[0] for name, path in modules()}
-    assert listed == on_disk
+def modules_after(code: str) -> set[str]:
+    code += "\nimport sys; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(run.stdout.splitlines()[-1].split())
 
 
 def test_help_imports_nothing_heavy():
-    heavy = ("numpy", "llama_cpp", "onnxruntime", "gguf", "tokenizers", "jinja2", "prompt_toolkit", "psutil")
-    code = (
-        "import sys, edgellm.cli as c\n"
-        "try: c.cli(['--help'])\n"
-        "except SystemExit: pass\n"
-        f"print([m for m in {heavy} if m in sys.modules])\n"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.splitlines()[-1] == "[]"
+    heavy = {"numpy", "llama_cpp", "onnxruntime", "gguf", "tokenizers", "jinja2", "prompt_toolkit", "psutil"}
+    code = "import edgellm.cli as c\ntry: c.cli(['--help'])\nexcept SystemExit: pass"
+    assert not modules_after(code) & heavy
 
 
-def test_files_stay_readable():
-    long = [f"{p}: {n}" for _, p in modules() if (n := len(p.read_text().splitlines())) > 400]
-    assert not long
+def test_running_imports_no_profiling_code():
+    code = "import edgellm.cli as c\nc.cli(['run', 'tiny-qwen3', 'hi', '-n', '1'], standalone_mode=False)"
+    loaded = modules_after(code)
+    assert "edgellm.generation.generate" in loaded
+    assert not [name for name in loaded if name.startswith("edgellm.profiles")]
