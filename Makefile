@@ -12,7 +12,7 @@ ifneq ($(GCC),0)
 CXXFLAGS_ENGINE := -DCMAKE_CXX_FLAGS='-fno-tree-dse -fno-dse'
 endif
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint clean
 
 setup: $(VENV)/.ready
 

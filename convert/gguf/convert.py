@@ -292,7 +292,7 @@ def _tell(report: Callable[[Progress], None] | None, phase: str, job: _Job) -> N
 
     if report:
         total = job.plan.n_weights
-        report(Progress(phase, total, total, job.plan.data_bytes, 0.0))
+        report(Progress(phase, total, total, 0.0))
 
 
 def _upper(name: str | None) -> str | None:

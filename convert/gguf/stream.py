@@ -43,7 +43,6 @@ class Progress:
     phase: str  # "quantize" | "flush" | "hash" | "verify"
     weights_done: int
     weights_total: int
-    bytes_written: int
     seconds: float
 
     @property
@@ -70,7 +69,7 @@ def run(
 
     def tell() -> None:
         if report:
-            report(Progress("quantize", state.weights, total, state.bytes, time.monotonic() - started))
+            report(Progress("quantize", state.weights, total, time.monotonic() - started))
 
     fds = sorted({item.fd for item in items})
     with ThreadPoolExecutor(buffers.n_threads + 1) as pool, state.stopping():

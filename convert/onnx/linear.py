@@ -29,8 +29,8 @@ Places = tuple[Region, ...]
 _PART_WEIGHTS = 1 << 24
 _ROWS_TOGETHER = 128  # rows a kernel takes at once
 
-#: MatMulNBits' accuracy levels: what activations may become inside the kernel.
-FLOAT_ACTIVATIONS, INT8_ACTIVATIONS = 1, 4
+#: MatMulNBits' accuracy level: activations may become int8 inside the kernel.
+INT8_ACTIVATIONS = 4
 
 
 @dataclass

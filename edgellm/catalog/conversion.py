@@ -165,7 +165,7 @@ class Display:
         """Progress of weights, for writers that report plain numbers."""
         from edgellm.convert.gguf.stream import Progress
 
-        self.show(Progress("quantize", done, total, 0, seconds))
+        self.show(Progress("quantize", done, total, seconds))
 
     def note(self, what: str) -> None:
         """What is being done now."""

@@ -78,8 +78,8 @@ def library() -> Any:
     return onnxruntime
 
 
-def session_options(n_threads: int, model: Path, spin_us: int | None = None) -> Any:
-    """Options for `model` on the CPU."""
+def session_options(n_threads: int, spin_us: int | None = None) -> Any:
+    """Options for a graph on the CPU."""
     ort = library()
     spin = SPIN_MICROSECONDS if spin_us is None else spin_us
     options = ort.SessionOptions()

@@ -264,7 +264,7 @@ def _load(
     """Open a graph, on the CPU through its prepared copy where that is worth it."""
 
     def fresh() -> Any:
-        return ort_graph.session_options(threads, model, options.spin_us)
+        return ort_graph.session_options(threads, options.spin_us)
 
     data = tuple(folder.path / name for name in sorted(onnx_folder.external_files(model)))
     worth = sum(file.stat().st_size for file in data) >= prepacked.MIN_BYTES
