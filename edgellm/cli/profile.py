@@ -166,7 +166,7 @@ def _resumed(
 
 
 def _judging(request: ProfileRequest, artifacts: dict[str, Artifact]) -> ProfileRequest:
-    """The request with a judge for each model, where quality is asked for."""
+    """The request with a quality meter for each model, where quality is asked for."""
     from dataclasses import replace
 
     from edgellm.profiles.quality import child
@@ -174,7 +174,7 @@ def _judging(request: ProfileRequest, artifacts: dict[str, Artifact]) -> Profile
     if request.plan.quality is None:
         return request
     paths = {name: str(artifact.path) for name, artifact in artifacts.items()}
-    return replace(request, judges=child.judges(paths, request.plan.quality))
+    return replace(request, quality_meters=child.meters(paths, request.plan.quality))
 
 
 def _screen_format(files: tuple[Path, ...], format_: str | None) -> str:

@@ -37,8 +37,8 @@ _TIMEOUT_SECONDS = 3600
 
 
 @dataclass(frozen=True)
-class JudgeRequest:
-    """What to judge, and by what."""
+class QualityRequest:
+    """What to measure, and by what."""
 
     path: str
     reference: str | None  # a converted model, or None: no divergence
@@ -46,19 +46,19 @@ class JudgeRequest:
     items: int  # of each task
 
 
-def judges(paths: Mapping[str, str], plan: QualityPlan) -> dict[str, Callable[[str], QualityRecord]]:
-    """A judge for each model (name -> path) of a report."""
+def meters(paths: Mapping[str, str], plan: QualityPlan) -> dict[str, Callable[[str], QualityRecord]]:
+    """What measures the quality of each model (name -> path) of a report."""
 
-    def judge(name: str) -> QualityRecord:
+    def meter(name: str) -> QualityRecord:
         reference = plan.references.get(name)
         reference = reference and str(Path(reference).expanduser())
-        return in_child(JudgeRequest(paths[name], reference, plan.dialogues, plan.items))
+        return in_child(QualityRequest(paths[name], reference, plan.dialogues, plan.items))
 
-    return dict.fromkeys(paths, judge)
+    return dict.fromkeys(paths, meter)
 
 
-def in_child(request: JudgeRequest) -> QualityRecord:
-    """Judge in a fresh process; a record with the reason where that fails."""
+def in_child(request: QualityRequest) -> QualityRecord:
+    """Measure in a fresh process; a record with the reason where that fails."""
     command = [sys.executable, "-m", "edgellm.profiles.quality.child"]
     try:
         done = subprocess.run(
@@ -74,7 +74,7 @@ def in_child(request: JudgeRequest) -> QualityRecord:
         return QualityRecord(reason=f"the process that measured it failed ({type(error).__name__})")
 
 
-def judge(request: JudgeRequest) -> QualityRecord:
+def measure(request: QualityRequest) -> QualityRecord:
     """Do it here. Raises EdgellmError."""
     from edgellm import backends
     from edgellm.formats.artifact import Artifact
@@ -107,7 +107,7 @@ def _chunks(session: Session, count: int) -> Sequence[Chunk]:
     return dialogues.chunks(session, render if template else None, count)
 
 
-def _reference(request: JudgeRequest, engine: EngineOptions) -> CompactReference:
+def _reference(request: QualityRequest, engine: EngineOptions) -> CompactReference:
     """The reference's file: made by evaluating it once."""
     from edgellm import backends
     from edgellm.formats.artifact import Artifact
@@ -168,7 +168,7 @@ def main() -> None:
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
         os.dup2(2, 1)  # libraries print
         try:
-            record = judge(from_plain(JudgeRequest, json.load(sys.stdin)))
+            record = measure(from_plain(QualityRequest, json.load(sys.stdin)))
         except EdgellmError as error:
             record = QualityRecord(reason=str(error))
         print(json.dumps(to_plain(record), allow_nan=False), file=out, flush=True)

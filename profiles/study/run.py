@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 #: Receives the report so far, after each launch.
 Save = Callable[[Report], None]
 #: Measures how good a model is, by its name in the report.
-Judge = Callable[[str], "QualityRecord"]
+QualityMeter = Callable[[str], "QualityRecord"]
 
 #: A run that took longer than this has its ceilings measured once more at its end: machines change.
 REMEASURE_SECONDS = 60
@@ -59,7 +59,9 @@ class ProfileRequest:
     command: str = "edgellm profile"  # as typed, for the record
     opener: str = "edgellm.backends:open_session"
     ceilings: bool = True  # measure what the machine can do
-    judges: Mapping[str, Judge] | None = None  # by the model's name; None: quality is not asked for
+    quality_meters: Mapping[str, QualityMeter] | None = (
+        None  # by the model's name; None: quality is not asked for
+    )
     begun: Report | None = None
 
 
@@ -197,19 +199,19 @@ class _Profile:
         self._runs = [replace(self._judged(run), ended=run.ended) for run in self._runs]
 
     def _measure_quality(self) -> None:
-        judges = self._request.judges or {}
-        for number, (name, judge) in enumerate(judges.items(), 1):
+        quality_meters = self._request.quality_meters or {}
+        for number, (name, meter) in enumerate(quality_meters.items(), 1):
             if name in self._quality:
                 continue
-            self._progress(f"[{number}/{len(judges)}] {name}: measuring its quality")
-            self._quality[name] = judge(name)
+            self._progress(f"[{number}/{len(quality_meters)}] {name}: measuring its quality")
+            self._quality[name] = meter(name)
             self._save(self._state())
 
     def _state(self) -> Report:
         """The report as it stands."""
         complete = all(run.ended for run in self._runs)
-        if self._request.judges is not None:
-            complete = complete and set(self._request.judges) <= set(self._quality)
+        if self._request.quality_meters is not None:
+            complete = complete and set(self._request.quality_meters) <= set(self._quality)
         return Report(
             schema=SCHEMA,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -220,7 +222,7 @@ class _Profile:
             caveats=tuple(checks.check(self._machine, self._runs, self._planned(), complete=complete)),
             complete=complete,
             plan=replace(self._plan, spent_seconds=self._spent()),
-            quality=None if self._request.judges is None else dict(self._quality),
+            quality=None if self._request.quality_meters is None else dict(self._quality),
         )
 
 

@@ -17,29 +17,13 @@ FILES = structure.modules(ROOT)
 GRAPH = structure.file_graph(FILES)
 ROOMS = structure.room_graph(GRAPH, FILES)
 
-#: From the ground up: a room imports rooms named before it, and no other. docs/architecture.md draws it.
-ORDER = """
-errors version units stats files
-formats.gguf formats
-machine
-session
-models.bundled models
-prompt
-backends backends.llama backends.ort
-generation
-convert convert.checkpoint convert.gguf convert.onnx convert.verify
-profiles.quality.tasks models.training.tasks models.training
-calibration tuning
-catalog
-chat chat.terminal
-api
-profiles profiles.energy profiles.result profiles.compare profiles.measure
-profiles.study.studies profiles.study profiles.quality
-profiles.report.words profiles.report.plots profiles.report.page profiles.report
-doctor
-edgellm
-cli.shared cli __main__
-""".split()
+#: From the ground up: a room imports rooms named before it, and no other. The page that people read is the rule.
+_PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+ORDER = [
+    room
+    for line in _PAGE.split("```text\n")[1].split("```")[0].splitlines()
+    for room in line.split("|")[0].split()
+]
 
 #: Walls between neighbours that the order alone would let through: room (with all in it) -> rooms it never enters.
 WALLS = {
