@@ -119,11 +119,6 @@ _BASES: dict[str, _Base] = {
 QUANTS = tuple(_BASES)
 
 
-def is_onnx(quant: str) -> bool:
-    """Whether a `--quant` name means an ONNX folder."""
-    return quant.strip().lower().startswith("onnx")
-
-
 def recipe(quant: str, options: OnnxOptions) -> Recipe:
     """The recipe of a `--quant` name, refined. Raises UsageError for an unknown name or a senseless mix."""
     name = quant.strip().lower()

@@ -78,7 +78,7 @@ def run_onnx(request: OnnxRequest, *, verify: bool = True, keep_unverified: bool
 
 def convert_checkpoint(source: Path, output: Path, quant: str) -> Artifact:
     """Convert a checkpoint folder into exactly `output`, verified. Raises EdgellmError."""
-    from edgellm.convert.onnx.options import is_onnx
+    from edgellm.convert.onnx import is_onnx
 
     if is_onnx(quant):
         from edgellm.convert.onnx.writer import OnnxRequest

@@ -32,7 +32,7 @@ def resolve(model: str | None = None, *, offline: bool = False) -> Artifact:
 
 def _canonical(quant: str) -> str:
     from edgellm.convert.gguf.recipes import canonical
-    from edgellm.convert.onnx.options import is_onnx
+    from edgellm.convert.onnx import is_onnx
 
     return quant.strip().lower() if is_onnx(quant) else canonical(quant)
 

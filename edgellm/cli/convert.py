@@ -66,7 +66,7 @@ def command(source: str, dry_run: bool, no_verify: bool, keep_unverified: bool, 
     """
     from edgellm.catalog import conversion
     from edgellm.cli.shared import convert_onnx
-    from edgellm.convert.onnx.options import is_onnx
+    from edgellm.convert.onnx import is_onnx
 
     if is_onnx(options["quant"] or ""):
         convert_onnx.command(

@@ -1,6 +1,6 @@
 """The page that lists every command and option, made from the commands themselves.
 
-    python -m edgellm.cli.shared.reference > docs/commands.md
+python -m edgellm.cli.shared.reference > docs/commands.md
 """
 
 from __future__ import annotations
