@@ -53,6 +53,10 @@ def test_it_installs_nothing_but_edgellm(wheel):
     }
 
 
+#: Every kind of file in the packages' folders that the code reads.
+SHIPPED = (".py", ".toml", ".jinja", ".css", ".js", ".jsonl", ".safetensors", ".typed")
+
+
 def test_it_holds_every_module_and_the_bundled_models(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     folders = {"edgellm": "edgellm", "convert": "edgellm/convert", "models": "edgellm/models"}
@@ -61,7 +65,7 @@ def test_it_holds_every_module_and_the_bundled_models(wheel):
         str(path)
         for folder, package in folders.items()
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in (".py", ".jsonl", ".safetensors", ".typed") or path.parent.parent.name == "bundled"
+        if path.suffix in SHIPPED or path.parent.parent.name == "bundled"
         if "__pycache__" not in path.parts and path.is_file()
         if f"{package}/{path.relative_to(ROOT / folder).as_posix()}" not in names
     ]

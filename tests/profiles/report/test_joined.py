@@ -14,9 +14,10 @@ from edgellm.cli.report import command
 from edgellm.errors import UsageError
 from edgellm.profiles import report as reports
 from edgellm.profiles.report import html_
-from edgellm.profiles.report.page.findings import findings
-from edgellm.profiles.report.page.joined import places, ratio_over, shared
-from edgellm.profiles.report.page.worth import apart, front, shares_apart
+from edgellm.profiles.report.figures.machines import places, ratio_over, shared
+from edgellm.profiles.report.figures.quality_cost import apart, front, shares_apart
+from edgellm.profiles.report.findings.findings import findings
+from edgellm.profiles.report.words import LANGUAGES
 from edgellm.profiles.result.quality_stats import Estimate, Share
 from edgellm.profiles.result.result import Workload, to_json
 
@@ -39,7 +40,7 @@ def machines():
     return {"laptop.json": laptop, "board.json": elsewhere(board, "Board <A76>", "2026-01-03")}
 
 
-@pytest.mark.parametrize("lang", reports.LANGUAGES)
+@pytest.mark.parametrize("lang", LANGUAGES)
 def test_a_study_is_one_page_under_a_megabyte(study, lang):
     page = html_.render(study, lang)
     balance = Balance()

@@ -7,8 +7,7 @@ from dataclasses import replace
 import profile_samples as samples
 import pytest
 
-from edgellm.profiles.report.words import chinese
-from edgellm.profiles.report.words.english import caveat_words
+from edgellm.profiles.report.words import caveat_words
 from edgellm.profiles.result import derive
 from edgellm.profiles.result.caveats import TEXT, Caveat
 from edgellm.profiles.result.codec import CodecError, from_plain, to_plain
@@ -161,18 +160,14 @@ def test_launches_that_disagree_are_said():
     assert "launches-differ" in caveats(samples.run(launches=launches))
 
 
-def test_every_caveat_has_a_fact_and_an_advice_in_every_language():
-    texts = [TEXT, chinese.CAVEATS]
-    assert set(TEXT) == set(chinese.CAVEATS)
+def test_every_caveat_has_a_fact_and_an_advice():
     for code, (fact, advice) in TEXT.items():
         fields = {name for _, name, _, _ in string.Formatter().parse(fact + advice) if name}
         values = {
             name: "x" if name in ("metric", "names", "error", "note", "governor", "phase") else 1
             for name in fields
         }
-        for table in texts:
-            for text in table[code]:
-                assert text.format(**values)
+        assert fact.format(**values) and advice.format(**values)
         assert Caveat(code, "model", values).fact
 
 

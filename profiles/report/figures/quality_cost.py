@@ -9,7 +9,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgellm.profiles.report.page.view import Line
+from edgellm.profiles.report.figures.line import Line
+from edgellm.profiles.report.figures.numbers import shown_interval
 from edgellm.profiles.result.quality_record import QualityRecord
 from edgellm.profiles.result.quality_stats import Estimate, Share
 from edgellm.profiles.result.result import Report, Run
@@ -87,9 +88,8 @@ def figure(summary: Summary | None) -> Figure | None:
     """A measurement's mean and interval; an interval needs three samples."""
     if summary is None:
         return None
-    if summary.n < 3 or summary.ci95_low is None or summary.ci95_high is None:
-        return Figure(summary.mean)
-    return Figure(summary.mean, max(summary.ci95_low, 0.0), summary.ci95_high)
+    low, high = shown_interval(summary) or (None, None)
+    return Figure(summary.mean, None if low is None else max(low, 0.0), high)
 
 
 def estimate(found: Estimate | None) -> Figure | None:
