@@ -1,6 +1,6 @@
 """Results of several machines as one: models matched by their hash, machines held against the first.
 
-Each machine runs a shared model at the settings with which it writes fastest there. Knows how to match and what
+Each machine runs a shared model at the settings with which it decodes fastest there. Knows how to match and what
 to refuse; joined pages and tables are made from it.
 """
 
@@ -22,14 +22,14 @@ from edgellm.stats import Ratio, paired_ratio
 
 #: What machines are held against each other by.
 METRICS = (
-    "decode_bytes_per_second",
-    "prefill_bytes_per_second",
+    "prefill_tokens_per_second",
+    "decode_tokens_per_second",
     "ttft_seconds",
     "peak_bytes",
-    "decode_joules_per_byte",
+    "decode_joules_per_token",
 )
 #: The same, in what units.
-UNITS = ("B/s", "B/s", "s", "B", "J/B")
+UNITS = ("tok/s", "tok/s", "s", "B", "J/tok")
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _title(name: str, point: Point, points: set[Point]) -> str:
 
 
 def _rate(line: Line) -> float:
-    summary = line.run.summary("decode_bytes_per_second")
+    summary = line.run.summary("decode_tokens_per_second")
     return summary.mean if summary else 0.0
 
 

@@ -12,10 +12,10 @@ from edgellm.stats import Summary
 
 #: Shown in every report, in this order; those that no model has are left out, energy for itself.
 SHOWN = (
-    "decode_bytes_per_second",
+    "prefill_tokens_per_second",
     "decode_tokens_per_second",
     "prefill_bytes_per_second",
-    "prefill_tokens_per_second",
+    "decode_bytes_per_second",
     "ttft_seconds",
     "tpot_seconds",
     "gap_p95_seconds",
@@ -26,11 +26,11 @@ SHOWN = (
     "anonymous_bytes",
     "file_bytes",
     "pss_bytes",
-    "decode_joules_per_byte",
-    "decode_joules_per_token",
-    "decode_joules_per_token_net",
     "prefill_joules_per_token",
+    "decode_joules_per_token",
+    "decode_joules_per_byte",
     "prefill_joules_per_token_net",
+    "decode_joules_per_token_net",
     "idle_watts",
 )
 

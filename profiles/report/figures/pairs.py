@@ -9,7 +9,7 @@ from markupsafe import Markup
 from edgellm.profiles.compare.verdict import AXES, Axis, Pair, judge
 from edgellm.profiles.report.figures.line import Line
 from edgellm.profiles.report.figures.scale import scale_for
-from edgellm.profiles.report.words import sentence
+from edgellm.profiles.report.words import say, sentence
 from edgellm.profiles.result.result import Measurement
 from edgellm.stats import Ratio
 
@@ -59,6 +59,12 @@ def interval(found: Ratio, lang: str) -> Markup:
     if found.ci95_low is None or found.ci95_high is None:
         return Markup()
     return sentence("interval", lang, low=f"{found.ci95_low:.2f}", high=f"{found.ci95_high:.2f}")
+
+
+def rate(line: Line, phase: str, lang: str) -> str:
+    """`100 tok/s (300 B/s of text)`: the mean speed of a phase, "prefill" or "decode"."""
+    tokens, size = mean(line, f"{phase}_tokens_per_second"), mean(line, f"{phase}_bytes_per_second")
+    return say("rate", lang, tokens=text("tok/s", tokens), bytes=text("B/s", size))
 
 
 def text(unit: str, value: float) -> str:

@@ -47,13 +47,13 @@ class Offer:
     quality: QualityRecord
     bits: Figure | None  # bits per byte
     wrong: Figure | None  # share of tasks answered wrongly
-    seconds: Figure | None  # to write a kilobyte of text
+    seconds: Figure | None  # to decode a kilobyte of text
     joules: Figure | None  # the same
     peak: Figure | None  # bytes of memory
 
 
 def offers(report: Report, shown: Sequence[Line]) -> list[Offer]:
-    """An offer for each model whose quality was measured, at the settings with which it writes fastest."""
+    """An offer for each model whose quality was measured, at the settings with which it decodes fastest."""
     best: dict[str, Line] = {}
     for line in shown:
         rate = _rate(line.run)
@@ -110,7 +110,7 @@ def wrong(total: Share | None) -> Figure | None:
 
 
 def seconds_per_kilobyte(run: Run) -> Figure | None:
-    """Time to write a thousand bytes of text."""
+    """Time to decode a thousand bytes of text."""
     rate = figure(run.summary("decode_bytes_per_second"))
     if rate is None or not rate.value:
         return None

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from edgellm.profiles.compare.verdict import MIN_DIFFERENCE
 from edgellm.profiles.report.figures.line import Line, lines
-from edgellm.profiles.report.figures.pairs import axis_of, clear, interval, mean, ranked, text, versus
+from edgellm.profiles.report.figures.pairs import axis_of, clear, interval, mean, ranked, rate, text, versus
 from edgellm.profiles.report.findings.study import study
 from edgellm.profiles.report.words import sentence
 from edgellm.profiles.result.result import Report, Run
@@ -30,7 +30,7 @@ def findings(report: Report, lang: str) -> list[Markup]:
         return [s for s in [*sentences, *_one(shown[0].run, lang)] if s]
     if len(shown) == 2:
         a, b = shown
-        sentences += [_writing(a, b, lang), _reading(a, b, lang), _memory(a, b, lang), _energy(a, b, lang)]
+        sentences += [_decode(a, b, lang), _prefill(a, b, lang), _memory(a, b, lang), _energy(a, b, lang)]
     sentences += study(report, shown, lang)
     return [sentence for sentence in sentences if sentence]
 
@@ -43,13 +43,15 @@ def _busy(report: Report, lang: str) -> list[Markup]:
 
 
 def _one(run: Run, lang: str) -> list[Markup]:
-    rate, speed = run.summary("decode_tokens_per_second"), run.summary("decode_bytes_per_second")
+    prefill, decode = run.summary("prefill_tokens_per_second"), run.summary("decode_tokens_per_second")
+    speed = run.summary("decode_bytes_per_second")
     ttft, peak = run.summary("ttft_seconds"), run.summary("peak_bytes")
     name = run.model.name
     found = []
-    if rate and speed and ttft:
+    if prefill and decode and speed and ttft:
         values = {
-            "rate": f"{rate.mean:,.1f} tok/s",
+            "prefill": text("tok/s", prefill.mean),
+            "decode": text("tok/s", decode.mean),
             "bytes": text("B/s", speed.mean),
             "ttft": text("s", ttft.mean),
         }
@@ -59,15 +61,17 @@ def _one(run: Run, lang: str) -> list[Markup]:
     return [*found, no_energy(run, lang)]
 
 
-def _writing(a: Line, b: Line, lang: str) -> Markup:
-    return _rates(a, b, "decode_bytes_per_second", "f_faster", "f_same_speed", lang)
+def _decode(a: Line, b: Line, lang: str) -> Markup:
+    return _speeds(a, b, "decode", "f_faster", "f_same_speed", lang)
 
 
-def _reading(a: Line, b: Line, lang: str) -> Markup:
-    return _rates(a, b, "prefill_bytes_per_second", "f_reads", "f_same_reads", lang)
+def _prefill(a: Line, b: Line, lang: str) -> Markup:
+    return _speeds(a, b, "prefill", "f_prefill", "f_same_prefill", lang)
 
 
-def _rates(first: Line, second: Line, metric: str, different: str, same: str, lang: str) -> Markup:
+def _speeds(first: Line, second: Line, phase: str, different: str, same: str, lang: str) -> Markup:
+    """By text, so that different tokenizers compare."""
+    metric = f"{phase}_bytes_per_second"
     order = ranked([first, second], metric, best=max)
     if len(order) < 2:
         return Markup()
@@ -78,8 +82,8 @@ def _rates(first: Line, second: Line, metric: str, different: str, same: str, la
         "b": b.spoken,
         "ratio": f"{found.ratio.value:.2f}",
         "interval": interval(found.ratio, lang),
-        "va": text("B/s", mean(a, metric)),
-        "vb": text("B/s", mean(b, metric)),
+        "va": rate(a, phase, lang),
+        "vb": rate(b, phase, lang),
         "ta": text("s", mean(a, "ttft_seconds")),
         "tb": text("s", mean(b, "ttft_seconds")),
     }

@@ -17,8 +17,8 @@ def sentences(found: Sequence[Place], models: Sequence[Shared], lang: str) -> li
     told = []
     for index in range(1, len(found)):
         for metric, several, one in (
-            ("decode_bytes_per_second", "join_speed", "join_one"),
-            ("decode_joules_per_byte", "join_energy", "join_energy"),
+            ("decode_tokens_per_second", "join_speed", "join_one"),
+            ("decode_joules_per_token", "join_energy", "join_energy"),
         ):
             over = ratio_over(models, index, metric)
             if over is None:

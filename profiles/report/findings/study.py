@@ -1,4 +1,4 @@
-"""What a study of several models found: the most for the least, family against family, thread counts.
+"""What a study of several models found: the best value, family against family, thread counts.
 
 Sentences as in findings.py. Two models are as good as each other here when their bits per byte differ by less
 than MARGIN: a rule of this page, stated in its sentence, for errors of the same text go together and the single
@@ -14,21 +14,21 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from edgellm.profiles.report.figures.line import Line
-from edgellm.profiles.report.figures.pairs import clear, interval, mean, ranked, text, versus
+from edgellm.profiles.report.figures.pairs import clear, interval, mean, ranked, rate, text, versus
 from edgellm.profiles.report.figures.quality_cost import KILOBYTE, Offer, apart, offers, shares_apart
 from edgellm.profiles.report.words import sentence
 from edgellm.profiles.result.result import Report
 
 #: Of bits per byte: what is within it of the best is called as good.
 MARGIN = 0.01
-_WRITES = "decode_bytes_per_second"
+_DECODES = "decode_bytes_per_second"
 _JOULES = "decode_joules_per_byte"
 
 
 def study(report: Report, shown: Sequence[Line], lang: str) -> list[Markup]:
     """Sentences about several models; none that would need what was not measured."""
     found = [offer for offer in offers(report, shown) if offer.bits and offer.seconds]
-    sentences = _most(found, lang) if len(found) > 1 else []
+    sentences = _best_value(found, lang) if len(found) > 1 else []
     if not sentences and len(shown) > 2:
         sentences = [*_fastest(_best_settings(shown), lang), _memory(shown, lang)]
         sentences += [sentence("f_no_quality", lang)] if not report.quality else []
@@ -44,7 +44,7 @@ def _bits(offer: Offer) -> float:
     return offer.bits.value
 
 
-def _most(found: Sequence[Offer], lang: str) -> list[Markup]:
+def _best_value(found: Sequence[Offer], lang: str) -> list[Markup]:
     """The cheapest of those that predict as well as the best, and the smallest of all."""
     best = min(found, key=_bits)
     good = [offer for offer in found if _bits(offer) <= _bits(best) * (1 + MARGIN)]
@@ -56,11 +56,11 @@ def _most(found: Sequence[Offer], lang: str) -> list[Markup]:
         "margin": f"{MARGIN:.0%}",
         "bits": f"{_bits(offer):.3f}",
         "best": f"{_bits(best):.3f}",
-        "rate": text("B/s", mean(pick, _WRITES)),
+        "rate": rate(pick, "decode", lang),
         "peak": text("B", offer.peak.value) if offer.peak else sentence("not_measured", lang),
         "versus": "" if offer is best else _versus(pick, best.line, lang),
     }
-    sentences = [sentence("f_most_alone" if offer is best else "f_most", lang, **values)]
+    sentences = [sentence("f_value_best" if offer is best else "f_value", lang, **values)]
     metered = ranked([o.line for o in good], _JOULES, best=min)
     if metered:
         joules = text("J/B", mean(metered[0], _JOULES))
@@ -70,15 +70,15 @@ def _most(found: Sequence[Offer], lang: str) -> list[Markup]:
 
 def _pick(good: Sequence[Offer]) -> Offer:
     """The fastest; of those that are not measurably slower the one that needs the least memory."""
-    fastest = ranked([offer.line for offer in good], _WRITES, best=max)[0]
+    fastest = ranked([offer.line for offer in good], _DECODES, best=max)[0]
     level = [
-        offer for offer in good if offer.line is fastest or not clear(versus(fastest, offer.line, _WRITES))
+        offer for offer in good if offer.line is fastest or not clear(versus(fastest, offer.line, _DECODES))
     ]
     return min(level, key=lambda o: o.peak.value if o.peak else math.inf)
 
 
 def _versus(a: Line, b: Line, lang: str) -> Markup:
-    found = versus(a, b, _WRITES)
+    found = versus(a, b, _DECODES)
     if not clear(found):
         return sentence("f_versus_same", lang, b=b.spoken)
     ratio = f"{found.ratio.value:.2f}"
@@ -99,9 +99,9 @@ def _smallest(found: Sequence[Offer], best: Offer, picked: Offer, lang: str) -> 
 
 
 def _best_settings(shown: Sequence[Line]) -> list[Line]:
-    """Each model at the settings with which it writes fastest."""
+    """Each model at the settings with which it decodes fastest."""
     best: dict[str, Line] = {}
-    for line in ranked(shown, _WRITES, best=max):
+    for line in ranked(shown, _DECODES, best=max):
         best.setdefault(line.run.model.name, line)
     return list(best.values())
 
@@ -109,13 +109,13 @@ def _best_settings(shown: Sequence[Line]) -> list[Line]:
 def _fastest(shown: Sequence[Line], lang: str) -> list[Markup]:
     if len(shown) < 2:
         return []
-    a, b = ranked(shown, _WRITES, best=max)[:2]
-    found = versus(a, b, _WRITES)
+    a, b = ranked(shown, _DECODES, best=max)[:2]
+    found = versus(a, b, _DECODES)
     values = {
         "a": a.spoken,
         "b": b.spoken,
-        "va": text("B/s", mean(a, _WRITES)),
-        "vb": text("B/s", mean(b, _WRITES)),
+        "va": rate(a, "decode", lang),
+        "vb": rate(b, "decode", lang),
         "ratio": f"{found.ratio.value:.2f}",
         "interval": interval(found.ratio, lang),
     }
@@ -136,7 +136,9 @@ def _families(report: Report, shown: Sequence[Line], lang: str) -> Markup:
     qwen, llama = ([line for line in shown if kin in _kind(line)] for kin in ("qwen", "llama"))
     pairs = [(a, b) for a, b in itertools.product(qwen, llama) if _alike(a, b)]
     pairs = [
-        (a, b) for a, b in pairs if a.run.measurement(_WRITES).samples and b.run.measurement(_WRITES).samples
+        (a, b)
+        for a, b in pairs
+        if a.run.measurement(_DECODES).samples and b.run.measurement(_DECODES).samples
     ]
     if not pairs or len(shown) == 2:
         return Markup()
@@ -165,7 +167,7 @@ def _rank(report: Report, pair: tuple[Line, Line]) -> tuple[float, float]:
     """Best predictions first; of equals the fastest."""
     records = [(report.quality or {}).get(line.run.model.name) for line in pair]
     bits = [r.bits_per_byte.value for r in records if r and r.bits_per_byte]
-    return round(sum(bits), 2), -sum(mean(line, _WRITES) for line in pair)
+    return round(sum(bits), 2), -sum(mean(line, _DECODES) for line in pair)
 
 
 def _worth(report: Report, a: Line, b: Line, lang: str) -> list[Markup]:
@@ -187,8 +189,8 @@ def _worth(report: Report, a: Line, b: Line, lang: str) -> list[Markup]:
 
 
 def _costs(a: Line, b: Line, lang: str) -> list[Markup]:
-    seconds = [KILOBYTE / mean(line, _WRITES) for line in (a, b)]
-    parts = [_cost("p_seconds", a, b, _WRITES, [text("s", value) for value in seconds], lang)]
+    seconds = [KILOBYTE / mean(line, _DECODES) for line in (a, b)]
+    parts = [_cost("p_seconds", a, b, _DECODES, [text("s", value) for value in seconds], lang)]
     if not all(line.run.measurement(_JOULES).samples for line in (a, b)):
         return [*parts, sentence("p_no_joules", lang)]
     joules = [KILOBYTE * mean(line, _JOULES) for line in (a, b)]
@@ -196,12 +198,12 @@ def _costs(a: Line, b: Line, lang: str) -> list[Markup]:
 
 
 def _cost(key: str, a: Line, b: Line, metric: str, values: Sequence[str], lang: str) -> Markup:
-    order = ranked([a, b], metric, best=max if metric == _WRITES else min)
+    order = ranked([a, b], metric, best=max if metric == _DECODES else min)
     found = versus(order[0], order[1], metric)
     if found.ratio.p_value is None:
         verdict = sentence("p_untold", lang)
     elif clear(found):
-        shown = found.ratio if metric == _WRITES else found.flipped().ratio
+        shown = found.ratio if metric == _DECODES else found.flipped().ratio
         by = {"ratio": f"{shown.value:.2f}", "interval": interval(shown, lang)}
         verdict = sentence("p_better_by", lang, a=order[0].family, **by)
     else:
@@ -214,20 +216,20 @@ def _verdict(better: Line | None, lang: str) -> Markup:
 
 
 def _threads(shown: Sequence[Line], lang: str) -> Markup:
-    """The most threads against the fewest, for the model that writes fastest."""
-    for top in ranked(shown, _WRITES, best=max):
+    """The most threads against the fewest, for the model that decodes fastest."""
+    for top in ranked(shown, _DECODES, best=max):
         own = [
             line
             for line in shown
             if (line.run.model, line.run.workload) == (top.run.model, top.run.workload)
             and line.run.settings.device == top.run.settings.device
-            and line.run.measurement(_WRITES).samples
+            and line.run.measurement(_DECODES).samples
         ]
         counts = sorted({line.run.settings.n_threads for line in own})
         if len(counts) > 1:
             few = next(line for line in own if line.run.settings.n_threads == counts[0])
             many = next(line for line in own if line.run.settings.n_threads == counts[-1])
-            found = versus(many, few, _WRITES)
+            found = versus(many, few, _DECODES)
             values = {"n": counts[-1], "m": counts[0], "a": top.run.model.name}
             if not clear(found):
                 return sentence("f_threads_same", lang, **values)

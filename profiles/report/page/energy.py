@@ -13,7 +13,7 @@ from edgellm.profiles.report.plots import svg
 from edgellm.profiles.report.words import say, sentence
 from edgellm.profiles.result.result import Report, Run
 
-_COSTS = ("decode_joules_per_byte", "decode_joules_per_token", "prefill_joules_per_token")
+_COSTS = ("prefill_joules_per_token", "decode_joules_per_token", "decode_joules_per_byte")
 _PHASES = ("load", "prefill", "decode")
 
 
@@ -43,7 +43,7 @@ def _absent(shown: Sequence[Line], reason: str, lang: str) -> list[Card]:
 
 
 def phase_joules(run: Run) -> tuple[float | None, float | None, float | None]:
-    """Joules to load, to read the prompt and to write the answer; None where a phase was not measured."""
+    """Joules to load, prefill and decode; None where a phase was not measured."""
     work = run.workload
     load, prefill, decode = (
         run.summary(name) for name in ("load_joules", "prefill_joules_per_token", "decode_joules_per_token")

@@ -14,14 +14,25 @@ from edgellm.profiles.report.figures.scale import capital, scale_for
 from edgellm.profiles.report.findings.findings import findings
 from edgellm.profiles.report.page import energy, facts, memory, numbers, quality_cost, roofline, runs, speed
 from edgellm.profiles.report.page.blocks import Cell, Section
-from edgellm.profiles.report.words import caveat_words, say, table
+from edgellm.profiles.report.words import caveat_words, metric_name, say, table
 from edgellm.profiles.result.caveats import Caveat
+from edgellm.profiles.result.derive import METRICS
 from edgellm.profiles.result.result import Report, Run
 
 #: More models than this are counted in the title, not named.
 _NAMED = 3
 #: More runs than this have no tile each.
 _TILES = 4
+#: What a tile shows: a measurement, and one in small below it.
+_AT_A_GLANCE = (
+    ("prefill_tokens_per_second", "prefill_bytes_per_second"),
+    ("decode_tokens_per_second", "decode_bytes_per_second"),
+    ("ttft_seconds", ""),
+    ("peak_bytes", ""),
+    ("decode_joules_per_token", "decode_joules_per_byte"),
+)
+#: Terms of a page that shows quality.
+_QUALITY = ("bits_per_byte", "kld_mean", "same_top", "tasks_right", "best_value")
 #: Remarks of one kind that stand by themselves; more are folded into one.
 _ALIKE = 3
 
@@ -126,14 +137,16 @@ def workload(report: Report, lang: str) -> str:
 
 
 def glossary(reports: Sequence[Report], lang: str, more: Iterable[str] = ()) -> list[tuple[str, str]]:
-    """The words a reader may not know and what they mean: the field's, then the measurements that were shown."""
-    words = table(lang)
-    shown = {row.name for report in reports for row in number_rows(report, _ran(report))} | set(more)
-    return [(capital(own["name"]), own["meaning"]) for name, own in words["metrics"].items() if name in shown]
-
-
-def _ran(report: Report) -> list[Run]:
-    return [run for run in report.runs if run.launches]
+    """What the measurements that were shown, and the other words that a reader may not know, mean."""
+    shown = set(more)
+    for report in reports:
+        ran = [run for run in report.runs if run.launches]
+        shown |= {row.name for row in number_rows(report, ran)} | set(_QUALITY if report.quality else ())
+        shown |= {
+            name for name in ("decode_bandwidth_share",) for run in ran if run.measurement(name).samples
+        }
+    terms = table(lang)["terms"].items()
+    return [(capital(own["name"]), own["meaning"]) for name, own in terms if name in shown]
 
 
 def _tile(line: Line, lang: str) -> Tile:
@@ -144,23 +157,20 @@ def _tile(line: Line, lang: str) -> Tile:
         say("params", lang, n=params(model.n_params)) if model.n_params else None,
         scale_for("B", model.size_bytes).text(model.size_bytes),
     ]
-    cells = [
-        ("t_writes", "decode_tokens_per_second", "tok/s", "decode_bytes_per_second", "B/s"),
-        ("t_first", "ttft_seconds", "s", "", ""),
-        ("t_peak", "peak_bytes", "B", "", ""),
-        ("t_energy", "decode_joules_per_token", "J/tok", "decode_joules_per_byte", "J/B"),
-    ]
     return Tile(
         line.css,
         line.label,
         " · ".join(chip for chip in chips if chip),
-        [(say(key, lang), Cell(_mean(line.run, *of[:2]), _mean(line.run, *of[2:]))) for key, *of in cells],
+        [
+            (capital(metric_name(name, lang)), Cell(_mean(line.run, name), _mean(line.run, below)))
+            for name, below in _AT_A_GLANCE
+        ],
     )
 
 
-def _mean(run: Run, name: str, unit: str) -> str:
+def _mean(run: Run, name: str) -> str:
     summary = run.summary(name) if name else None
-    return scale_for(unit, summary.mean).text(summary.mean) if summary else ""
+    return scale_for(METRICS[name].unit, summary.mean).text(summary.mean) if summary else ""
 
 
 def _remarks(caveats: Sequence[Caveat], lang: str) -> list[Remark]:

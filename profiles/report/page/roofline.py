@@ -70,7 +70,7 @@ def _scaled(rate: float, words: Callable[[float], str]) -> str:
 
 
 def _points(line: Line) -> list[plot.Point]:
-    """Where decoding and reading the prompt stand: operations for each byte read, operations a second."""
+    """Where decode and prefill stand: operations for each byte read, operations a second."""
     run, found = line.run, []
     decode, prefill = run.summary("decode_tokens_per_second"), run.summary("prefill_tokens_per_second")
     active, weights = run.model.n_params_active, run.model.weight_bytes_per_token

@@ -9,7 +9,7 @@ from edgellm.profiles.report.figures.line import Line
 from edgellm.profiles.report.figures.numbers import shown_interval
 from edgellm.profiles.report.figures.scale import Scale, scale_for
 from edgellm.profiles.report.page.blocks import Card, Cell, Section, Table
-from edgellm.profiles.report.words import say
+from edgellm.profiles.report.words import metric_name, say
 from edgellm.profiles.result import derive
 from edgellm.profiles.result.quality_record import QualityRecord
 from edgellm.profiles.result.result import Report
@@ -31,9 +31,9 @@ def two(value: float) -> str:
 
 @dataclass(frozen=True)
 class _Column:
-    """A column: its head, and a cell of a line."""
+    """A column: the term that heads it, and a cell of a line."""
 
-    key: str
+    name: str
     of: Callable[[Report, Line, Scale], Cell]
     unit: str = ""
     size: Callable[[Report, Line], float | None] = lambda report, line: None  # to choose the scale by
@@ -48,7 +48,7 @@ def _cell(value: float, text: str, small: str = "") -> Cell:
 _NONE = Cell("–", value="")
 
 
-def _metric(key: str, name: str) -> _Column:
+def _metric(name: str) -> _Column:
     def size(report: Report, line: Line) -> float | None:
         summary = line.run.summary(name)
         return summary.mean if summary else None
@@ -62,15 +62,15 @@ def _metric(key: str, name: str) -> _Column:
         small = f"± {two(half / scale.divisor)}" if half > _EXACT * summary.mean else ""
         return _cell(summary.mean, _even(summary.mean, scale), small)
 
-    return _Column(key, of, derive.METRICS[name].unit, size)
+    return _Column(name, of, derive.METRICS[name].unit, size)
 
 
-def _quality(key: str, of: Callable[[QualityRecord], Cell]) -> _Column:
+def _quality(name: str, of: Callable[[QualityRecord], Cell]) -> _Column:
     def cell(report: Report, line: Line, scale: Scale) -> Cell:
         record = (report.quality or {}).get(line.run.model.name)
         return of(record) if record else _NONE
 
-    return _Column(key, cell)
+    return _Column(name, cell)
 
 
 def _estimate(name: str, places: int, factor: float = 1.0) -> Callable[[QualityRecord], Cell]:
@@ -98,38 +98,39 @@ def _bandwidth(report: Report, line: Line, scale: Scale) -> Cell:
 
 COLUMNS = (
     _Column(
-        "c_size",
+        "file_size",
         lambda report, line, scale: _cell(line.run.model.size_bytes, _even(line.run.model.size_bytes, scale)),
         "B",
         lambda report, line: float(line.run.model.size_bytes),
     ),
-    _metric("c_write", "decode_bytes_per_second"),
-    _metric("c_write", "decode_tokens_per_second"),
-    _metric("c_read", "prefill_bytes_per_second"),
-    _metric("c_read", "prefill_tokens_per_second"),
-    _metric("c_ttft", "ttft_seconds"),
-    _metric("c_load", "load_seconds"),
-    _metric("c_peak", "peak_bytes"),
-    _metric("c_energy", "decode_joules_per_byte"),
-    _metric("c_energy", "decode_joules_per_token"),
-    _Column("c_mbu", _bandwidth),
-    _quality("c_bpb", _estimate("bits_per_byte", 3)),
-    _quality("c_kld", _estimate("kld_mean", 4)),
-    _quality("c_same", _estimate("same_top", 1, 100.0)),
-    _quality("c_tasks", _tasks),
+    _metric("prefill_tokens_per_second"),
+    _metric("decode_tokens_per_second"),
+    _metric("prefill_bytes_per_second"),
+    _metric("decode_bytes_per_second"),
+    _metric("ttft_seconds"),
+    _metric("load_seconds"),
+    _metric("peak_bytes"),
+    _metric("decode_joules_per_token"),
+    _metric("decode_joules_per_byte"),
+    _Column("decode_bandwidth_share", _bandwidth),
+    _quality("bits_per_byte", _estimate("bits_per_byte", 3)),
+    _quality("kld_mean", _estimate("kld_mean", 4)),
+    _quality("same_top", _estimate("same_top", 1, 100.0)),
+    _quality("tasks_right", _tasks),
 )
 
 
 def all_runs(report: Report, shown: Sequence[Line], lang: str) -> Section:
     """A row for each run; columns that nobody has are left out."""
-    head, columns = [Cell(say("c_model", lang))], [[_name(line) for line in shown]]
+    head, columns = [Cell(say("model", lang))], [[_name(line) for line in shown]]
     for column in COLUMNS:
         sizes = [size for line in shown if (size := column.size(report, line)) is not None]
         scale = scale_for(column.unit, max(sizes)) if sizes else Scale(1.0, "")
         scale = replace(scale, largest=max(sizes, default=0.0) / scale.divisor)
         cells = [column.of(report, line, scale) for line in shown]
         if any(cell.value for cell in cells):
-            head.append(Cell(say(column.key, lang), "%" if column.key == "c_same" else scale.unit))
+            unit = "%" if column.name == "same_top" else scale.unit
+            head.append(Cell(metric_name(column.name, lang), unit))
             columns.append(cells)
     table = Table("numbers runs", list(zip(*columns, strict=True)), head)
     return Section("all_runs", say("all_runs_note", lang), [Card(css="scroll", table=table)], "")

@@ -16,18 +16,22 @@ from edgellm.profiles.result.result import Report, Run
 from edgellm.stats import outliers
 
 _DECODE = "decode_tokens_per_second"
-_FIRST = ("decode_bytes_per_second", "prefill_bytes_per_second")
-_REST = ("ttft_seconds", "decode_tokens_per_second", "prefill_tokens_per_second", "load_seconds")
+_FIRST = ("prefill_tokens_per_second", "decode_tokens_per_second")
+_TEXT = ("prefill_bytes_per_second", "decode_bytes_per_second")
+_REST = ("ttft_seconds", "load_seconds")
 
 
 def speed(report: Report, shown: Sequence[Line], lang: str) -> Section:
-    """A bar chart for each speed; with many runs only the two that matter most stand open."""
-    first, rest = ([name for name in names if measured(name, shown)] for names in (_FIRST, _REST))
-    few = len(shown) <= FEW
-    cards = [card for name in first + rest * few for card in bar_cards(name, shown, lang)]
-    if few:
+    """A bar chart for each speed. With many runs two stand open, and those by which different tokenizers compare."""
+    tokenizers = {round(line.run.launches[0].prompt.bytes_per_token, 6) for line in shown}
+    names = [name for name in (*_FIRST, *_TEXT, *_REST) if measured(name, shown)]
+    if len(shown) <= FEW:
+        cards = [card for name in names for card in bar_cards(name, shown, lang)]
         return Section("speed", say("speed_note", lang), cards)
-    return Section("speed", say("speed_note_many", lang), cards, "wide", bar_folds(rest, shown, lang))
+    opened = (*_FIRST, *_TEXT) if len(tokenizers) > 1 else _FIRST
+    cards = [card for name in names if name in opened for card in bar_cards(name, shown, lang)]
+    folds = bar_folds([name for name in names if name not in opened], shown, lang)
+    return Section("speed", say("speed_note_many", lang), cards, "wide", folds)
 
 
 def depth(report: Report, shown: Sequence[Line], lang: str) -> Section | None:

@@ -1,8 +1,8 @@
 """Every word of a report, by language: a language is one file beside this one. Knows no figure.
 
-`[words]` are texts with places for values; some hold `<b>` or `<small>`, and only `sentence` reads those. `[metrics]`
-name the measurements and say how each is defined, `[terms]` the other words that a reader may not know, `[caveats]`
-are facts and advice (in English they come with the result itself).
+`[words]` are texts with places for values; some hold `<b>` or `<small>`, and only `sentence` reads those. `[terms]`
+name the measurements, and what else a reader may not know, and say what each means: the glossary. `[caveats]` are
+facts and advice (in English they come with the result itself).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def sentence(key: str, lang: str, /, **values: object) -> Markup:
 def metric_name(name: str, lang: str) -> str:
     """What people call a measurement; one of a meter beside the headline's (`NAME@METER`) with the meter's name."""
     base, _, meter = name.partition("@")
-    known = table(lang)["metrics"].get(base)
+    known = table(lang)["terms"].get(base)
     called: str = known["name"] if known else base
     return f"{called} ({meter})" if meter else called
 

@@ -220,7 +220,7 @@ def test_the_command_on_results(files):
     done = invoke(
         files / "ab.json", "--out", files / "x.html", "--out", files / "x.json", "--out", files / "x.md"
     )
-    assert done.exit_code == 0 and re.search(r"Writing speed, tokens .* ×0\.90 \[.* a is better", done.output)
+    assert done.exit_code == 0 and re.search(r"Decode .* ×0\.90 \[.* a is better", done.output)
     plain = json.loads((files / "x.json").read_text())
     assert plain["schema"] == "edgellm.compare/1" and plain["comparisons"][0]["paired"] is True
     axes = {each["metric"]: each for each in plain["comparisons"][0]["axes"]}

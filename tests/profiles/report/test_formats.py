@@ -13,6 +13,7 @@ from pathlib import Path
 
 import profile_samples as samples
 import pytest
+import study_samples
 from html_balance import Balance
 
 from edgellm.errors import UsageError
@@ -224,8 +225,8 @@ def text_of(report: Report, lang: str = "en") -> str:
 def test_a_difference_is_claimed_only_when_the_samples_carry_it():
     fast = samples.run("fast")
     slow = samples.run("slow", tuple(samples.launch(i, gap_ms=(12.0, 12.1, 11.9)) for i in range(2)))
-    assert "fast writes <b>1.20 times as fast</b> as slow" in text_of(samples.report(slow, fast))
-    assert "No measurable difference</b> in writing speed" in text_of(
+    assert "fast decodes text <b>1.20 times as fast</b> as slow" in text_of(samples.report(slow, fast))
+    assert "No measurable difference</b> in decode speed" in text_of(
         samples.report(fast, samples.run("same"))
     )
 
@@ -238,7 +239,7 @@ def test_launches_that_overlap_carry_no_claim():
     b = samples.run(
         "b", (samples.launch(0, gap_ms=(12.0, 12.1, 11.9)), samples.launch(1, gap_ms=(14.0, 14.1, 13.9)))
     )
-    assert "No measurable difference</b> in writing speed" in text_of(samples.report(a, b))
+    assert "No measurable difference</b> in decode speed" in text_of(samples.report(a, b))
 
 
 def claims(rng: random.Random, factor: float, launch_noise: float, drift: float, trials: int) -> float:
@@ -279,7 +280,7 @@ def test_a_busy_machine_comes_first():
 
 def test_findings_name_energy_or_its_absence():
     assert "Energy was not measured" in text_of(samples.report())
-    assert "in energy for writing" in text_of(CASES["energy"])
+    assert "in decode energy" in text_of(CASES["energy"])
     assert "bad did not run" in text_of(CASES["one failed"])
 
 
@@ -309,5 +310,12 @@ def test_a_second_meter_is_shown_beside_the_first_and_not_added(name):
     text = reports.render(samples.report(samples.run(launches=(launch,))), name)
     assert "nvml" in text
     if name == "table":
-        (line,) = (line for line in text.splitlines() if line.startswith("energy to write, tokens (nvml)"))
+        (line,) = (line for line in text.splitlines() if line.startswith("decode energy (nvml)"))
         assert "800.0" in line and "mJ/tok" in line
+
+
+def test_columns_of_one_model_are_told_apart():
+    report = study_samples.study(types=("Q8_0",), threads=(1, 2), depths=(0, 512))
+    heads = [line for line in reports.render(report, "table").splitlines() if line.startswith("    ")]
+    names = re.split(r"  +", "  ".join(heads).strip())
+    assert len(names) == len(set(names)) == len(report.runs) == 8

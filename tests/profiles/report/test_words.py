@@ -10,8 +10,9 @@ import pytest
 from places import ROOT
 
 from edgellm.profiles.report.figures.numbers import SHOWN
+from edgellm.profiles.report.findings.study import MARGIN
 from edgellm.profiles.report.page.document import source
-from edgellm.profiles.report.words import LANGUAGES, sentence, table
+from edgellm.profiles.report.words import LANGUAGES, metric_name, sentence, table
 from edgellm.profiles.result.caveats import TEXT
 
 ROOM = ROOT / "profiles" / "report"
@@ -40,7 +41,7 @@ def test_there_is_a_file_for_each_language():
 
 
 @pytest.mark.parametrize("lang", OTHERS)
-@pytest.mark.parametrize("part", ["words", "metrics", "terms"])
+@pytest.mark.parametrize("part", ["words", "terms"])
 def test_languages_have_the_same_keys(lang, part):
     assert list(table(lang)[part]) == list(ENGLISH[part]), "in the same order, so that files compare"
 
@@ -63,8 +64,7 @@ def test_caveats_are_there_in_every_language(lang):
 
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_no_word_is_empty_and_only_known_tags_are_used(lang):
-    for part in ("metrics", "terms"):
-        assert all(own["name"] and own["meaning"] for own in table(lang)[part].values())
+    assert all(own["name"] and own["meaning"] for own in table(lang)["terms"].values())
     for key, text in table(lang)["words"].items():
         assert text.strip(), key
         assert set(tags(text)) <= {"<b>", "</b>", "<small>", "</small>"}, key
@@ -73,7 +73,7 @@ def test_no_word_is_empty_and_only_known_tags_are_used(lang):
 @pytest.mark.parametrize("lang", OTHERS)
 def test_other_languages_are_translated(lang):
     """A text of several English words is nowhere left as it is."""
-    for part in ("metrics", "terms", "caveats"):
+    for part in ("terms", "caveats"):
         for key, own in table(lang)[part].items():
             for text in own.values():
                 assert not re.fullmatch(r"[\x00-\x7f]*", text) or places(text), key
@@ -89,8 +89,22 @@ def test_every_word_is_used():
 
 
 def test_every_shown_measurement_has_a_name_and_a_meaning():
-    assert set(SHOWN) <= set(ENGLISH["metrics"])
+    assert set(SHOWN) <= set(ENGLISH["terms"])
 
 
 def test_plain_values_are_escaped_in_sentences():
     assert sentence("f_failed", "en", a="<img>") == "&lt;img&gt; did not run: see below."
+
+
+def test_the_field_s_words_are_used():
+    assert metric_name("prefill_tokens_per_second", "en") == "prefill"
+    assert metric_name("decode_tokens_per_second", "en") == "decode"
+    text = " ".join(ENGLISH["words"].values())
+    assert not re.search(
+        r"\b(reading|writing|writes|reads) (speed|fastest|a prompt)|the most for the least", text
+    )
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_the_rule_of_the_best_value_is_the_one_in_use(lang):
+    assert f"{MARGIN:.0%}" in table(lang)["terms"]["best_value"]["meaning"]

@@ -181,8 +181,8 @@ def test_one_remark_covers_several_figures():
     run = samples.run(launches=launches)
     wide = [c for c in checks.check_run(run) if c.code == "wide"]
     assert len(wide) == 1
-    assert "writing speed, tokens and reading speed, tokens" in caveat_words(wide[0], "en")[0]
-    assert "写出速度（词元）、读取速度（词元）" in caveat_words(wide[0], "zh")[0]
+    assert "decode and prefill" in caveat_words(wide[0], "en")[0]
+    assert "解码、预填充" in caveat_words(wide[0], "zh")[0]
 
 
 def test_a_second_meter_has_figures_of_its_own_name_and_is_never_added():
