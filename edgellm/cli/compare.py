@@ -116,7 +116,7 @@ def command(
 ) -> None:
     """Compare MODELs, measured in turns now, or RESULTs of `edgellm profile`, with the first.
 
-    Load, time to first token, reading, writing, memory, energy and quality, per token and per byte. A winner is
+    Load, time to first token, prefill, decode, memory, energy and quality, per token and per byte. A winner is
     named only where the difference is more than chance, over all that is compared.
 
     \b

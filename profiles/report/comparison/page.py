@@ -67,8 +67,13 @@ def _sentences(found: Sequence[Row], lang: str) -> list[Markup]:
         part = sentence("cmp_axis", lang, axis=row.title, values=values)
         groups.setdefault((row.winner, row.verdict), []).append(part)
     return [
-        sentence("cmp_verdict", lang, verdict=capital(verdict), axes=sentence("join_parts", lang).join(own))
-        for (_, verdict), own in groups.items()
+        sentence(
+            "cmp_verdict",
+            lang,
+            verdict=capital(verdict) if winner is None else verdict,
+            axes=sentence("join_parts", lang).join(own),
+        )
+        for (winner, verdict), own in groups.items()
     ]
 
 

@@ -42,7 +42,7 @@ class Row:
     name: str
     scale: Scale
     cells: tuple[Summary | None, ...]
-    test: str = ""  # llama-bench's label where there is one
+    test: str = ""  # llama-bench's label where there is one for all
 
     def floor(self, low: float) -> float:
         """The interval's lower end as shown: what cannot be negative is not shown so, however wide the interval."""
@@ -63,7 +63,8 @@ def number_rows(report: Report, runs: Sequence[Run]) -> list[Row]:
         known = [cell for cell in cells if cell]
         if known:
             scale = scale_for(METRICS[name.partition("@")[0]].unit, max(cell.mean for cell in known))
-            found.append(Row(name, scale, cells, _test(name, runs[0])))
+            tests = {_test(name, run) for run in runs}
+            found.append(Row(name, scale, cells, tests.pop() if len(tests) == 1 else ""))
     return found
 
 

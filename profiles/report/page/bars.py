@@ -28,7 +28,11 @@ def bar_cards(name: str, shown: Sequence[Line], lang: str) -> list[Card]:
         bars = [_bar(name, line, scale, say("not_measured", lang)) for line in shown]
         return [Card(title, svg.bars(title, bars))]
     return [
-        Card(title, svg.thin_bars(title, [_thin(name, line, scale) for line in own], reach), family)
+        Card(
+            title,
+            svg.thin_bars(title, [_thin(name, line, scale) for line in own], reach),
+            f"{scale.unit} · {family}",
+        )
         for family, own in grouped(shown)
     ]
 
@@ -52,4 +56,4 @@ def _thin(name: str, line: Line, scale: Scale) -> svg.Bar:
     css = f"{line.css} s1" if line.second else line.css
     if summary is None:
         return svg.Bar(line.short, None, "–", line.css)
-    return svg.Bar(line.short, summary.mean, scale.text(summary.mean), css, shown_interval(summary))
+    return svg.Bar(line.short, summary.mean, scale.number(summary.mean), css, shown_interval(summary))

@@ -177,7 +177,8 @@ def _remarks(caveats: Sequence[Caveat], lang: str) -> list[Remark]:
     groups: dict[str, list[Remark]] = {}
     for caveat in caveats:
         fact, advice = caveat_words(caveat, lang)
-        words = fact if caveat.subject else capital(fact)
+        named = caveat.subject or "names" in caveat.values  # a model's name keeps its first letter
+        words = fact if named else capital(fact)
         groups.setdefault(caveat.code, []).append(Remark(caveat.subject, words, capital(advice)))
     found: list[Remark] = []
     for alike in groups.values():

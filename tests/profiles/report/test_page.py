@@ -107,3 +107,14 @@ def test_every_template_is_used():
     used = {name for name in names for other in names if f'"{name}"' in source(other)}
     used |= {"report.html.jinja", "machines.html.jinja", "comparison.html.jinja"}  # what Python asks for
     assert used == names
+
+
+def test_names_keep_their_first_letter():
+    """Sentences begin with a capital, models' names as they are."""
+    small = Caveat("small-model", "", {"names": "tiny-qwen3", "megabytes": 8.0})
+    busy = Caveat("foreign-load", "", {"share": 0.05, "count": 1, "n": 2})
+    report = replace(study_samples.study(("Q8_0", "Q2_K"), threads=(2,), launches=3), caveats=(small, busy))
+    page = reports.render(report, "html")
+    assert "<li>tiny-qwen3: smaller than" in page and "<li>Other programs used" in page
+    compared = render("html", compare({"x.json": report}), report, "en")
+    assert "<b>tiny-qwen3-Q2_K is better</b>" in compared and "<b>Tiny-" not in compared
