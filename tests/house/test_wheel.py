@@ -86,3 +86,16 @@ def test_it_runs_where_the_repository_is_not(wheel, tmp_path):
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip()
+
+
+def test_it_renders_a_page_where_the_repository_is_not(wheel, tmp_path):
+    """Templates and words are data: they have to be in the wheel, and found there."""
+    site = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    result, page = ROOT / "docs" / "study" / "shapes.json", tmp_path / "page.html"
+    command = [sys.executable, "-m", "edgellm", "report", str(result), "--out", str(page), "--lang", "zh"]
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "术语表" in page.read_text(encoding="utf-8")

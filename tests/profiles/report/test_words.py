@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from places import ROOT
 
+from edgellm.cli import compare, report
 from edgellm.profiles.report.figures.numbers import SHOWN
 from edgellm.profiles.report.findings.study import MARGIN
 from edgellm.profiles.report.page.document import source
@@ -38,6 +39,12 @@ def literals(path: Path) -> set[str]:
 def test_there_is_a_file_for_each_language():
     files = {each.name for each in resources.files("edgellm.profiles.report.words").iterdir()}
     assert {f"{lang}.toml" for lang in LANGUAGES} == {name for name in files if name.endswith(".toml")}
+
+
+@pytest.mark.parametrize("command", [compare.command, report.command])
+def test_commands_offer_every_language(command):
+    (option,) = (each for each in command.params if each.name == "lang")
+    assert tuple(option.type.choices) == LANGUAGES
 
 
 @pytest.mark.parametrize("lang", OTHERS)
