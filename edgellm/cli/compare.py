@@ -17,7 +17,6 @@ from edgellm.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from edgellm.profiles.compare.comparison import Comparison
     from edgellm.profiles.result.result import Report
 
 #: With eight launches a slowdown of 10% is found on a shared machine; with three hardly.
@@ -117,7 +116,7 @@ def command(
 ) -> None:
     """Compare MODELs, measured in turns now, or RESULTs of `edgellm profile`, with the first.
 
-    Load, time to first token, reading, writing, memory, energy and quality, per token and per byte. A winner is
+    Load, time to first token, prefill, decode, memory, energy and quality, per token and per byte. A winner is
     named only where the difference is more than chance, over all that is compared.
 
     \b
@@ -126,6 +125,7 @@ def command(
       edgellm compare monday.json friday.json
     """
     from edgellm.profiles.compare import comparison
+    from edgellm.profiles.report.comparison.render import render
 
     outputs = _outputs((*files, *((save,) if save else ())), force=force)
     results: Mapping[str, Report]
@@ -137,8 +137,8 @@ def command(
     found = comparison.compare(results)
     report = next(iter(results.values())) if len(results) == 1 else None
     for path in files:
-        _write(path, _render(outputs[path], found, report, lang))
-    click.echo(_render("table" if files else format_, found, report, lang), nl=False)
+        _write(path, render(outputs[path], found, report, lang))
+    click.echo(render("table" if files else format_, found, report, lang), nl=False)
     if limit is not None:
         comparison.check_not_slower(found, limit)
 
@@ -177,16 +177,6 @@ def _outputs(files: Sequence[Path], *, force: bool) -> dict[Path, str]:
             raise UsageError(f"{path}: the suffix does not tell the form; use one of {', '.join(forms)}")
         writing.check_output(path, force=force)
     return {path: forms[path.suffix.lower()] for path in files}
-
-
-def _render(form: str, found: Sequence[Comparison], report: Report | None, lang: str) -> str:
-    from edgellm.profiles.report.page import compared
-
-    if form == "json":
-        return compared.to_json(found)
-    if form == "html":
-        return compared.to_html(found, report, lang)
-    return compared.to_markdown(found, lang) if form == "md" else compared.to_table(found, lang)
 
 
 def _write(path: Path, text: str) -> None:

@@ -143,8 +143,8 @@ def check_not_slower(comparisons: Sequence[Comparison], limit: float) -> None:
                     comparison.candidates[other].run.model.name,
                 )
                 raise CheckFailedError(
-                    f"{name} is slower than {first}: {metric} by {slower[1]:.1%} (95%: at least {slower[0]:.1%}), "
-                    f"and at most {limit:.1%} was allowed"
+                    f"{name} is slower than {first}: {verdict.axis.name} by {slower[1]:.1%} "
+                    f"(95%: at least {slower[0]:.1%}), and at most {limit:.1%} was allowed"
                 )
 
 

@@ -16,8 +16,6 @@ from types import ModuleType
 from edgellm.errors import UsageError
 from edgellm.profiles.result.result import Report
 
-LANGUAGES = ("en", "zh")
-
 
 def formats() -> tuple[str, ...]:
     """Names of the registered formats."""

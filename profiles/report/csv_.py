@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 
-from edgellm.profiles.report.page.rows import Row, rows
+from edgellm.profiles.report.figures.llama_bench import Row, rows
 from edgellm.profiles.result.result import Report
 
 SUFFIX = ".csv"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from edgellm.profiles.report.page.rows import rows
+from edgellm.profiles.report.figures.llama_bench import rows
 from edgellm.profiles.result.result import Report
 
 SUFFIX = ".jsonl"

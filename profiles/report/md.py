@@ -2,44 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from edgellm.profiles.report.page import joined
-from edgellm.profiles.report.page.format import scale_for
-from edgellm.profiles.report.page.numbers import energy_reason
-from edgellm.profiles.report.page.rows import Row, model_type, params, rows
-from edgellm.profiles.report.words.english import caveat_words, say
+from edgellm.profiles.report.figures import machines
+from edgellm.profiles.report.figures.llama_bench import Row, model_type, params, rows
+from edgellm.profiles.report.figures.numbers import energy_reason
+from edgellm.profiles.report.figures.scale import scale_for
+from edgellm.profiles.report.figures.text_table import escape, markdown
+from edgellm.profiles.report.words import caveat_words, say
 from edgellm.profiles.result.result import Report
 from edgellm.stats import plus_minus
 
 SUFFIX = ".md"
 
 _HEAD = ("model", "size", "params", "backend", "threads", "test", "t/s", "text B/s", "ttft", "peak", "J/tok")
-_LEFT = 1  # columns set flush left
 
 
 def render(report: Report, lang: str = "en") -> str:
     """A table with a row for each test of each model."""
     types = {run.model.name: model_type(run.model) for run in report.runs}
-    lines = [line(_HEAD), line(["---"] * _LEFT + ["---:"] * (len(_HEAD) - _LEFT))]
-    lines += [line(_cells(row, types[row["model_name"]])) for row in rows(report)]
+    table = [_HEAD, *(_cells(row, types[row["model_name"]]) for row in rows(report))]
     machine = report.machine.cpu_model or say("unknown", lang)
-    text = [f"{machine}, {report.machine.os}, edgellm {report.edgellm_version}", "", *lines, ""]
+    text = [f"{machine}, {report.machine.os}, edgellm {report.edgellm_version}", "", markdown(table), ""]
     if reason := energy_reason(report):
-        text += [f"{say('energy', lang)}: {say('not_measured', lang)} ({_escape(reason)})", ""]
+        text += [f"{say('energy', lang)}: {say('not_measured', lang)} ({escape(reason)})", ""]
     for caveat in report.caveats:
         fact, advice = caveat_words(caveat, lang)
-        text.append(_escape(f"- {caveat.subject + ': ' if caveat.subject else ''}{fact}; {advice}"))
+        text.append(escape(f"- {caveat.subject + ': ' if caveat.subject else ''}{fact}; {advice}"))
     return "\n".join(text).rstrip() + "\n"
 
 
 def render_many(results: Mapping[str, Report], lang: str = "en") -> str:
     """Machine against machine: a table for each measurement."""
-    blocks = []
-    for title, found in joined.tables(results, lang):
-        lines = [line(found[0]), line(["---"] + ["---:"] * (len(found[0]) - 1)), *map(line, found[1:])]
-        blocks.append("\n".join([f"**{title}**", "", *lines]))
-    return "\n\n".join(blocks) + "\n"
+    tables = machines.tables(results, lang)
+    return "\n\n".join(f"**{title}**\n\n{markdown(found)}" for title, found in tables) + "\n"
 
 
 def _cells(row: Row, kind: str) -> list[str]:
@@ -60,12 +56,3 @@ def _cells(row: Row, kind: str) -> list[str]:
 
 def _scaled(unit: str, value: float | None) -> str:
     return scale_for(unit, value).text(value) if value is not None else ""
-
-
-def line(cells: Sequence[str]) -> str:
-    """A line of a Markdown table."""
-    return "| " + " | ".join(_escape(cell) for cell in cells) + " |"
-
-
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

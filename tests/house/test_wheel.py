@@ -53,6 +53,10 @@ def test_it_installs_nothing_but_edgellm(wheel):
     }
 
 
+#: Every kind of file in the packages' folders that the code reads.
+SHIPPED = (".py", ".toml", ".jinja", ".css", ".js", ".jsonl", ".safetensors", ".typed")
+
+
 def test_it_holds_every_module_and_the_bundled_models(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     folders = {"edgellm": "edgellm", "convert": "edgellm/convert", "models": "edgellm/models"}
@@ -61,7 +65,7 @@ def test_it_holds_every_module_and_the_bundled_models(wheel):
         str(path)
         for folder, package in folders.items()
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in (".py", ".jsonl", ".safetensors", ".typed") or path.parent.parent.name == "bundled"
+        if path.suffix in SHIPPED or path.parent.parent.name == "bundled"
         if "__pycache__" not in path.parts and path.is_file()
         if f"{package}/{path.relative_to(ROOT / folder).as_posix()}" not in names
     ]
@@ -82,3 +86,16 @@ def test_it_runs_where_the_repository_is_not(wheel, tmp_path):
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip()
+
+
+def test_it_renders_a_page_where_the_repository_is_not(wheel, tmp_path):
+    """Templates and words are data: they have to be in the wheel, and found there."""
+    site = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    result, page = ROOT / "docs" / "study" / "shapes.json", tmp_path / "page.html"
+    command = [sys.executable, "-m", "edgellm", "report", str(result), "--out", str(page), "--lang", "zh"]
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "术语表" in page.read_text(encoding="utf-8")

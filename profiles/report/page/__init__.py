@@ -1,1 +1,1 @@
-"""The sections that reports are made of. Pure functions of a report."""
+"""The page: a section a file, as data (blocks.py), drawn by the Jinja templates in `templates/`. Start at report.py."""

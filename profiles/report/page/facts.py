@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 
-from edgellm.profiles.report.page.cards import FEW, fold
-from edgellm.profiles.report.page.format import capital, scale_for
-from edgellm.profiles.report.page.rows import params
-from edgellm.profiles.report.page.view import lines
-from edgellm.profiles.report.words.english import say
+from edgellm.profiles.report.figures.line import lines
+from edgellm.profiles.report.figures.llama_bench import params
+from edgellm.profiles.report.figures.scale import capital, scale_for
+from edgellm.profiles.report.page.blocks import FEW, Card, Cell, Fold, Section, Table
+from edgellm.profiles.report.words import say
 from edgellm.profiles.result.result import Machine, Report, Run
 
 #: CPU flags that change how fast quantized models run, as Linux prints them; the rest stay in the JSON.
@@ -19,26 +18,24 @@ _TELLING_FLAGS = (
 )  # fmt: skip
 
 
-def where(report: Report, lang: str) -> str:
-    """Three tables: models, machine, engine and workload."""
+def where(report: Report, lang: str) -> Section:
+    """A table for each model, for the machine, for engine and workload."""
     ran = next((run for run in report.runs if run.launches), None)
     shown = {line.run.model.name: line for line in reversed(lines(report.runs, lang))}
-    own = list(reversed(shown.values()))
-    cards = [_card(line.run.model.name, _model(line.run, lang), line.css) for line in own]
-    if len(own) > FEW:
-        cards = [fold(say("models", lang), f'<div class="grid wide">{"".join(cards)}</div>')]
+    models = [
+        _card(line.run.model.name, _model(line.run, lang), line.css) for line in reversed(shown.values())
+    ]
     here = [_card(say("machine", lang), _machine(report.machine, lang))]
     if ran is not None:
         here.append(_card(say("engine", lang), _engine(ran, report, lang)))
-    folded = cards[0] if len(own) > FEW else ""
-    boxes = "".join(here if folded else [*cards, *here])
-    return f'<section><h2>{say("where", lang)}</h2><div class="grid wide">{boxes}</div>{folded}</section>'
+    if len(models) > FEW:
+        return Section("where", cards=here, css="wide", folds=[Fold(say("models", lang), models, "wide")])
+    return Section("where", cards=models + here, css="wide")
 
 
-def _card(title: str, facts: Mapping[str, str | None], colour: str | None = None) -> str:
-    swatch = f'<span class="swatch {colour}"></span>' if colour else ""
-    rows = "".join(f"<tr><th>{capital(k)}</th><td>{escape(v)}</td></tr>" for k, v in facts.items() if v)
-    return f'<div class="card"><h3>{swatch}{escape(title)}</h3><table class="facts"><tbody>{rows}</tbody></table></div>'
+def _card(title: str, facts: Mapping[str, str | None], colour: str = "") -> Card:
+    rows = [(Cell(capital(name)), Cell(value)) for name, value in facts.items() if value]
+    return Card(title, swatch=colour, table=Table("facts", rows))
 
 
 def _model(run: Run, lang: str) -> dict[str, str | None]:

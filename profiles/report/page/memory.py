@@ -5,13 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
-from html import escape
 
-from edgellm.profiles.report.page.cards import FEW, bar_cards, card, grid, measured, section
-from edgellm.profiles.report.page.format import capital, scale_for
-from edgellm.profiles.report.page.view import Line, grouped, lines
+from edgellm.profiles.report.figures.line import Line, grouped, lines
+from edgellm.profiles.report.figures.scale import capital, scale_for
+from edgellm.profiles.report.page.bars import bar_cards, measured
+from edgellm.profiles.report.page.blocks import FEW, Card, Cell, Key, Section, Table, heads
 from edgellm.profiles.report.plots import svg
-from edgellm.profiles.report.words.english import metric_name, say
+from edgellm.profiles.report.words import metric_name, say
 from edgellm.profiles.result import derive
 from edgellm.profiles.result.result import Report, Run
 
@@ -22,19 +22,18 @@ _KIND_WORDS = ("seg_weights", "seg_engine", "seg_python", "seg_code")
 _WHOLE = ("peak_bytes", "needed_bytes", "pss_bytes", "gpu_bytes")
 
 
-def memory(report: Report, shown: Sequence[Line], lang: str) -> str:
+def memory(report: Report, shown: Sequence[Line], lang: str) -> Section:
     """What each process held, stacked, and its peak."""
     telling = _telling(shown, lang)
-    words, stacks = _PART_WORDS, [(line, _split(line.run)) for line in telling]
-    note = "split_note"
+    words, stacks, note = _PART_WORDS, [(line, _split(line.run)) for line in telling], "split_note"
     if not any(parts for _, parts in stacks):
         words, stacks = _KIND_WORDS, [(line, memory_parts(line.run)) for line in telling]
         note = "memory_note"
     if not any(parts for _, parts in stacks):
-        return _absent(shown, lang)
+        return Section("memory", cards=_absent(shown, lang))
     known = [(line, parts) for line, parts in stacks if parts and line.run.summary("peak_bytes")]
-    body = _few(known, words, lang) if len(shown) <= FEW else _many(known, words, lang)
-    return section("memory", say(note, lang), body, lang)
+    cards = _few(known, words, lang) if len(shown) <= FEW else _many(known, words, lang)
+    return Section("memory", say(note, lang), cards, "wide")
 
 
 def _telling(shown: Sequence[Line], lang: str) -> list[Line]:
@@ -69,19 +68,22 @@ def memory_parts(run: Run) -> tuple[float, float, float, float] | None:
     return means[0], means[1], means[2], means[3]
 
 
-def _few(known: Sequence[tuple[Line, tuple[float, ...]]], words: Sequence[str], lang: str) -> str:
+def _few(known: Sequence[tuple[Line, tuple[float, ...]]], words: Sequence[str], lang: str) -> list[Card]:
     rows = []
     for line, parts in known:
         peak = _peak(line)
         text = f"{say('peak', lang)} {scale_for('B', peak).text(peak)}"
         rows.append(svg.Stack(line.label, text, line.css, parts, peak))
-    own = [line for line, _ in known]
-    chart = svg.stacks(say("memory", lang), rows) + _legend(words, lang, mark=True) + _phases(own, lang)
-    table = _table(known, words, lang)
-    return f'<div class="grid wide"><div class="card">{chart}</div>{table}</div>'
+    keys = [*_legend(words, lang), Key("tickmark", say("peak", lang))]
+    phases = _phases([line for line, _ in known], lang)
+    chart = svg.stacks(say("memory", lang), rows)
+    return [
+        Card(chart=chart, legend=keys, table=phases),
+        Card(css="scroll", table=_table(known, words, lang)),
+    ]
 
 
-def _many(known: Sequence[tuple[Line, tuple[float, ...]]], words: Sequence[str], lang: str) -> str:
+def _many(known: Sequence[tuple[Line, tuple[float, ...]]], words: Sequence[str], lang: str) -> list[Card]:
     parts_of = {id(line): parts for line, parts in known}
     reach = max(max(sum(parts), _peak(line)) for line, parts in known)
     cards = []
@@ -91,8 +93,8 @@ def _many(known: Sequence[tuple[Line, tuple[float, ...]]], words: Sequence[str],
             for line in own
         ]
         chart = svg.thin_stacks(say("memory", lang), rows, reach)
-        cards.append(card(family, chart + _legend(words, lang, css=own[0].css)))
-    return grid("".join(cards), "wide")
+        cards.append(Card(family, chart, legend=_legend(words, lang, f"{own[0].css} ")))
+    return cards
 
 
 def _peak(line: Line) -> float:
@@ -101,56 +103,47 @@ def _peak(line: Line) -> float:
     return summary.mean
 
 
-def _legend(words: Sequence[str], lang: str, *, css: str = "", mark: bool = False) -> str:
-    items = "".join(
-        f'<span><b class="{css} s{index}"></b>{say(key, lang)}</span>' for index, key in enumerate(words)
-    )
-    if mark:
-        items += f'<span><b class="tickmark"></b>{say("peak", lang)}</span>'
-    return f'<div class="legend">{items}</div>'
+def _legend(words: Sequence[str], lang: str, css: str = "") -> list[Key]:
+    return [Key(f"{css}s{index}", say(key, lang)) for index, key in enumerate(words)]
 
 
-def _phases(own: Sequence[Line], lang: str) -> str:
+def _phases(own: Sequence[Line], lang: str) -> Table | None:
     """The highest the process rose to in each phase; nothing where the system only tells the whole."""
     if any(launch.memory.peak_scope != "phase" for line in own for launch in line.run.launches):
-        return ""
-    rows = []
-    for phase in ("load", "prefill", "decode"):
-        cells = "".join(_cell(line.run, f"peak_{phase}_bytes") for line in own)
-        rows.append(f"<tr><th>{capital(say(f'p_{phase}', lang))}</th>{cells}</tr>")
-    heads = "".join(f'<th><span class="swatch {line.css}"></span></th>' for line in own)
-    return (
-        f'<table class="numbers phases"><thead><tr><th>{say("by_phase", lang)}</th>{heads}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table>"
+        return None
+    rows = [
+        [Cell(capital(say(phase, lang))), *(_cell(line.run, f"peak_{phase}_bytes") for line in own)]
+        for phase in ("load", "prefill", "decode")
+    ]
+    return Table(
+        "numbers phases", rows, [Cell(say("by_phase", lang)), *(Cell(swatch=line.css) for line in own)]
     )
 
 
-def _cell(run: Run, name: str) -> str:
+def _cell(run: Run, name: str) -> Cell:
     summary = run.summary(name)
-    return f"<td>{scale_for('B', summary.mean).text(summary.mean) if summary else '–'}</td>"
+    return Cell(scale_for("B", summary.mean).text(summary.mean) if summary else "–")
 
 
-def _table(known: Sequence[tuple[Line, tuple[float, ...]]], words: Sequence[str], lang: str) -> str:
-    heads = "".join(
-        f'<th><span class="swatch {line.css}"></span>{escape(line.label)}</th>' for line, _ in known
-    )
-    body = []
-    for index, key in enumerate(words):
-        cells = "".join(f"<td>{scale_for('B', parts[index]).text(parts[index])}</td>" for _, parts in known)
-        body.append(f"<tr><th>{capital(say(key, lang))}</th>{cells}</tr>")
-    for name in _WHOLE:
-        if measured(name, [line for line, _ in known]):
-            cells = "".join(_cell(line.run, name) for line, _ in known)
-            body.append(f"<tr><th>{capital(metric_name(name, lang))}</th>{cells}</tr>")
-    return (
-        f'<div class="card scroll"><table class="numbers"><thead><tr><th></th>{heads}</tr></thead>'
-        f"<tbody>{''.join(body)}</tbody></table></div>"
-    )
+def _table(known: Sequence[tuple[Line, tuple[float, ...]]], words: Sequence[str], lang: str) -> Table:
+    own = [line for line, _ in known]
+    rows = [
+        [
+            Cell(capital(say(key, lang))),
+            *(Cell(scale_for("B", parts[index]).text(parts[index])) for _, parts in known),
+        ]
+        for index, key in enumerate(words)
+    ]
+    rows += [
+        [Cell(capital(metric_name(name, lang))), *(_cell(line.run, name) for line in own)]
+        for name in _WHOLE
+        if measured(name, own)
+    ]
+    return Table("numbers", rows, heads(own))
 
 
-def _absent(shown: Sequence[Line], lang: str) -> str:
+def _absent(shown: Sequence[Line], lang: str) -> list[Card]:
     run = shown[0].run
     reason = run.measurement("anonymous_bytes").reason or run.measurement("peak_weights_bytes").reason
-    cards = bar_cards("peak_bytes", shown, lang) if measured("peak_bytes", shown) else ""
-    absent = f'<div class="card absent"><p>{escape(reason or say("unknown", lang))}</p></div>'
-    return section("memory", "", grid(cards + absent), lang)
+    cards = bar_cards("peak_bytes", shown, lang) if measured("peak_bytes", shown) else []
+    return [*cards, Card(css="absent", notes=[reason or say("unknown", lang)])]

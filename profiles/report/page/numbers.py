@@ -1,89 +1,46 @@
-"""The numbers every human-readable report shows: which measurements, in which order, one scale per row."""
+"""The page's tables of all numbers: mean, spread and interval of every measurement, a column for each run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from edgellm.profiles.report.page.format import Scale, scale_for
-from edgellm.profiles.result.derive import METRICS
-from edgellm.profiles.result.result import Report, Run
+from edgellm.profiles.report.figures.line import Line
+from edgellm.profiles.report.figures.numbers import Row, number_rows, shown_interval
+from edgellm.profiles.report.figures.scale import capital
+from edgellm.profiles.report.page.blocks import FEW, Card, Cell, Fold, Section, Table, heads
+from edgellm.profiles.report.words import metric_name, say
+from edgellm.profiles.result.result import Report
 from edgellm.stats import Summary
 
-#: Shown in every report, in this order; those that no model has are left out, energy for itself.
-SHOWN = (
-    "decode_bytes_per_second",
-    "decode_tokens_per_second",
-    "prefill_bytes_per_second",
-    "prefill_tokens_per_second",
-    "ttft_seconds",
-    "tpot_seconds",
-    "gap_p95_seconds",
-    "answer_seconds",
-    "load_seconds",
-    "peak_bytes",
-    "needed_bytes",
-    "anonymous_bytes",
-    "file_bytes",
-    "pss_bytes",
-    "decode_joules_per_byte",
-    "decode_joules_per_token",
-    "decode_joules_per_token_net",
-    "prefill_joules_per_token",
-    "prefill_joules_per_token_net",
-    "idle_watts",
-)
+#: Runs side by side in one table.
+_COLUMNS = 6
 
 
-@dataclass(frozen=True)
-class Row:
-    """One measurement of every model, in one scale. A cell is None where it was not measured."""
-
-    name: str
-    scale: Scale
-    cells: tuple[Summary | None, ...]
-    test: str = ""  # llama-bench's label where there is one
-
-    def floor(self, low: float) -> float:
-        """The interval's lower end as shown: what cannot be negative is not shown so, however wide the interval."""
-        return low if self.name.partition("@")[0].endswith("_net") else max(low, 0.0)
+def numbers(report: Report, shown: Sequence[Line], lang: str) -> Section:
+    """As many tables as it takes; folded where there are many runs."""
+    chunks = [shown[i : i + _COLUMNS] for i in range(0, len(shown), _COLUMNS)]
+    cards = [Card(css="scroll", table=_table(report, chunk, lang)) for chunk in chunks]
+    note = say("numbers_note", lang)
+    if len(shown) > FEW:
+        return Section("numbers", note, folds=[Fold(say("details", lang), cards)])
+    return Section("numbers", note, cards, "")
 
 
-def number_rows(report: Report, runs: Sequence[Run]) -> list[Row]:
-    """A row for each shown measurement that at least one of `runs` has."""
-    found = []
-    for name in (*SHOWN, *_beside(runs)):
-        cells = tuple(run.summary(name) for run in runs)
-        known = [cell for cell in cells if cell]
-        if known:
-            scale = scale_for(METRICS[name.partition("@")[0]].unit, max(cell.mean for cell in known))
-            found.append(Row(name, scale, cells, _test(name, runs[0])))
-    return found
+def _table(report: Report, shown: Sequence[Line], lang: str) -> Table:
+    rows = [
+        [
+            Cell(capital(metric_name(row.name, lang)), row.test),
+            *(_cell(row, cell, lang) for cell in row.cells),
+        ]
+        for row in number_rows(report, [line.run for line in shown])
+    ]
+    return Table("numbers", rows, heads(shown, say("quantity", lang)))
 
 
-def _beside(runs: Sequence[Run]) -> list[str]:
-    """Figures of meters that ran beside the headline's, each after its meter: `NAME@METER`."""
-    names = dict.fromkeys(m.name for run in runs for m in run.measurements if "@" in m.name)
-    return sorted((name for name in names if name.partition("@")[0] in SHOWN), key=_place)
-
-
-def _place(name: str) -> tuple[str, int]:
-    base, _, meter = name.partition("@")
-    return meter, SHOWN.index(base)
-
-
-def energy_reason(report: Report) -> str | None:
-    """Why no model has an energy figure; None when one has."""
-    reasons = []
-    for run in report.runs:
-        measurement = run.measurement("decode_joules_per_token")
-        if measurement.samples:
-            return None
-        reasons.append(measurement.reason)
-    return next((reason for reason in reasons if reason), None)
-
-
-def _test(name: str, run: Run) -> str:
-    if name == "prefill_tokens_per_second":
-        return run.workload.label_prefill
-    return run.workload.label_decode if name == "decode_tokens_per_second" else ""
+def _cell(row: Row, summary: Summary | None, lang: str) -> Cell:
+    if summary is None:
+        return Cell(say("not_measured", lang))
+    small, ends = "", shown_interval(summary)
+    if ends:
+        small = f"{row.scale.number(row.floor(ends[0]))} – {row.scale.number(ends[1])}"
+    return Cell(f"{row.scale.spread(summary)} {row.scale.unit}", small)

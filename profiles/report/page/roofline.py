@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from html import escape
 
-from edgellm.profiles.report.page.cards import card, grid, legend, section
-from edgellm.profiles.report.page.format import digits, scale_for, tick
-from edgellm.profiles.report.page.view import Line
+from edgellm.profiles.report.figures.line import Line
+from edgellm.profiles.report.figures.scale import digits, scale_for, tick
+from edgellm.profiles.report.page.blocks import Card, Section, legend
 from edgellm.profiles.report.plots import plot
-from edgellm.profiles.report.words.english import say
+from edgellm.profiles.report.words import say
 from edgellm.profiles.result.bounds import Ceiling
 from edgellm.profiles.result.result import Report
 
@@ -17,7 +16,7 @@ from edgellm.profiles.result.result import Report
 _NAMED = 3
 
 
-def roofline(report: Report, shown: Sequence[Line], lang: str) -> str:
+def roofline(report: Report, shown: Sequence[Line], lang: str) -> Section | None:
     """A plot for each thread count whose ceilings were measured."""
     cards, notes = [], []
     for ceiling in report.machine.ceilings:
@@ -29,16 +28,12 @@ def roofline(report: Report, shown: Sequence[Line], lang: str) -> str:
         cards.append(_card(ceiling, peak, points, own, lang))
         notes.append(_note(ceiling, peak, lang))
     if not cards:
-        return ""
+        return None
     resident = list(dict.fromkeys(line.run.model.name for line in shown if line.run.model.cache_resident))
     if resident:
-        notes.append(say("roofline_cache", lang, names=escape(some(resident, lang))))
-    return section(
-        "roofline",
-        " ".join(notes[:1] + notes[len(cards) :]),
-        grid("".join(cards), "wide" if len(cards) > 1 else "solo"),
-        lang,
-    )
+        notes.append(say("roofline_cache", lang, names=some(resident, lang)))
+    note = " ".join(notes[:1] + notes[len(cards) :])
+    return Section("roofline", note, cards, "wide" if len(cards) > 1 else "solo")
 
 
 def some(names: Sequence[str], lang: str) -> str:
@@ -75,7 +70,7 @@ def _scaled(rate: float, words: Callable[[float], str]) -> str:
 
 
 def _points(line: Line) -> list[plot.Point]:
-    """Where decoding and reading the prompt stand: operations for each byte read, operations a second."""
+    """Where decode and prefill stand: operations for each byte read, operations a second."""
     run, found = line.run, []
     decode, prefill = run.summary("decode_tokens_per_second"), run.summary("prefill_tokens_per_second")
     active, weights = run.model.n_params_active, run.model.weight_bytes_per_token
@@ -93,7 +88,9 @@ def _points(line: Line) -> list[plot.Point]:
     return found
 
 
-def _card(ceiling: Ceiling, peak: float, points: Sequence[plot.Point], own: Sequence[Line], lang: str) -> str:
+def _card(
+    ceiling: Ceiling, peak: float, points: Sequence[plot.Point], own: Sequence[Line], lang: str
+) -> Card:
     bandwidth = ceiling.read_bytes_per_second or 1.0
     ridge = peak / bandwidth
     x = plot.log_axis(say("ax_intensity", lang), [*(p.x for p in points), ridge * 2], tick)
@@ -107,7 +104,8 @@ def _card(ceiling: Ceiling, peak: float, points: Sequence[plot.Point], own: Sequ
         if begin < x.high:
             roofs.append(plot.Path("ceiling", ((begin, rate), (x.high, rate)), name))
     title = _threads(ceiling.n_threads, lang)
-    return card(title, plot.plot(f"{say('roofline', lang)}, {title}", x, y, points, roofs) + legend(own))
+    chart = plot.plot(f"{say('roofline', lang)}, {title}", x, y, points, roofs)
+    return Card(title, chart, legend=legend(own))
 
 
 def _short(rate: float) -> str:

@@ -28,8 +28,7 @@ class Bar:
     value: float | None  # None: a dashed gap
     text: str  # the value as words, or the reason's short form
     css: str  # colour class, e.g. "m0"
-    low: float | None = None  # 95% interval
-    high: float | None = None
+    interval: tuple[float, float] | None = None  # 95%
     samples: tuple[float, ...] = ()
 
 
@@ -72,7 +71,9 @@ def svg(title: str, height: float, body: str) -> str:
 
 def bars(title: str, rows: Sequence[Bar]) -> str:
     """Horizontal bars from zero, with interval, samples and value."""
-    largest = max([0.0, *(v for row in rows for v in (row.value, row.high, *row.samples) if v is not None)])
+    largest = max(
+        [0.0, *(v for row in rows for v in (row.value, *(row.interval or ()), *row.samples) if v is not None)]
+    )
     scale = (WIDTH - _VALUE_SPACE) / largest if largest > 0 else 0.0
     body = "".join(_bar(row, index * _ROW, scale) for index, row in enumerate(rows))
     return svg(title, len(rows) * _ROW, body)
@@ -89,8 +90,8 @@ def _bar(row: Bar, top: float, scale: float) -> str:
         f'<circle class="dot {row.css}" cx="{number(s * scale)}" cy="{middle:g}" r="2.2"></circle>'
         for s in row.samples
     ]
-    if row.low is not None and row.high is not None:
-        low, high = number(max(row.low, 0) * scale), number(row.high * scale)
+    if row.interval:
+        low, high = (number(max(end, 0.0) * scale) for end in row.interval)
         parts.append(
             f'<path class="whisker" d="M{low} {middle:g}H{high}M{low} {y + 3:g}v10M{high} {y + 3:g}v10"/>'
         )
@@ -108,13 +109,12 @@ def _thin_bar(row: Bar, top: float, scale: float) -> str:
     text = _thin_words(row.label, row.text, top)
     if row.value is None:
         return text
-    middle, end = top + _THIN_ROW / 2, _THIN_START + row.value * scale
+    middle = top + _THIN_ROW / 2
     bar = _rect(f"bar {row.css}", _THIN_START, top + 5, row.value * scale, height=_THIN_ROW - 10)
-    if row.low is None or row.high is None:
+    if row.interval is None:
         return text + bar
-    low, high = (number(_THIN_START + max(value, 0.0) * scale) for value in (row.low, row.high))
-    whisker = f'<path class="whisker" d="M{low} {middle:g}H{high}"/>' if end else ""
-    return text + bar + whisker
+    low, high = (number(_THIN_START + max(end, 0.0) * scale) for end in row.interval)
+    return f'{text}{bar}<path class="whisker" d="M{low} {middle:g}H{high}"/>'
 
 
 def thin_stacks(title: str, rows: Sequence[Stack], reach: float) -> str:

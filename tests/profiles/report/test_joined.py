@@ -14,9 +14,10 @@ from edgellm.cli.report import command
 from edgellm.errors import UsageError
 from edgellm.profiles import report as reports
 from edgellm.profiles.report import html_
-from edgellm.profiles.report.page.findings import findings
-from edgellm.profiles.report.page.joined import places, ratio_over, shared
-from edgellm.profiles.report.page.worth import apart, front, shares_apart
+from edgellm.profiles.report.figures.machines import places, ratio_over, shared
+from edgellm.profiles.report.figures.quality_cost import apart, front, shares_apart
+from edgellm.profiles.report.findings.findings import findings
+from edgellm.profiles.report.words import LANGUAGES
 from edgellm.profiles.result.quality_stats import Estimate, Share
 from edgellm.profiles.result.result import to_json
 from edgellm.profiles.result.settings import Workload
@@ -40,7 +41,7 @@ def machines():
     return {"laptop.json": laptop, "board.json": elsewhere(board, "Board <A76>", "2026-01-03")}
 
 
-@pytest.mark.parametrize("lang", reports.LANGUAGES)
+@pytest.mark.parametrize("lang", LANGUAGES)
 def test_a_study_is_one_page_under_a_megabyte(study, lang):
     page = html_.render(study, lang)
     balance = Balance()
@@ -58,26 +59,26 @@ def test_every_metered_phase_is_drawn_and_depth_is_a_line():
     report = study_samples.study(types=FEW, threads=(2,), depths=(0, 512), metered=True)
     page = html_.render(report)
     assert page.count('class="line m') == 8 and "tokens in the cache" in page
-    assert 'class="gap"' not in page and "joules to write 1 kB" in page
+    assert 'class="gap"' not in page and "joules to decode 1 kB" in page
 
 
-def test_the_most_for_the_least_is_the_fastest_of_the_good(study):
+def test_the_best_value_is_the_fastest_of_the_good(study):
     first, *rest = findings(study, "en")
-    assert "tiny-qwen3-Q5_K_M (2 threads) gives <b>the most for the least here</b>" in first
-    assert "within 1% of the best prediction (0.523 against 0.520 bits per byte of tiny-qwen3-F16" in first
+    assert "tiny-qwen3-Q5_K_M (2 threads) is the <b>best value</b> here" in first
+    assert "0.523 bits per byte, within 1% of the best (0.520, tiny-qwen3-F16" in first
     bytes_per_second = {run.model.name: run.summary("decode_bytes_per_second").mean for run in study.runs}
     good = [f"tiny-qwen3-{kind}" for kind, (_, kld) in study_samples.TYPES.items() if kld / 2 <= 0.0052]
     assert max(good, key=bytes_per_second.__getitem__) == "tiny-qwen3-Q5_K_M"
     text = " ".join(rest)
     assert "tiny-qwen3-Q2_K (2 threads) needs <b>the least memory</b>" in text or "Q2_K" in text
     assert "<b>tiny-qwen3 against tiny-llama3</b>" in text and "<b>tiny-qwen3 is better</b> ×1.5" in text
-    assert "<b>2 threads write 1.7" in text and "Energy was not measured" in text
+    assert "<b>2 threads decode 1.7" in text and "Energy was not measured" in text
 
 
 def test_without_quality_no_one_is_called_worth_more():
     text = " ".join(findings(study_samples.study(types=FEW, quality=False), "en"))
-    assert "the most for the least" not in text and "add --quality" in text
-    assert "tiny-qwen3-Q2_K (2 threads) <b>writes fastest</b>" in text
+    assert "best value" not in text and "add --quality" in text
+    assert "tiny-qwen3-Q2_K (2 threads) <b>decodes text fastest</b>" in text
 
 
 def test_qwen_and_llama_as_good_as_each_other_are_called_so():

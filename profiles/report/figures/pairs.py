@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from markupsafe import Markup
+
 from edgellm.profiles.compare.verdict import AXES, Axis, Pair, judge
-from edgellm.profiles.report.page.format import scale_for
-from edgellm.profiles.report.page.view import Line
-from edgellm.profiles.report.words.english import say
+from edgellm.profiles.report.figures.line import Line
+from edgellm.profiles.report.figures.scale import scale_for
+from edgellm.profiles.report.words import say, sentence
 from edgellm.profiles.result.result import Measurement
 from edgellm.stats import Ratio
 
@@ -52,12 +54,17 @@ def mean(line: Line, metric: str) -> float:
     return summary.mean
 
 
-def interval(found: Ratio, lang: str) -> str:
-    """`(95%: 1.1 to 1.3)`, or nothing."""
+def interval(found: Ratio, lang: str) -> Markup:
+    """`(95%: 1.1 to 1.3)`, small, or nothing."""
     if found.ci95_low is None or found.ci95_high is None:
-        return ""
-    words = say("interval", lang, low=f"{found.ci95_low:.2f}", high=f"{found.ci95_high:.2f}")
-    return f"<small>({words})</small>"
+        return Markup()
+    return sentence("interval", lang, low=f"{found.ci95_low:.2f}", high=f"{found.ci95_high:.2f}")
+
+
+def rate(line: Line, phase: str, lang: str) -> str:
+    """`100 tok/s (300 B/s of text)`: the mean speed of a phase, "prefill" or "decode"."""
+    tokens, size = mean(line, f"{phase}_tokens_per_second"), mean(line, f"{phase}_bytes_per_second")
+    return say("rate", lang, tokens=text("tok/s", tokens), bytes=text("B/s", size))
 
 
 def text(unit: str, value: float) -> str:

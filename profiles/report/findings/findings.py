@@ -1,132 +1,135 @@
 """What was found, in sentences: only differences the samples can carry, and the sentence's own numbers.
 
 A difference is claimed when the 95% interval of the paired ratio leaves out 1 and the difference is worth a
-word (compare/verdict.py); otherwise the sentence says that there is none. Each sentence may hold `<b>`; what comes
+word (compare/verdict.py); otherwise the sentence says that there is none. Sentences are markup, in which what comes
 from files is escaped.
 """
 
 from __future__ import annotations
 
-import html
-from collections.abc import Sequence
+from markupsafe import Markup
 
 from edgellm.profiles.compare.verdict import MIN_DIFFERENCE
-from edgellm.profiles.report.page.findings_study import study
-from edgellm.profiles.report.page.pairs import axis_of, clear, differs, interval, mean, ranked, text, versus
-from edgellm.profiles.report.page.view import Line, lines
-from edgellm.profiles.report.words.english import say
+from edgellm.profiles.report.figures.line import Line, lines
+from edgellm.profiles.report.figures.pairs import axis_of, clear, interval, mean, ranked, rate, text, versus
+from edgellm.profiles.report.findings.study import study
+from edgellm.profiles.report.words import sentence
 from edgellm.profiles.result.result import Report, Run
-
-__all__ = ["differs", "findings"]
 
 #: Foreign load from which every sentence below it is in doubt.
 BUSY_SHARE = 0.1
 
 
-def findings(report: Report, lang: str) -> list[str]:
+def findings(report: Report, lang: str) -> list[Markup]:
     """Sentences for the top of a report, the most telling first."""
     shown = lines([run for run in report.runs if run.launches], lang)
     sentences = _busy(report, lang)
     failed = dict.fromkeys(run.model.name for run in report.runs if not run.launches)
-    sentences += [say("f_failed", lang, a=html.escape(name)) for name in failed]
+    sentences += [sentence("f_failed", lang, a=name) for name in failed]
     if len(shown) == 1:
         return [s for s in [*sentences, *_one(shown[0].run, lang)] if s]
     if len(shown) == 2:
         a, b = shown
-        sentences += [_writing(a, b, lang), _reading(a, b, lang), _memory(a, b, lang), _energy(a, b, lang)]
+        sentences += [_decode(a, b, lang), _prefill(a, b, lang), _memory(a, b, lang), _energy(a, b, lang)]
     sentences += study(report, shown, lang)
     return [sentence for sentence in sentences if sentence]
 
 
-def _busy(report: Report, lang: str) -> list[str]:
+def _busy(report: Report, lang: str) -> list[Markup]:
     shares = [float(c.values["share"]) for c in report.caveats if c.code in ("foreign-load", "steal")]
     if max(shares, default=0.0) < BUSY_SHARE:
         return []
-    return [say("f_busy", lang, share=f"{max(shares):.0%}")]
+    return [sentence("f_busy", lang, share=f"{max(shares):.0%}")]
 
 
-def _one(run: Run, lang: str) -> list[str]:
-    rate, speed = run.summary("decode_tokens_per_second"), run.summary("decode_bytes_per_second")
+def _one(run: Run, lang: str) -> list[Markup]:
+    prefill, decode = run.summary("prefill_tokens_per_second"), run.summary("decode_tokens_per_second")
+    speed = run.summary("decode_bytes_per_second")
     ttft, peak = run.summary("ttft_seconds"), run.summary("peak_bytes")
-    name = html.escape(run.model.name)
+    name = run.model.name
     found = []
-    if rate and speed and ttft:
+    if prefill and decode and speed and ttft:
         values = {
-            "rate": f"{rate.mean:,.1f} tok/s",
+            "prefill": text("tok/s", prefill.mean),
+            "decode": text("tok/s", decode.mean),
             "bytes": text("B/s", speed.mean),
             "ttft": text("s", ttft.mean),
         }
-        found.append(say("f_one", lang, a=name, **values))
+        found.append(sentence("f_one", lang, a=name, **values))
     if peak:
-        found.append(say("f_one_memory", lang, peak=text("B", peak.mean)))
+        found.append(sentence("f_one_memory", lang, peak=text("B", peak.mean)))
     return [*found, no_energy(run, lang)]
 
 
-def _writing(a: Line, b: Line, lang: str) -> str:
-    return _rates(a, b, "decode_bytes_per_second", "f_faster", "f_same_speed", lang)
+def _decode(a: Line, b: Line, lang: str) -> Markup:
+    return _speeds(a, b, "decode", "f_faster", "f_same_speed", lang)
 
 
-def _reading(a: Line, b: Line, lang: str) -> str:
-    return _rates(a, b, "prefill_bytes_per_second", "f_reads", "f_same_reads", lang)
+def _prefill(a: Line, b: Line, lang: str) -> Markup:
+    return _speeds(a, b, "prefill", "f_prefill", "f_same_prefill", lang)
 
 
-def _rates(first: Line, second: Line, metric: str, different: str, same: str, lang: str) -> str:
+def _speeds(first: Line, second: Line, phase: str, different: str, same: str, lang: str) -> Markup:
+    """By text, so that different tokenizers compare."""
+    metric = f"{phase}_bytes_per_second"
     order = ranked([first, second], metric, best=max)
     if len(order) < 2:
-        return ""
+        return Markup()
     a, b = order
     found = versus(a, b, metric)
     values = {
-        "a": html.escape(a.spoken),
-        "b": html.escape(b.spoken),
+        "a": a.spoken,
+        "b": b.spoken,
         "ratio": f"{found.ratio.value:.2f}",
         "interval": interval(found.ratio, lang),
-        "va": text("B/s", mean(a, metric)),
-        "vb": text("B/s", mean(b, metric)),
+        "va": rate(a, phase, lang),
+        "vb": rate(b, phase, lang),
         "ta": text("s", mean(a, "ttft_seconds")),
         "tb": text("s", mean(b, "ttft_seconds")),
     }
-    return say(different if clear(found) else same, lang, **values)
+    return sentence(different if clear(found) else same, lang, **values)
 
 
-def _memory(a: Line, b: Line, lang: str) -> str:
+def _memory(a: Line, b: Line, lang: str) -> Markup:
     return _less(a, b, "peak_bytes", "B", "f_memory", "f_same_memory", lang)
 
 
-def _energy(a: Line, b: Line, lang: str) -> str:
+def _energy(a: Line, b: Line, lang: str) -> Markup:
     metric = "decode_joules_per_byte"
     if not all(line.run.measurement(metric).samples for line in (a, b)):
         return no_energy(a.run, lang)
     return _less(a, b, metric, "J/B", "f_energy", "f_same_energy", lang)
 
 
-def _less(first: Line, second: Line, metric: str, unit: str, different: str, same: str, lang: str) -> str:
+def _less(first: Line, second: Line, metric: str, unit: str, different: str, same: str, lang: str) -> Markup:
     order = ranked([first, second], metric, best=min)
     if len(order) < 2:
-        return ""
+        return Markup()
     a, b = order
     share = 1 - mean(a, metric) / mean(b, metric)
     found = versus(b, a, metric)
     exact = axis_of(metric).timed is False  # memory hardly varies, so that a single launch tells
     values = {
-        "a": html.escape(a.spoken),
-        "b": html.escape(b.spoken),
+        "a": a.spoken,
+        "b": b.spoken,
         "percent": f"{100 * share:.0f}%",
         "va": text(unit, mean(a, metric)),
         "vb": text(unit, mean(b, metric)),
-        "scope": html.escape(a.run.launches[0].energy.scope or ""),
+        "scope": a.run.launches[0].energy.scope or "",
     }
-    return say(different if (share > MIN_DIFFERENCE if exact else clear(found)) else same, lang, **values)
+    return sentence(
+        different if (share > MIN_DIFFERENCE if exact else clear(found)) else same, lang, **values
+    )
 
 
-def no_energy(run: Run, lang: str) -> str:
+def no_energy(run: Run, lang: str) -> Markup:
     """That energy was not measured, or nothing."""
     if run.measurement("decode_joules_per_token").samples:
-        return ""
-    return say("f_energy_off" if run.workload.energy == "none" else "f_no_energy", lang)
+        return Markup()
+    return sentence("f_energy_off" if run.workload.energy == "none" else "f_no_energy", lang)
 
 
-def headline(report: Report, shown: Sequence[Line], lang: str) -> str:
+def headline(report: Report, lang: str) -> Markup:
     """The first finding that is no warning, for a joined page; empty without one."""
     found = findings(report, lang)[len(_busy(report, lang)) :]
-    return found[0] if found else ""
+    return found[0] if found else Markup()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from edgellm.profiles.report.words.english import say
+from edgellm.profiles.report.words import say
 from edgellm.profiles.result.result import ModelRecord, Run
 
 COLOURS = 6

@@ -9,7 +9,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgellm.profiles.report.page.view import Line
+from edgellm.profiles.report.figures.line import Line
+from edgellm.profiles.report.figures.numbers import shown_interval
 from edgellm.profiles.result.quality_record import QualityRecord
 from edgellm.profiles.result.quality_stats import Estimate, Share
 from edgellm.profiles.result.result import Report, Run
@@ -46,13 +47,13 @@ class Offer:
     quality: QualityRecord
     bits: Figure | None  # bits per byte
     wrong: Figure | None  # share of tasks answered wrongly
-    seconds: Figure | None  # to write a kilobyte of text
+    seconds: Figure | None  # to decode a kilobyte of text
     joules: Figure | None  # the same
     peak: Figure | None  # bytes of memory
 
 
 def offers(report: Report, shown: Sequence[Line]) -> list[Offer]:
-    """An offer for each model whose quality was measured, at the settings with which it writes fastest."""
+    """An offer for each model whose quality was measured, at the settings with which it decodes fastest."""
     best: dict[str, Line] = {}
     for line in shown:
         rate = _rate(line.run)
@@ -87,9 +88,8 @@ def figure(summary: Summary | None) -> Figure | None:
     """A measurement's mean and interval; an interval needs three samples."""
     if summary is None:
         return None
-    if summary.n < 3 or summary.ci95_low is None or summary.ci95_high is None:
-        return Figure(summary.mean)
-    return Figure(summary.mean, max(summary.ci95_low, 0.0), summary.ci95_high)
+    low, high = shown_interval(summary) or (None, None)
+    return Figure(summary.mean, None if low is None else max(low, 0.0), high)
 
 
 def estimate(found: Estimate | None) -> Figure | None:
@@ -110,7 +110,7 @@ def wrong(total: Share | None) -> Figure | None:
 
 
 def seconds_per_kilobyte(run: Run) -> Figure | None:
-    """Time to write a thousand bytes of text."""
+    """Time to decode a thousand bytes of text."""
     rate = figure(run.summary("decode_bytes_per_second"))
     if rate is None or not rate.value:
         return None

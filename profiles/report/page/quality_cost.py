@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from html import escape
 
-from edgellm.profiles.report.page.cards import card, grid, legend, section
-from edgellm.profiles.report.page.format import scale_for, tick
-from edgellm.profiles.report.page.view import Line
-from edgellm.profiles.report.page.worth import Figure, Offer, front, offers
+from edgellm.profiles.report.figures.line import Line
+from edgellm.profiles.report.figures.quality_cost import Figure, Offer, front, offers
+from edgellm.profiles.report.figures.scale import scale_for, tick
+from edgellm.profiles.report.page.blocks import Card, Section, legend
 from edgellm.profiles.report.plots import plot as plot_module
-from edgellm.profiles.report.words.english import say
+from edgellm.profiles.report.words import say
 from edgellm.profiles.result.result import Report
 
 Get = Callable[[Offer], "Figure | None"]
@@ -32,15 +31,15 @@ _PLOTS: tuple[tuple[str, str, Get, Words, str, Get, Words], ...] = (
 )
 
 
-def quality_cost(report: Report, shown: Sequence[Line], lang: str) -> str:
-    """Quality against time, energy, memory; tasks against time. Nothing where quality was not measured."""
+def quality_cost(report: Report, shown: Sequence[Line], lang: str) -> Section | None:
+    """Quality against time, energy, memory; tasks against time. None where quality was not measured."""
     found = offers(report, shown)
     if not found:
-        return ""
-    cards = "".join(_card(*plot, found, lang) for plot in _PLOTS)
+        return None
+    cards = [card for plot in _PLOTS if (card := _card(*plot, found, lang))]
     texts = {offer.quality.text for offer in found if offer.quality.text}
-    note = say("quality_cost_note", lang, text=escape(", ".join(sorted(texts)) or say("unknown", lang)))
-    return section("quality_cost", note, grid(cards, "wide"), lang)
+    note = say("quality_cost_note", lang, text=", ".join(sorted(texts)) or say("unknown", lang))
+    return Section("quality_cost", note, cards, "wide")
 
 
 def _card(
@@ -53,10 +52,10 @@ def _card(
     y_words: Words,
     found: Sequence[Offer],
     lang: str,
-) -> str:
+) -> Card | None:
     known = [(offer, a, b) for offer in found if (a := x_of(offer)) and (b := y_of(offer))]
     if len(known) < 2:
-        return ""
+        return None
     best = front([(a.value, b.value) for _, a, b in known])
     points = [
         _point(offer, a, b, x_words, y_words, labelled=index in best)
@@ -67,7 +66,7 @@ def _card(
     y = plot_module.linear_axis(say(y_title, lang), heights, y_words, zero=y_title == "ax_wrong")
     path = plot_module.Path("front", tuple((known[i][1].value, known[i][2].value) for i in best))
     chart = plot_module.plot(say(title, lang), x, y, points, [path])
-    return card(say(title, lang), chart + legend([offer.line for offer, _, _ in known]))
+    return Card(say(title, lang), chart, legend=legend([offer.line for offer, _, _ in known]))
 
 
 def _point(

@@ -1,6 +1,6 @@
 """Results of several machines as one: models matched by their hash, machines held against the first.
 
-Each machine runs a shared model at the settings with which it writes fastest there. Knows how to match and what
+Each machine runs a shared model at the settings with which it decodes fastest there. Knows how to match and what
 to refuse; joined pages and tables are made from it.
 """
 
@@ -8,33 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import PurePath
 
 from edgellm.errors import UsageError
 from edgellm.profiles.compare.comparison import Point, machine_key, point_of
 from edgellm.profiles.compare.verdict import judge
-from edgellm.profiles.report.page.cards import card, fold, grid, section
-from edgellm.profiles.report.page.findings import headline
-from edgellm.profiles.report.page.format import capital, scale_for
-from edgellm.profiles.report.page.pairs import axis_of, interval
-from edgellm.profiles.report.page.view import COLOURS, Line, lines
-from edgellm.profiles.report.plots import svg
-from edgellm.profiles.report.words.english import metric_name, say
+from edgellm.profiles.report.figures.line import COLOURS, Line, lines
+from edgellm.profiles.report.figures.pairs import axis_of
+from edgellm.profiles.report.figures.scale import capital, scale_for
+from edgellm.profiles.report.words import metric_name, say
 from edgellm.profiles.result.result import Report
 from edgellm.stats import Ratio, paired_ratio
 
 #: What machines are held against each other by.
 METRICS = (
-    "decode_bytes_per_second",
-    "prefill_bytes_per_second",
+    "prefill_tokens_per_second",
+    "decode_tokens_per_second",
     "ttft_seconds",
     "peak_bytes",
-    "decode_joules_per_byte",
+    "decode_joules_per_token",
 )
-_UNITS = ("B/s", "B/s", "s", "B", "J/B")
-#: Bars in one card; more models are folded.
-_OPEN = 6
+#: The same, in what units.
+UNITS = ("tok/s", "tok/s", "s", "B", "J/tok")
 
 
 @dataclass(frozen=True)
@@ -105,7 +100,7 @@ def _title(name: str, point: Point, points: set[Point]) -> str:
 
 
 def _rate(line: Line) -> float:
-    summary = line.run.summary("decode_bytes_per_second")
+    summary = line.run.summary("decode_tokens_per_second")
     return summary.mean if summary else 0.0
 
 
@@ -145,64 +140,6 @@ def ratio_over(models: Sequence[Shared], index: int, metric: str) -> tuple[Ratio
     return paired_ratio(*means), len(pairs)
 
 
-def sentences(found: Sequence[Place], models: Sequence[Shared], lang: str) -> list[str]:
-    """Machines against the first, then what each machine's own result found first."""
-    told = []
-    for index in range(1, len(found)):
-        speed = ratio_over(models, index, "decode_bytes_per_second")
-        if speed is None:
-            continue
-        values = {
-            "a": escape(found[index].name),
-            "b": escape(found[0].name),
-            "ratio": f"{speed[0].value:.2f}",
-            "interval": interval(speed[0], lang),
-            "n": speed[1],
-        }
-        told.append(say("join_one" if speed[1] == 1 else "join_speed", lang, **values))
-        joules = ratio_over(models, index, "decode_joules_per_byte")
-        if joules:
-            values |= {
-                "ratio": f"{joules[0].value:.2f}",
-                "interval": interval(joules[0], lang),
-                "n": joules[1],
-            }
-            told.append(say("join_energy", lang, **values))
-    for place in found:
-        first = headline(place.report, place.lines, lang)
-        if first:
-            told.append(f"<b>{escape(place.name)}</b>: {first}")
-    return told
-
-
-def charts(found: Sequence[Place], models: Sequence[Shared], lang: str) -> str:
-    """For each measurement a card for each shared model, a bar for each machine."""
-    body = []
-    for metric, unit in zip(METRICS, _UNITS, strict=True):
-        cards = [_card(each, metric, unit, found) for each in models]
-        cards = [each for each in cards if each]
-        if cards:
-            title = capital(metric_name(metric, lang))
-            more = fold(say("join_more", lang, n=len(cards) - _OPEN), grid("".join(cards[_OPEN:])))
-            body.append(f"<h3>{title}</h3>{grid(''.join(cards[:_OPEN]))}{more if len(cards) > _OPEN else ''}")
-    return section("machines", say("machines_note", lang), "".join(body), lang)
-
-
-def _card(each: Shared, metric: str, unit: str, found: Sequence[Place]) -> str:
-    summaries = [line.run.summary(metric) if line else None for line in each.by_place]
-    if not any(summaries):
-        return ""
-    scale = scale_for(unit, max(summary.mean for summary in summaries if summary))
-    rows = []
-    for place, summary in zip(found, summaries, strict=True):
-        if summary is None:
-            rows.append(svg.Bar(place.short, None, "–", place.css))
-            continue
-        low, high = (None, None) if summary.n < 3 else (summary.ci95_low, summary.ci95_high)
-        rows.append(svg.Bar(place.short, summary.mean, scale.text(summary.mean), place.css, low, high))
-    return card(each.name, svg.bars(each.name, rows))
-
-
 def table(found: Sequence[Place], models: Sequence[Shared], metric: str, unit: str) -> list[list[str]]:
     """Rows of text: a head, then a shared model each."""
     rows = [["", *(place.name for place in found)]]
@@ -221,6 +158,6 @@ def tables(results: Mapping[str, Report], lang: str) -> list[tuple[str, list[lis
     models = shared(found)
     made = [
         (capital(metric_name(metric, lang)), table(found, models, metric, unit))
-        for metric, unit in zip(METRICS, _UNITS, strict=True)
+        for metric, unit in zip(METRICS, UNITS, strict=True)
     ]
     return [(title, rows) for title, rows in made if len(rows) > 1]
