@@ -24,7 +24,7 @@ MESSAGES = [
 
 def test_chatml() -> None:
     settings = json.loads((BUNDLED / "tiny-qwen3" / "tokenizer_config.json").read_text(encoding="utf-8"))
-    made = ChatTemplate(settings["chat_template"], None, settings["eos_token"])
+    made = ChatTemplate(settings["chat_template"], {"eos_token": settings["eos_token"]})
     assert made.render(MESSAGES[1:3]) == (
         "<|im_start|>user\n<b>你好</b> & 'hi' 🙂<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n"
         "<|im_start|>assistant\n"
@@ -33,7 +33,7 @@ def test_chatml() -> None:
 
 def test_llama_headers_without_a_generation_prompt() -> None:
     settings = json.loads((BUNDLED / "tiny-llama3" / "tokenizer_config.json").read_text(encoding="utf-8"))
-    made = ChatTemplate(settings["chat_template"], settings["bos_token"], settings["eos_token"])
+    made = ChatTemplate(settings["chat_template"], {"bos_token": settings["bos_token"]})
     assert made.render(MESSAGES[3:], add_generation_prompt=False) == (
         "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nAnd?<|eot_id|>"
     )
@@ -59,7 +59,7 @@ def test_llama_headers_without_a_generation_prompt() -> None:
     ],
 )  # fmt: skip
 def test_conventions(source: str, expected: str) -> None:
-    assert ChatTemplate(source, None, "</s>").render(MESSAGES, enable_thinking=False) == expected
+    assert ChatTemplate(source, {"eos_token": "</s>"}).render(MESSAGES, enable_thinking=False) == expected
 
 
 def test_tools_and_dates() -> None:
@@ -128,7 +128,7 @@ def test_an_absurdly_long_source_is_refused() -> None:
 def test_equal_to_transformers(name: str) -> None:
     transformers = pytest.importorskip("transformers")
     tokenizer = transformers.AutoTokenizer.from_pretrained(BUNDLED / name)
-    made = ChatTemplate(tokenizer.chat_template, tokenizer.bos_token, tokenizer.eos_token)
+    made = ChatTemplate(tokenizer.chat_template, tokenizer.special_tokens_map)
     for messages in (MESSAGES, MESSAGES[1:], MESSAGES[1:2]):
         for prompt in (True, False):
             expected = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
