@@ -118,6 +118,38 @@ def test_the_process_starts_again_after_it_died() -> None:
     assert made.render(MESSAGES) == "Be brief."
 
 
+def test_content_in_parts_for_templates_that_want_it() -> None:
+    """Llama Guard's way; content of the other kind renders an empty turn there, or an error."""
+    told = [{"role": "user", "content": "Is this safe?"}]
+    for source in (
+        "[{% for m in messages %}{{ m.content[0].text }}{% endfor %}]",
+        "[{% for m in messages %}{{ m['content'][0]['text'] | trim }}{% endfor %}]",
+        "[{% for m in messages %}{% for p in m.content %}{{ p['text'] }}{% endfor %}{% endfor %}]",
+        "[{% for m in messages %}{{ (m.content | selectattr('type', 'equalto', 'text') | first).text }}{% endfor %}]",
+        "[{% for m in messages %}{% if m.content is string %}{{ raise_exception('no') }}{% endif %}"
+        "{{ m.content[0].text }}{% endfor %}]",
+        "[{{ messages[0].content }}]",
+    ):
+        made = ChatTemplate(source)
+        assert [made.render(told), made.render(told)] == ["[Is this safe?]"] * 2, source
+
+
+def test_an_error_with_either_kind_of_content_is_that_of_plain_text() -> None:
+    with pytest.raises(ArtifactError, match="wants no str"):
+        ChatTemplate(
+            "{{ raise_exception('wants no ' ~ ('str' if messages[0].content is string else 'list')) }}"
+        ).render(MESSAGES)
+
+
+def test_a_template_of_its_own_for_tools() -> None:
+    made = ChatTemplate(
+        "plain {{ bos_token }}", {"bos_token": "<s>"}, "{{ tools|length }} tools {{ bos_token }}"
+    )
+    assert made.render(MESSAGES) == "plain <s>"
+    assert made.for_tools().render(MESSAGES, tools=[{}, {}]) == "2 tools <s>"
+    assert ChatTemplate("one").for_tools().render(MESSAGES, tools=[{}]) == "one"
+
+
 def test_an_absurdly_long_source_is_refused() -> None:
     with pytest.raises(ArtifactError, match="characters"):
         ChatTemplate("x" * (template.MAX_SOURCE_CHARS + 1))
