@@ -35,7 +35,7 @@ from edgellm.models import bundled
 from edgellm.profiles.quality import dialogues, evaluation, quality, task_scores, tasks
 from edgellm.profiles.quality.reference_logits import Comparison
 from edgellm.profiles.result.quality_stats import Estimate
-from edgellm.prompt.template import ChatTemplate
+from edgellm.prompt.model_template import template_of
 from edgellm.session import EngineOptions, Session
 
 REFERENCE = "F32"
@@ -94,12 +94,7 @@ class Stored:
 
 def renderer(artifact: Artifact) -> tuple[Callable[..., str], Callable[..., str]]:
     """Messages to text: whole dialogues, and prompts to answer."""
-    header = read_header(artifact.path)
-    tokens = header.get("tokenizer.ggml.tokens")
-    special = [header.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("bos", "eos")]
-    template = ChatTemplate(
-        artifact.chat_template or "", *(None if i is None else tokens[i] for i in special)
-    )
+    template = template_of(artifact)
     return lambda m: template.render(m, add_generation_prompt=False), lambda m: template.render(m)
 
 

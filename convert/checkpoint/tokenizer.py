@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from edgellm.convert.checkpoint.folder import read_json
+from edgellm.convert.checkpoint.folder import find_file, read_json
 from edgellm.convert.checkpoint.special_tokens import SpecialTokens, read_special_tokens
 from edgellm.errors import CheckpointError
+from edgellm.formats import tokenizer_files
+from edgellm.formats.tokenizer_files import AddedToken, TokenizerFiles
 
 # gguf's token types (llama.h, enum llama_token_type).
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
@@ -50,27 +52,48 @@ class Vocabulary:
     normalizer: str | None  # "NFC": what the tokenizer does to text first, and llama.cpp does not
     add_space_prefix: bool | None
     special: SpecialTokens
+    added: Mapping[int, AddedToken]  # by id, from every file that names some
 
 
 def read_tokenizer(
     folder: Path, config: Mapping[str, Any], generation_config: Mapping[str, Any], n_vocab: int
 ) -> Vocabulary:
     """The tokenizer of the checkpoint in `folder`, padded to `n_vocab` rows. Raises CheckpointError."""
-    tokenizer = read_json(folder, "tokenizer.json")
-    if tokenizer is None:
+    if find_file(folder, "tokenizer.json") is None:
         raise CheckpointError(_missing(folder))
-    settings = read_json(folder, "tokenizer_config.json") or {}
-    pre, normalizer = recognise(tokenizer, folder)
-    added = _added_tokens(tokenizer, folder)
-    tokens, types = _tokens(tokenizer["model"]["vocab"], added, n_vocab, folder)
+    try:
+        said = read_files(folder, config, generation_config)
+        pre, normalizer = recognise(said.tokenizer, folder)
+        added = said.added
+    except ValueError as error:
+        raise CheckpointError(f"{folder}: {error}; copy the model's own tokenizer files") from error
+    tokens, types = _tokens(said.tokenizer["model"]["vocab"], added, n_vocab, folder)
     return Vocabulary(
         pre=pre.name,
         tokens=tokens,
         types=types,
-        merges=_merges(tokenizer["model"].get("merges"), folder),
+        merges=_merges(said.tokenizer["model"].get("merges"), folder),
         normalizer=normalizer,
-        add_space_prefix=settings.get("add_prefix_space"),
-        special=read_special_tokens(folder, tokenizer, settings, (config, generation_config), tokens),
+        add_space_prefix=said.settings.get("add_prefix_space"),
+        special=read_special_tokens(folder, said, tokens),
+        added=added,
+    )
+
+
+def read_files(
+    folder: Path, config: Mapping[str, Any], generation_config: Mapping[str, Any]
+) -> TokenizerFiles:
+    """Everything the folder's files say of its tokenizer. Raises CheckpointError."""
+
+    def text_of(where: Path, name: str) -> str | None:
+        path = find_file(where, name)
+        try:
+            return None if path is None else path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CheckpointError(f"{path} cannot be read as UTF-8 text: {error}") from error
+
+    return tokenizer_files.read(
+        folder, lambda name: read_json(folder, name), text_of, config, generation_config
     )
 
 
@@ -135,21 +158,8 @@ def _normalizer(normalizer: Any, unknown: Any) -> str | None:
     return None
 
 
-def _added_tokens(tokenizer: Mapping[str, Any], folder: Path) -> dict[int, dict[str, Any]]:
-    added = {}
-    for entry in tokenizer.get("added_tokens") or ():
-        if (
-            not isinstance(entry, dict)
-            or not isinstance(entry.get("content"), str)
-            or not _is_id(entry.get("id"))
-        ):
-            raise CheckpointError(f"{folder}/tokenizer.json: added token {_short(entry)} is malformed")
-        added[entry["id"]] = entry
-    return added
-
-
 def _tokens(
-    vocab: Mapping[str, int], added: Mapping[int, Mapping[str, Any]], n_vocab: int, folder: Path
+    vocab: Mapping[str, int], added: Mapping[int, AddedToken], n_vocab: int, folder: Path
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Text and type of every row; rows without a token are `[PAD<id>]`, as llama.cpp's converter has them."""
     by_id: dict[int, str] = {}
@@ -159,7 +169,7 @@ def _tokens(
                 f"{folder}/tokenizer.json: token {_short(token)} has the bad id {_short(index)}"
             )
         by_id[index] = token
-    by_id |= {index: entry["content"] for index, entry in added.items()}
+    by_id |= {index: token.content for index, token in added.items()}
     if by_id and max(by_id) >= n_vocab:
         raise CheckpointError(
             f"{folder}: the tokenizer has ids up to {max(by_id)} but the model only {n_vocab} rows "
@@ -169,7 +179,7 @@ def _tokens(
     for index in range(n_vocab):
         token, kind = by_id.get(index, f"[PAD{index}]"), NORMAL if index in by_id else UNUSED
         if index in added:
-            kind = CONTROL if added[index].get("special") or looks_special(token) else USER_DEFINED
+            kind = CONTROL if added[index].special or looks_special(token) else USER_DEFINED
             token = token.replace("\u2581", " ") if kind == USER_DEFINED else token
         tokens.append(token)
         types.append(kind)
@@ -226,11 +236,9 @@ def _short(value: object) -> str:
     return text if len(text) <= 100 else text[:97] + "..."
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """The checkpoint's tokenizer as the `tokenizers` library runs it."""
-    from tokenizers import Tokenizer
-
+def load_tokenizer(folder: Path, added: Mapping[int, AddedToken]) -> Any:
+    """The checkpoint's tokenizer, with all its added tokens, as the `tokenizers` library runs it."""
     try:
-        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+        return tokenizer_files.library(folder / "tokenizer.json", added)
     except Exception as error:  # the library raises bare Exception
         raise CheckpointError(f"{folder}/tokenizer.json cannot be used: {str(error)[:200]}") from error

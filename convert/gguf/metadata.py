@@ -7,6 +7,7 @@ listed with its reason in docs/gguf.md.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
@@ -17,7 +18,7 @@ from edgellm.convert.checkpoint.model_name import file_stem, size_label
 from edgellm.convert.checkpoint.tokenizer import Vocabulary
 from edgellm.formats.gguf.header import STOP_IDS_KEY
 from edgellm.models.base import ModelSpec, Role, TensorSpec
-from edgellm.prompt import normalize
+from edgellm.prompt import model_template, normalize
 
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION of ggml.h
 
@@ -144,9 +145,15 @@ def _tokenizer(vocabulary: Vocabulary, architecture: str) -> Iterator[tuple[str,
 
 def _own(vocabulary: Vocabulary) -> KeyValues:
     """What the tokenizer does and GGUF has no key for."""
+    strips = {
+        normalize.LSTRIP_KEY: [index for index, token in vocabulary.added.items() if token.lstrip],
+        normalize.RSTRIP_KEY: [index for index, token in vocabulary.added.items() if token.rstrip],
+    }
     return {
         STOP_IDS_KEY: ("arr[i32]", vocabulary.special.stop_ids),
         normalize.KEY: ("str", vocabulary.normalizer or "none"),
+        **{key: ("arr[i32]", sorted(ids)) for key, ids in strips.items() if ids},
+        model_template.NAMES_KEY: ("str", json.dumps(vocabulary.special.names, ensure_ascii=False)),
     }
 
 

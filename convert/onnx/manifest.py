@@ -18,11 +18,11 @@ from edgellm.version import __version__
 MANIFEST, GENAI_CONFIG = "edgellm.json", "genai_config.json"
 MANIFEST_VERSION = 1
 
-#: Copied from the checkpoint where it has them.
+#: Copied from the checkpoint where it has them; tokenizer.json is written, see writer.py.
 TOKENIZER_FILES = (
-    "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
     "generation_config.json",
     "config.json",
     "chat_template.jinja",
@@ -55,18 +55,24 @@ def manifest(
             "head_dim": spec.head_dim,
             "n_vocab": spec.n_vocab,
         },
-        "tokenizer": {
-            "bos_token_id": special.ids.get("bos"),
-            "eos_token_id": special.ids.get("eos"),
-            "add_bos": bool(special.add.get("bos", False)),
-            "eos_token_ids": stop_ids(vocabulary),
-            "control_ids": [i for i, kind in enumerate(vocabulary.types) if kind == CONTROL],
-            "bos_token": _text(vocabulary, "bos"),
-            "eos_token": _text(vocabulary, "eos"),
-        },
+        "tokenizer": tokenizer(vocabulary),
         "chat_template": special.chat_template,
+        "named_templates": dict(special.named_templates),
         "recipe": dict(recipe),
         "edgellm_version": __version__,
+    }
+
+
+def tokenizer(vocabulary: Vocabulary) -> dict[str, Any]:
+    """What tokenizer.json does not say: what begins a text and ends an answer, and which tokens are no text."""
+    special = vocabulary.special
+    return {
+        "bos_token_id": special.ids.get("bos"),
+        "eos_token_id": special.ids.get("eos"),
+        "add_bos": bool(special.add.get("bos", False)),
+        "eos_token_ids": stop_ids(vocabulary),
+        "control_ids": [i for i, kind in enumerate(vocabulary.types) if kind == CONTROL],
+        "names": dict(special.names),
     }
 
 
@@ -131,8 +137,3 @@ def genai_config(spec: ModelSpec, vocabulary: Vocabulary, n_ctx: int, file: str)
 def model_name(keys: Mapping[str, tuple[str, Any]], folder: Path) -> str:
     """The model's name: what GGUF metadata would call it, else its folder's."""
     return str(keys["general.name"][1]) if "general.name" in keys else folder.name
-
-
-def _text(vocabulary: Vocabulary, kind: str) -> str:
-    index = vocabulary.special.ids.get(kind)
-    return "" if index is None else vocabulary.tokens[index]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgellm import files
-from edgellm.convert.checkpoint.folder import Checkpoint, find_file
+from edgellm.convert.checkpoint.folder import Checkpoint, find_file, read_json
 from edgellm.convert.checkpoint.tokenizer import Vocabulary, load_tokenizer, read_tokenizer
 from edgellm.convert.gguf.metadata import build_metadata, default_stem
 from edgellm.convert.onnx import kv, manifest, stream
@@ -26,6 +26,7 @@ from edgellm.convert.onnx.linear import Writer
 from edgellm.convert.onnx.options import MAX_CTX, OnnxOptions, for_prompts, recipe
 from edgellm.errors import UsageError
 from edgellm.formats import onnx_folder
+from edgellm.formats.tokenizer_files import TEMPLATE_FOLDER
 from edgellm.models.base import ModelSpec
 from edgellm.models.registry import spec_of
 from edgellm.version import __version__
@@ -120,7 +121,7 @@ def make_plan(checkpoint: Checkpoint, request: OnnxRequest) -> OnnxPlan:
     keys = build_metadata(checkpoint.dir, config, generation, spec, vocabulary, 0)
     n_ctx = min(request.options.context or MAX_CTX, spec.n_ctx_train)
     writer = Writer(Graph(spec.architecture.name), DataFile(DATA))
-    scales = _kv_scales(checkpoint, request, spec)
+    scales = _kv_scales(checkpoint, request, spec, vocabulary)
     decoder = Decoder(Layers(spec, chosen, writer), n_ctx, scales)
     decoder.build()
     prefill = None
@@ -134,12 +135,14 @@ def make_plan(checkpoint: Checkpoint, request: OnnxRequest) -> OnnxPlan:
     )
 
 
-def _kv_scales(checkpoint: Checkpoint, request: OnnxRequest, spec: ModelSpec) -> list[LayerScales]:
+def _kv_scales(
+    checkpoint: Checkpoint, request: OnnxRequest, spec: ModelSpec, vocabulary: Vocabulary
+) -> list[LayerScales]:
     if request.options.kv != "int8":
         return []
     if not request.calibration_text:
         raise UsageError("an int8 KV cache needs a text to measure its scales on: set calibration_text")
-    tokenizer = load_tokenizer(checkpoint.dir)
+    tokenizer = load_tokenizer(checkpoint.dir, vocabulary.added)
     tokens = tokenizer.encode(request.calibration_text).ids[: min(kv.N_TOKENS, spec.n_ctx_train)]
     return kv.measure(spec, checkpoint.tensors, tokens)
 
@@ -171,7 +174,7 @@ def _write(
         for name, decoder, fixed in graphs:
             proto = decoder.writer.graph.serialize({}, ("edgellm", __version__), fixed=fixed)
             (folder / name).write_bytes(proto)
-        _copy_tokenizer(checkpoint.dir, folder)
+        write_tokenizer(checkpoint.dir, plan.vocabulary, folder)
         config = manifest.genai_config(plan.spec, plan.vocabulary, plan.n_ctx, GENAI_MODEL)
         _write_json(folder / manifest.GENAI_CONFIG, config)
         _write_manifest(checkpoint, plan, request, folder)
@@ -200,10 +203,24 @@ def _record(folder: Path, **changes: Any) -> None:
     _write_json(path, json.loads(path.read_text(encoding="utf-8")) | changes)
 
 
-def _copy_tokenizer(source: Path, folder: Path) -> None:
+def write_tokenizer(source: Path, vocabulary: Vocabulary, folder: Path) -> None:
+    """The checkpoint's tokenizer files, for every program that reads such folders.
+
+    tokenizer.json gets the added tokens of all files, and loses truncation and padding: those are of a call,
+    and some programs obey them.
+    """
     for name in manifest.TOKENIZER_FILES:
         if path := find_file(source, name):
             shutil.copyfile(path, folder / name)
+    more = source / TEMPLATE_FOLDER
+    for path in sorted(more.glob("*.jinja")):
+        (folder / TEMPLATE_FOLDER).mkdir(exist_ok=True)
+        shutil.copyfile(find_file(more, path.name) or path, folder / TEMPLATE_FOLDER / path.name)
+    added = [token.as_json(index) for index, token in sorted(vocabulary.added.items())]
+    tokenizer = read_json(source, "tokenizer.json") or {}
+    _write_json(
+        folder / "tokenizer.json", tokenizer | {"truncation": None, "padding": None, "added_tokens": added}
+    )
 
 
 def _write_json(path: Path, value: object) -> None:

@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgellm.convert.checkpoint.folder import Checkpoint
-from edgellm.convert.checkpoint.tokenizer import CONTROL, NORMAL, load_tokenizer, read_tokenizer
 from edgellm.convert.onnx import manifest as onnx_manifest
-from edgellm.convert.verify import logits
+from edgellm.convert.verify import logits, transformers_rules
 from edgellm.convert.verify import tokens as verify_tokens
 from edgellm.convert.verify.gguf import Tell, Verification
+from edgellm.convert.verify.tokens import CONTROL, NORMAL
 from edgellm.errors import CheckFailedError, EngineError
 from edgellm.formats.artifact import Artifact
 from edgellm.models import reference
 from edgellm.models.base import ModelSpec
 from edgellm.models.registry import spec_of
+from edgellm.prompt.model_template import NAMES_KEY
 from edgellm.session import EngineOptions
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class FolderHeader:
 
     def __init__(self, folder: Path) -> None:
         self.manifest = json.loads((folder / onnx_manifest.MANIFEST).read_text(encoding="utf-8"))
-        self._tokenizer = load_tokenizer(folder)
+        self._tokenizer = transformers_rules.read(folder).tokenizer
 
     @property
     def stop_ids(self) -> frozenset[int]:
@@ -55,6 +56,7 @@ class FolderHeader:
             "tokenizer.ggml.bos_token_id": tokenizer["bos_token_id"],
             "tokenizer.ggml.eos_token_id": tokenizer["eos_token_id"],
             "tokenizer.chat_template": self.manifest["chat_template"],
+            NAMES_KEY: json.dumps(tokenizer["names"]),
         }
         if key == "tokenizer.ggml.tokens":
             return self._tokens
@@ -82,12 +84,11 @@ def verify_onnx(
         report("tokens")
         header = FolderHeader(path)
         _check_numbers(header.manifest, spec)
-        vocabulary = read_tokenizer(source, checkpoint.config, checkpoint.generation_config, spec.n_vocab)
-        prompt = verify_tokens.check_template(header, vocabulary)
-        tokenizer = load_tokenizer(source)
-        verify_tokens.check_vocabulary(header, tokenizer)
-        facts = [verify_tokens.check_stop_ids(header, checkpoint, tokenizer)]
-        expected = verify_tokens.expect(tokenizer, header, prompt, logits.TEXT)
+        reading = transformers_rules.read(source)
+        prompt = verify_tokens.check_template(header, reading)
+        verify_tokens.check_vocabulary(header, reading)
+        facts = [verify_tokens.check_stop_ids(header, reading)]
+        expected = verify_tokens.expect(reading, header, prompt, logits.TEXT)
         tokens = expected.sample[: min(logits.N_TOKENS, spec.n_ctx_train)]
         try:
             with opener(Artifact.open(path), ENGINE) as session:

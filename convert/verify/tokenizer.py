@@ -13,13 +13,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from edgellm import errors
-from edgellm.convert.checkpoint.folder import Checkpoint
-from edgellm.convert.checkpoint.tokenizer import load_tokenizer, read_tokenizer
-from edgellm.convert.verify import logits, tokens
+from edgellm.convert.verify import logits, tokens, transformers_rules
 from edgellm.convert.verify.tokens import Expected
 from edgellm.errors import CheckFailedError, EdgellmError
 from edgellm.formats.gguf.reader import read_header
-from edgellm.models.registry import spec_of
 
 ISOLATED_BYTES = 4 << 20  # of tokenizer.json, from which on a process is worth its start
 
@@ -47,17 +44,12 @@ def check_tokenizer(path: Path, folder: Path) -> tuple[str, Expected]:
 
 
 def _check(path: Path, folder: Path) -> tuple[str, Expected]:
-    header = read_header(path)
-    with Checkpoint.open(folder) as checkpoint:
-        spec = spec_of(checkpoint.config, checkpoint.shapes)
-        vocabulary = read_tokenizer(folder, checkpoint.config, checkpoint.generation_config, spec.n_vocab)
-        tokens.check_pre_tokenizer(header, vocabulary)
-        prompt = tokens.check_template(header, vocabulary)
-        del vocabulary
-        tokenizer = load_tokenizer(folder)
-        tokens.check_vocabulary(header, tokenizer)
-        stops = tokens.check_stop_ids(header, checkpoint, tokenizer)
-    return stops, tokens.expect(tokenizer, header, prompt, logits.TEXT)
+    header, reading = read_header(path), transformers_rules.read(folder)
+    tokens.check_pre_tokenizer(header, reading)
+    prompt = tokens.check_template(header, reading)
+    tokens.check_vocabulary(header, reading)
+    stops = tokens.check_stop_ids(header, reading)
+    return stops, tokens.expect(reading, header, prompt, logits.TEXT)
 
 
 def main() -> None:

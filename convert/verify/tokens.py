@@ -1,4 +1,6 @@
-"""A converted file's tokenizer against the `tokenizers` library: vocabulary, stop ids, template, hard strings.
+"""A converted file's tokenizer against what a stranger with transformers gets from the source.
+
+Vocabulary, stop ids, template, hard strings: all by transformers_rules.py, which shares nothing with the converter.
 
 The library takes over 100 MB for a large vocabulary, so everything it is asked is asked at once (`Expected`),
 and it is gone before the engine starts.
@@ -6,19 +8,21 @@ and it is gone before the engine starts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from edgellm.convert.checkpoint.folder import read_json
-from edgellm.convert.checkpoint.tokenizer import CONTROL, Vocabulary
 from edgellm.convert.verify.hard_strings import HARD_STRINGS
 from edgellm.errors import ArtifactError, CheckFailedError
+from edgellm.prompt.model_template import NAMES_KEY
 from edgellm.prompt.template import ChatTemplate
 
 if TYPE_CHECKING:
-    from edgellm.convert.checkpoint.folder import Checkpoint
+    from edgellm.convert.verify.transformers_rules import Reading
     from edgellm.session import Session
+
+NORMAL, CONTROL = 1, 3  # gguf's token types (llama.h, enum llama_token_type)
 
 _MESSAGES = (
     {"role": "system", "content": "You are brief."},
@@ -45,89 +49,94 @@ def _fail(check: str, fact: str) -> NoReturn:
     raise CheckFailedError(f"the check of the {check} failed: {fact}")
 
 
-def check_pre_tokenizer(header: Header, vocabulary: Vocabulary) -> None:
-    """How text is split before merging. Wrong, it shows in few texts: so by name, not only by hard strings."""
+def check_pre_tokenizer(header: Header, reading: Reading) -> None:
+    """How text is split before merging. Wrong, it shows in few texts: so by name, not only by hard strings.
+
+    The two families part over digits: Qwen takes one at a time, Llama 3 up to three.
+    """
     found = header.get("tokenizer.ggml.pre")
-    if found != vocabulary.pre:
-        _fail(
-            "tokens", f"tokenizer.ggml.pre is {found!r}, but the tokenizer splits text as {vocabulary.pre!r}"
-        )
+    pieces = [piece for piece, _ in reading.tokenizer.pre_tokenizer.pre_tokenize_str("1234567")]
+    expected = {1: "qwen2", 3: "llama-bpe"}.get(len(pieces[0]))
+    if found != expected:
+        _fail("tokens", f"tokenizer.ggml.pre is {found!r}, but the tokenizer splits text as {expected!r}")
 
 
-def check_vocabulary(header: Header, tokenizer: Any) -> None:
+def check_vocabulary(header: Header, reading: Reading) -> None:
     """Every id's text, and which tokens are control tokens."""
     tokens, types = header.get("tokenizer.ggml.tokens"), header.get("tokenizer.ggml.token_type")
-    added = tokenizer.get_added_tokens_decoder()
+    added = reading.tokenizer.get_added_tokens_decoder()
     for index, token in enumerate(tokens):
-        expected = tokenizer.id_to_token(index)
+        expected = reading.tokenizer.id_to_token(index)
         if expected is None:
             expected = f"[PAD{index}]"
         if token != expected and not (index in added and token == expected.replace("\u2581", " ")):
             _fail("vocabulary", f"token {index} is {token!r}, not {expected!r}")
         if index in added and added[index].special and types[index] != CONTROL:
             _fail("vocabulary", f"token {index} ({token!r}) is special but not marked as a control token")
-    size = tokenizer.get_vocab_size(with_added_tokens=True)
+    size = reading.tokenizer.get_vocab_size(with_added_tokens=True)
     if size > len(tokens):
         _fail("vocabulary", f"the tokenizer has {size} tokens and the file {len(tokens)}")
 
 
-def check_stop_ids(header: Header, checkpoint: Checkpoint, tokenizer: Any) -> str:
-    """Every id that config.json, generation_config.json or tokenizer_config.json calls an end, and no other."""
-    expected = set(_ids(checkpoint.config.get("eos_token_id")))
-    expected |= set(_ids(checkpoint.generation_config.get("eos_token_id")))
-    text = (read_json(checkpoint.dir, "tokenizer_config.json") or {}).get("eos_token")
-    text = text.get("content") if isinstance(text, dict) else text
-    index = tokenizer.token_to_id(text) if isinstance(text, str) else None
-    expected |= set() if index is None else {index}
+def check_stop_ids(header: Header, reading: Reading) -> str:
+    """All ids at which transformers' generate ends, and no other but the tokenizer's own ends.
+
+    Own ends are its eos_token, what its post-processor puts at the end of every text, and control tokens that
+    llama.cpp ends at because of their text. A stop id of an ordinary token is said: it is seldom meant.
+    """
+    ends, own = set(reading.end_ids), {reading.id_of("eos_token")} | _template_ends(reading)
+    tokens, types = header.get("tokenizer.ggml.tokens"), header.get("tokenizer.ggml.token_type")
     found = header.get("tokenizer.ggml.eos_token_id")
-    if found not in expected | _template_ends(tokenizer):
-        _fail("stop ids", f"tokenizer.ggml.eos_token_id is {found}, not one of {sorted(expected)}")
-    missing = expected - header.stop_ids
+    if found not in ends | own:
+        _fail("stop ids", f"tokenizer.ggml.eos_token_id is {found}, not one of {sorted(ends)}")
+    missing, more = ends - header.stop_ids, header.stop_ids - ends - own
     if missing:
         _fail("stop ids", f"{sorted(missing)} end an answer of the original and not of the file")
-    return f"{len(header.stop_ids)} stop ids"
+    wrong = sorted(i for i in more if types[i] != CONTROL)
+    if wrong:
+        _fail("stop ids", f"{wrong} ({tokens[wrong[0]]!r}) end an answer of the file and not of the original")
+    ordinary = ", ".join(f"{i} ({tokens[i]!r})" for i in sorted(ends) if types[i] == NORMAL)
+    note = f", of which {ordinary} is an ordinary token, named by the checkpoint's files" if ordinary else ""
+    return f"{len(header.stop_ids)} stop ids{note}"
 
 
-def _ids(value: object) -> Iterator[int]:
-    for index in value if isinstance(value, list) else [value]:
-        if isinstance(index, int) and not isinstance(index, bool):
-            yield index
-
-
-def _template_ends(tokenizer: Any) -> set[int]:
+def _template_ends(reading: Reading) -> set[int]:
     """The id a post-processor puts at the end of every text, if any."""
-    with_ends = tokenizer.encode("a", add_special_tokens=True).ids
-    plain = tokenizer.encode("a", add_special_tokens=False).ids
-    return {with_ends[-1]} if with_ends[-1:] != plain[-1:] else set()
+    framed, plain = reading.encode("a", framed=True), reading.encode("a")
+    return {framed[-1]} if framed[-1:] != plain[-1:] else set()
 
 
-def check_template(header: Header, vocabulary: Vocabulary) -> str | None:
-    """The chat template's text, and that it renders the same. Gives the rendered prompt, if there is one."""
-    source, special = vocabulary.special.chat_template, vocabulary.special.ids
-    found = header.get("tokenizer.chat_template")
+def check_template(header: Header, reading: Reading) -> str | None:
+    """The chat template's text, the names it is given, and a rendering. Gives the rendered prompt, if any.
+
+    Every word of the dialogue must be in it: a template that loses the user's message proves nothing.
+    """
+    source, found = reading.templates.get("default"), header.get("tokenizer.chat_template")
     if found != source:
         _fail("chat template", "the file's differs from the checkpoint's")
+    names = json.loads(header.get(NAMES_KEY, "{}"))
+    if names != reading.special_tokens:
+        _fail(
+            "chat template",
+            f"it is given the tokens {names}, the checkpoint's {dict(reading.special_tokens)}",
+        )
     if source is None:
         return None
-    ours, theirs = [], []
-    for kind in ("bos", "eos"):
-        index, tokens = header.get(f"tokenizer.ggml.{kind}_token_id"), header.get("tokenizer.ggml.tokens")
-        ours.append(None if index is None else tokens[index])
-        theirs.append(vocabulary.tokens[special[kind]] if kind in special else None)
-    prompts = [_render(ChatTemplate(source, *ends)) for ends in (ours, theirs)]
-    if prompts[0] != prompts[1]:
-        _fail("chat template", f"it renders {prompts[0]!r:.80}, the checkpoint's {prompts[1]!r:.80}")
-    return prompts[0]
+    told, prompt = _render(ChatTemplate(source, names))
+    for message in told:
+        if prompt is not None and message["content"].strip() not in prompt:
+            _fail("chat template", f"it leaves out {message['content']!r}, which the {message['role']} says")
+    return prompt
 
 
-def _render(template: ChatTemplate) -> str | None:
-    """The prompt of a short dialogue; some templates refuse a system message, and a few everything."""
+def _render(template: ChatTemplate) -> tuple[Sequence[Mapping[str, str]], str | None]:
+    """A short dialogue and its prompt; some templates refuse a system message, and a few everything."""
     for messages in (_MESSAGES, _MESSAGES[1:]):
         try:
-            return template.render(messages)
+            return messages, template.render(messages)
         except ArtifactError:
             continue
-    return None
+    return (), None
 
 
 @dataclass(frozen=True)
@@ -140,16 +149,15 @@ class Expected:
     sample: list[int]  # ids of the text that logits are compared on, with what is added in front
 
 
-def expect(tokenizer: Any, header: Header, prompt: str | None, sample: str) -> Expected:
+def expect(reading: Reading, header: Header, prompt: str | None, sample: str) -> Expected:
     """Ids of hard strings, of every special token within text, and of a rendered prompt."""
-    special = [t.content for t in tokenizer.get_added_tokens_decoder().values()]
+    special = [t.content for t in reading.tokenizer.get_added_tokens_decoder().values()]
     texts = [*HARD_STRINGS, *_with_specials(special), *([prompt] if prompt else [])]
-    bos = tokenizer.encode("a", add_special_tokens=True).ids[:1]
     return Expected(
-        texts=tuple((text, tokenizer.encode(text, add_special_tokens=False).ids) for text in texts),
+        texts=tuple((text, reading.encode(text)) for text in texts),
         n_special=len(special),
-        adds_bos=bos == [header.get("tokenizer.ggml.bos_token_id")],
-        sample=tokenizer.encode(sample, add_special_tokens=True).ids,
+        adds_bos=reading.encode("a", framed=True)[:1] == [header.get("tokenizer.ggml.bos_token_id")],
+        sample=reading.encode(sample, framed=True),
     )
 
 

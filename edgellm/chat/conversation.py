@@ -52,6 +52,7 @@ class Conversation:
         think: bool | None = None,
     ) -> None:
         """`think` None leaves the choice to the template; it means nothing to a model that does not think."""
+        template = template.for_tools() if tools else template
         self._markup = markup.Markup.of(template.source, tools)
         self.session = markup.spelled(session, self._markup)
         self.options, self.on_full, self.think = options, on_full, think

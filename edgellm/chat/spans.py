@@ -19,6 +19,20 @@ _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
 _GUARDED = re.compile(f"{_OPEN}(.*?){_CLOSE}", re.DOTALL)
 
 
+#: Characters a token of ordinary text has at most, on average: so many to a token of the window are tokenized
+#: at once. Longer texts are first looked at in blocks, until they are over the window.
+_CHARS_A_TOKEN = 8
+_CUT_ADDS = 16  # tokens at most, by which a text cut in two has more than the whole
+
+
+class OverWindowError(Exception):
+    """A text that has more tokens than the window, by `n_least` at least."""
+
+    def __init__(self, n_least: int) -> None:
+        super().__init__(n_least)
+        self.n_least = n_least
+
+
 @dataclass(frozen=True)
 class Span:
     """A stretch of rendered text and its token ids."""
@@ -41,15 +55,26 @@ class SpanCache:
         Otherwise a pasted file could end the user's turn and speak as the system.
         """
         if content not in self._guarded:
-            content = content.replace(_OPEN, "").replace(_CLOSE, "")
+            content = self.unguarded(content)
             body = content.strip()
             tokenize = self._session.tokenize
-            harmless = tokenize(body, special=True) == tokenize(body, special=False)
+            # What is long for the window is guarded unseen: to look would be to tokenize all of it.
+            harmless = len(body) <= self._at_once and (
+                tokenize(body, special=True) == tokenize(body, special=False)
+            )
             self._guarded[content] = content if harmless else content.replace(body, _OPEN + body + _CLOSE)
         return self._guarded[content]
 
+    @property
+    def _at_once(self) -> int:
+        """Characters that are tokenized without looking how many tokens they have."""
+        return _CHARS_A_TOKEN * self._session.info.n_ctx
+
     def split(self, text: str) -> list[Span]:
-        """Spans that make up `text`: the known ones it begins with, and one of what is new."""
+        """Spans that make up `text`: the known ones it begins with, and one of what is new.
+
+        Raises OverWindowError, after work for about one window, when the new text alone has more tokens than it.
+        """
         spans, at = [], 0
         for span in self.known:
             if not text.startswith(span.text, at):
@@ -57,6 +82,11 @@ class SpanCache:
             spans.append(span)
             at += len(span.text)
         return [*spans, Span(text[at:], self._tokens(text[at:]))] if at < len(text) else spans
+
+    @staticmethod
+    def unguarded(text: str) -> str:
+        """A text without the marks of `guard`."""
+        return text.replace(_OPEN, "").replace(_CLOSE, "")
 
     def keep(self, prompt: Sequence[Span], answer: Completion, *, has_markup: bool = False) -> None:
         """Remember a prompt and what was drawn after it.
@@ -71,8 +101,18 @@ class SpanCache:
             self.known.append(Span(answer.text if has_markup else self.guard(answer.text), answer.tokens))
 
     def _tokens(self, text: str) -> tuple[int, ...]:
+        if len(text) > self._at_once:
+            self._look(text)
         ids: list[int] = []
         for i, part in enumerate(_GUARDED.split(text)):
             if part:
                 ids += self._session.tokenize(part, special=i % 2 == 0)
         return tuple(ids)
+
+    def _look(self, text: str) -> None:
+        """Raise OverWindowError when `text` is over the window, counted block by block."""
+        n_tokens, block = 0, self._at_once
+        for start in range(0, len(text), block):
+            n_tokens += len(self._session.tokenize(text[start : start + block])) - _CUT_ADDS
+            if n_tokens > self._session.info.n_ctx:
+                raise OverWindowError(n_tokens)

@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from edgellm.chat.spans import Span, SpanCache
+from edgellm.chat.spans import OverWindowError, Span, SpanCache
 from edgellm.errors import UsageError
 from edgellm.prompt import messages as chat_messages
 from edgellm.prompt.messages import Message, Summary
+from edgellm.prompt.template import lost_words
 from edgellm.prompt.tools import Tool
 
 _SUMMARY = "Summary of the conversation so far:\n"
@@ -39,6 +40,10 @@ class Template(Protocol):
         """The prompt text of `messages`."""
         ...
 
+    def for_tools(self) -> Template:
+        """The template for prompts with tools."""
+        ...
+
 
 class ContextFullError(UsageError):
     """The window has no room for the message, or for more history under `on_full="stop"`."""
@@ -46,10 +51,14 @@ class ContextFullError(UsageError):
 
 @dataclass(frozen=True)
 class Prompt:
-    """A rendered conversation: the spans that make it up, and how many of the oldest messages are left out."""
+    """A rendered conversation: the spans that make it up, and how many of the oldest messages are left out.
+
+    One that is far over the window has no spans, and only `n_least`, the tokens it has at least.
+    """
 
     spans: tuple[Span, ...]
     n_hidden: int
+    n_least: int = 0
 
     @property
     def tokens(self) -> list[int]:
@@ -59,7 +68,7 @@ class Prompt:
     @property
     def n_tokens(self) -> int:
         """How many there are."""
-        return sum(len(span.tokens) for span in self.spans)
+        return max(self.n_least, sum(len(span.tokens) for span in self.spans))
 
     @property
     def text(self) -> str:
@@ -102,7 +111,15 @@ class Renderer:
             told.insert(0, {"role": "system", "content": "\n\n".join(head)})
         extra = {} if think is None or not self.thinks_on_request else {"enable_thinking": think}
         text = self._template.render(told, add_generation_prompt=True, tools=self._tools or None, **extra)
-        return Prompt(tuple(self._spans.split(text)), n_hidden)
+        if words := lost_words(text, told):
+            raise UsageError(
+                f"this model's chat template leaves out what the user says ({self._spans.unguarded(words)[:40]!r}); "
+                "it is broken or made for something else than chats"
+            )
+        try:
+            return Prompt(tuple(self._spans.split(text)), n_hidden)
+        except OverWindowError as error:
+            return Prompt((), n_hidden, error.n_least)
 
 
 def fit(

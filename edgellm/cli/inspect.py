@@ -91,7 +91,9 @@ def _describe_onnx(path: Path) -> Description:
         "files": len(folder.data_files),
         "context length": folder.n_ctx,
         "tokens": folder.n_vocab,
-        "bos": f"{folder.bos_id} {folder.bos_token}" if folder.bos_id is not None else None,
+        "bos": f"{folder.bos_id} {folder.names.get('bos_token', '')}".strip()
+        if folder.bos_id is not None
+        else None,
         "stop ids": ", ".join(map(str, sorted(folder.eos_ids))),
         "chat template": folder.chat_template,
         "prompts": "a graph of their own" if folder.prefill else "the same graph",

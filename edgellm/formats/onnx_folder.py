@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgellm.errors import ArtifactError
-from edgellm.formats import protobuf
+from edgellm.formats import protobuf, tokenizer_files
+from edgellm.formats.tokenizer_files import AddedToken, TokenizerFiles
 
 MANIFEST = "edgellm.json"
 MAX_JSON_BYTES = 64 << 20
@@ -36,11 +37,12 @@ class OnnxFolder:
     n_vocab: int
     bos_id: int | None
     add_bos: bool
-    bos_token: str
-    eos_token: str
+    names: Mapping[str, str]  # special tokens by the names templates know: "bos_token" and so on
+    added: Mapping[int, AddedToken]  # by id: what tokenizer.json has to be told
     eos_ids: frozenset[int]
     control_ids: frozenset[int]
     chat_template: str | None
+    named_templates: Mapping[str, str]  # further ones, e.g. "tool_use"
     in_place: bool  # past and present of the KV cache may be one buffer
     facts: Mapping[str, str]  # provenance, for people
 
@@ -106,11 +108,12 @@ def _ours(path: Path, manifest: Mapping[str, Any]) -> OnnxFolder:
             n_vocab=int(dimensions["n_vocab"]),
             bos_id=tokenizer["bos_token_id"],
             add_bos=bool(tokenizer["add_bos"]),
-            bos_token=str(tokenizer["bos_token"]),
-            eos_token=str(tokenizer["eos_token"]),
+            names=_texts(tokenizer["names"]) if "names" in tokenizer else _old_names(tokenizer),
+            added={},  # tokenizer.json was written with all of them
             eos_ids=frozenset(map(int, tokenizer["eos_token_ids"])),
             control_ids=frozenset(map(int, tokenizer["control_ids"])),
             chat_template=manifest["chat_template"],
+            named_templates=_texts(manifest.get("named_templates", {})),
             in_place=True,
             facts=facts,
         )
@@ -129,7 +132,7 @@ def _genai(path: Path, config: Mapping[str, Any]) -> OnnxFolder:
             n_vocab=int(model["vocab_size"]),
             in_place=bool(search.get("past_present_share_buffer", False)),
             facts={"edgellm.made_by": "onnxruntime-genai"},
-            **_common(path, model.get("eos_token_id"), model.get("bos_token_id")),
+            **_common(path, _tokenizer(path), model.get("eos_token_id"), model.get("bos_token_id")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path / 'genai_config.json'} is damaged ({error!r})") from error
@@ -142,9 +145,6 @@ def _optimum(path: Path) -> OnnxFolder:
     graphs = sorted(path.glob("*.onnx"))
     preferred = [path / name for name in ("model_quantized.onnx", "model.onnx") if (path / name).is_file()]
     model = (preferred or graphs)[0]
-    generation = _json(path / "generation_config.json") if (path / "generation_config.json").is_file() else {}
-    ends = [config.get("eos_token_id"), generation.get("eos_token_id")]
-    flat = [i for end in ends for i in (end if isinstance(end, list) else [end]) if i is not None]
     try:
         return OnnxFolder(
             model=model,
@@ -154,37 +154,59 @@ def _optimum(path: Path) -> OnnxFolder:
             n_vocab=int(config["vocab_size"]),
             in_place=False,
             facts={"edgellm.made_by": "optimum"},
-            **_common(path, flat, config.get("bos_token_id")),
+            **_common(path, _tokenizer(path), None, config.get("bos_token_id")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path / 'config.json'} is damaged ({error!r})") from error
 
 
-def _common(path: Path, eos: Any, bos_id: int | None) -> dict[str, Any]:
-    """What the tokenizer's files say, where there is no manifest."""
-    settings = _json(path / "tokenizer_config.json") if (path / "tokenizer_config.json").is_file() else {}
-    tokenizer = _json(path / "tokenizer.json") if (path / "tokenizer.json").is_file() else {}
-    added = tokenizer.get("added_tokens") or []
-    special = {t["id"] for t in added if t.get("special")}
-    texts = {t["id"]: t["content"] for t in added}
-    template = settings.get("chat_template")
-    if template is None and (path / "chat_template.jinja").is_file():
-        template = (path / "chat_template.jinja").read_text(encoding="utf-8")
-    eos_ids = [int(i) for i in (eos if isinstance(eos, list) else [eos]) if i is not None]
-    processor = json.dumps(tokenizer.get("post_processor") or {})
-    bos = texts.get(bos_id, "") if bos_id is not None else ""
+def _common(path: Path, said: TokenizerFiles, eos: Any, bos_id: int | None) -> dict[str, Any]:
+    """What the tokenizer's files say, where there is no manifest. `eos` and `bos_id` are the graph's maker's."""
+    templates = dict(said.chat_templates)
+    ends = {int(i) for i in (eos if isinstance(eos, list) else [eos]) if i is not None} or set(said.ends)
+    by_text = {token.content: index for index, token in said.added.items()}
+    ends |= {by_text[text] for text in [said.names.get("eos_token")] if text in by_text}
     return {
         "path": path,
         "prefill": None,
         "name": path.name,
-        "bos_id": bos_id,
-        "add_bos": bool(settings.get("add_bos_token", bool(bos) and json.dumps(bos) in processor)),
-        "bos_token": bos,
-        "eos_token": texts.get(eos_ids[0], "") if eos_ids else "",
-        "eos_ids": frozenset(eos_ids),
-        "control_ids": frozenset(special),
-        "chat_template": template if isinstance(template, str) else None,
+        "bos_id": bos_id if said.opening is None else said.opening,
+        "add_bos": said.opening is not None,
+        "names": said.names,
+        "added": said.added,
+        "eos_ids": frozenset(i for i in ends if i >= 0),
+        "control_ids": frozenset(i for i, token in said.added.items() if token.special),
+        "chat_template": templates.pop("default", None),
+        "named_templates": templates,
     }
+
+
+def _tokenizer(path: Path) -> TokenizerFiles:
+    """What another program's folder says of its tokenizer."""
+
+    def json_of(name: str) -> dict[str, Any] | None:
+        return _json(path / name) if (path / name).is_file() else None
+
+    def text_of(folder: Path, name: str) -> str | None:
+        file = folder / name
+        if not file.is_file():
+            return None
+        if file.stat().st_size > MAX_JSON_BYTES:
+            raise ArtifactError(f"{file} is larger than {MAX_JSON_BYTES} bytes: no model's is")
+        return file.read_text(encoding="utf-8")
+
+    config, generation = json_of("config.json") or {}, json_of("generation_config.json") or {}
+    return tokenizer_files.read(path, json_of, text_of, config, generation)
+
+
+def _texts(value: Mapping[str, Any]) -> dict[str, str]:
+    return {str(key): str(text) for key, text in value.items()}
+
+
+def _old_names(tokenizer: Mapping[str, Any]) -> dict[str, str]:
+    """The names of manifests written before they had all of them."""
+    kept = {key: str(tokenizer[key]) for key in ("bos_token", "eos_token")}
+    return {key: text for key, text in kept.items() if text}
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -24,20 +24,32 @@ MAX_SOURCE_CHARS = 1 << 20  # real templates have up to 20,000
 RENDER_SECONDS = 2.0
 START_SECONDS = 60.0  # of the child, on a busy machine
 _LENGTH = struct.Struct("<I")
+_BOUNDS = "ran into its bounds"  # how such a failure begins, here and in the child
 
 
 class ChatTemplate:
     """One model's template. `render` raises ArtifactError, in one line, when it fails or exceeds its bounds."""
 
-    def __init__(self, source: str, bos_token: str | None = None, eos_token: str | None = None) -> None:
-        if len(source) > MAX_SOURCE_CHARS:
-            raise ArtifactError(
-                f"the chat template has {len(source):,} characters, over {MAX_SOURCE_CHARS:,}; it is refused"
-            )
+    def __init__(
+        self, source: str, names: Mapping[str, str] | None = None, tool_source: str | None = None
+    ) -> None:
+        """`names` are the special tokens a template may write, e.g. `bos_token`; those it lacks are empty.
+
+        `tool_source` is the model's other template, for prompts with tools.
+        """
+        for text in filter(None, (source, tool_source)):
+            if len(text) > MAX_SOURCE_CHARS:
+                raise ArtifactError(
+                    f"the chat template has {len(text):,} characters, over {MAX_SOURCE_CHARS:,}; it is refused"
+                )
         self.source = source
-        tokens = {"bos_token": bos_token, "eos_token": eos_token}
-        self._tokens = {name: text for name, text in tokens.items() if text is not None}
+        self._names, self._tool_source = dict(names or {}), tool_source
+        self._wants_parts = False
         _shared.start()
+
+    def for_tools(self) -> ChatTemplate:
+        """The template for prompts with tools: the model's `tool_use`, where it has one (as transformers)."""
+        return ChatTemplate(self._tool_source, self._names) if self._tool_source else self
 
     def render(
         self,
@@ -51,17 +63,55 @@ class ChatTemplate:
         `extra` are further variables a template knows, e.g. `enable_thinking=False`. All must be plain JSON.
         """
         variables = {
-            **self._tokens,
-            "messages": [dict(message) for message in messages],
+            **self._names,
             "tools": None if tools is None else list(tools),
             "documents": None,
             "add_generation_prompt": add_generation_prompt,
             **extra,
         }
-        ok, text = _shared.ask(self.source, variables)
+        ok, text = self._render(messages, variables)
         if not ok:
             raise ArtifactError(f"the model's chat template {text}")
         return text
+
+    def _render(
+        self, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]
+    ) -> tuple[bool, str]:
+        """Render; where a template loses the user's words, it wants content in parts (Llama Guard), so it gets it."""
+
+        def ask(told: Sequence[Mapping[str, Any]]) -> tuple[bool, str]:
+            return _shared.ask(self.source, {**variables, "messages": told})
+
+        plain, parts = list(map(dict, messages)), list(map(in_parts, messages))
+        if self._wants_parts:
+            return ask(parts)
+        found = ask(plain)
+        if _shows(found, messages) or found[1].startswith(_BOUNDS):
+            return found
+        other = ask(parts)
+        self._wants_parts = _shows(other, messages)
+        return other if self._wants_parts else found
+
+
+def in_parts(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A message whose content is a list of typed parts, as models for images have it."""
+    content = message.get("content")
+    return (
+        {**message, "content": [{"type": "text", "text": content}]}
+        if isinstance(content, str)
+        else dict(message)
+    )
+
+
+def lost_words(prompt: str, messages: Sequence[Mapping[str, Any]]) -> str:
+    """The words of the last user's message, where a prompt lacks them; else empty."""
+    users = [message.get("content") for message in messages if message.get("role") == "user"]
+    words = users[-1].strip() if users and isinstance(users[-1], str) else ""
+    return "" if words in prompt else words
+
+
+def _shows(found: tuple[bool, str], messages: Sequence[Mapping[str, Any]]) -> bool:
+    return found[0] and not lost_words(found[1], messages)
 
 
 class _Renderer:
@@ -103,7 +153,7 @@ class _Renderer:
             self._ready = True
             reply = self._exchange(child, RENDER_SECONDS, request)
             if reply is None:
-                return False, f"ran into its bounds ({RENDER_SECONDS:g} s, 256 MB); it is broken or hostile"
+                return False, f"{_BOUNDS} ({RENDER_SECONDS:g} s, 256 MB); it is broken or hostile"
         found = json.loads(reply)
         return bool(found["ok"]), str(found["text"])
 

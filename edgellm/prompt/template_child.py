@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Callable
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NoReturn
 
 from jinja2 import TemplateError, nodes
@@ -27,7 +27,7 @@ from edgellm.prompt.template import receive, send
 
 MEMORY_BYTES = 256 << 20  # a rendering may take, beyond what the process has at its start
 CPU_SECONDS = 3  # a rendering may take; the parent's clock strikes earlier, this one if the parent is gone
-MAX_OUTPUT_CHARS = 16 << 20
+OUTPUT_CHARS = 1 << 20  # a rendering may write, and four times what it was given: longer is no prompt
 _MAX_CACHED = 16
 
 
@@ -75,12 +75,12 @@ def _strftime_now(format_: str) -> str:
     return datetime.now().strftime(format_)
 
 
-def render(template: Any, variables: dict[str, Any]) -> str:
-    """The text of a compiled template. Raises TemplateError when it is too long."""
-    out = io.StringIO()
+def render(template: Any, variables: dict[str, Any], n_given: int) -> str:
+    """The text of a compiled template that was given `n_given` bytes. Raises TemplateError when it is too long."""
+    out, most = io.StringIO(), OUTPUT_CHARS + 4 * n_given
     for piece in template.generate(**variables):
-        if out.tell() + len(piece) > MAX_OUTPUT_CHARS:
-            raise TemplateError(f"writes more than {MAX_OUTPUT_CHARS:,} characters")
+        if out.tell() + len(piece) > most:
+            raise TemplateError(f"writes more than {most:,} characters")
         out.write(piece)
     return out.getvalue()
 
@@ -90,9 +90,9 @@ class _Server:
         self.environment = environment()
         self.compile = lru_cache(_MAX_CACHED)(self.environment.from_string)
 
-    def answer(self, request: dict[str, Any]) -> str:
+    def answer(self, request: dict[str, Any], n_given: int) -> str:
         """Compile, unless done lately, and render."""
-        return render(self.compile(request["source"]), request["variables"])
+        return render(self.compile(request["source"]), request["variables"], n_given)
 
 
 def _guarded(work: Callable[[], str]) -> dict[str, Any]:
@@ -147,11 +147,13 @@ def main() -> None:
     _limit_memory()
     while True:
         try:
-            request = json.loads(receive(pipe_in))
+            data = receive(pipe_in)
+            request = json.loads(data)
         except EOFError:
             return
         _limit_time()
-        reply = _guarded(lambda asked=request: server.answer(asked)) if request else {"ok": True, "text": ""}  # type: ignore[misc]
+        work = partial(server.answer, request, len(data))
+        reply = _guarded(work) if request else {"ok": True, "text": ""}
         send(pipe_out, json.dumps(reply).encode())
 
 

@@ -67,13 +67,13 @@ def table(scores: dict[str, Score]) -> str:
 def torch_answer(checkpoint: Path) -> Answer:
     """Greedy decoding with transformers, one question at a time."""
     import torch
-    from tokenizers import Tokenizer
     from transformers import AutoModelForCausalLM
 
+    from edgellm.formats import tokenizer_files
     from edgellm.models.training.tokenizer import FAMILIES, render
 
     family = FAMILIES[checkpoint.name]
-    tokenizer: Any = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
+    tokenizer = tokenizer_files.library(checkpoint / "tokenizer.json", {})
     model: Any = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.bfloat16).eval()
     model.generation_config.temperature = model.generation_config.top_p = None
     eos = {tokenizer.token_to_id(text) for text in family.eos}

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from edgellm.formats import tokenizer_files
 from edgellm.models.training import corpus, tokenizer
 from edgellm.models.training.checkpoint import save_checkpoint
 from edgellm.models.training.configs import model_config
@@ -66,7 +66,7 @@ class Packer:
     def __init__(self, name: str, tokenizer_file: Path) -> None:
         self.name = name
         self.family = tokenizer.FAMILIES[name]
-        self.tokenizer = Tokenizer.from_file(str(tokenizer_file))
+        self.tokenizer = tokenizer_files.library(tokenizer_file, {})
         self.pad = self.tokenizer.token_to_id(self.family.pad)
 
     def encode(self, dialogue: corpus.Dialogue) -> tuple[list[int], list[bool]]:

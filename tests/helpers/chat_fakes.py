@@ -99,6 +99,9 @@ class ChatMl:
 
     source = "<|im_start|>"
 
+    def for_tools(self):
+        return self
+
     def render(self, messages, add_generation_prompt=True, tools=None, **extra) -> str:
         turns = [f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in messages]
         return "".join(turns) + ("<|im_start|>assistant\n" if add_generation_prompt else "")

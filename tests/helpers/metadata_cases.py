@@ -24,7 +24,10 @@ F16 = 1  # general.file_type both sides are asked for
 #: Keys that differ on purpose; docs/gguf.md gives the reasons, and a test holds this list against it.
 OURS_ALONE = (
     "edgellm.tokenizer.eos_token_ids",
+    "edgellm.tokenizer.lstrip_ids",
+    "edgellm.tokenizer.names",
     "edgellm.tokenizer.normalizer",
+    "edgellm.tokenizer.rstrip_ids",
     "tokenizer.ggml.eom_token_id",
     "tokenizer.ggml.eot_token_id",
 )

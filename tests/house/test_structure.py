@@ -68,6 +68,16 @@ def test_walls_have_no_holes(room):
     assert not holes
 
 
+def test_the_proof_reads_a_folder_by_other_eyes_than_the_converter():
+    reference = "edgellm.convert.verify.transformers_rules"
+    converter = ("edgellm.convert.checkpoint", "edgellm.convert.gguf", "edgellm.convert.onnx")
+    who = {name for name, imported in GRAPH.items() if reference in imported}
+    assert who and all(name.startswith("edgellm.convert.verify.") for name in who)
+    assert GRAPH[reference] == {"edgellm.errors"}
+    tokens = GRAPH["edgellm.convert.verify.tokens"] | GRAPH["edgellm.convert.verify.tokenizer"]
+    assert not [name for name in tokens if name.startswith(converter)]
+
+
 def test_no_circles_between_files():
     assert structure.circles(GRAPH) == []
 
@@ -102,6 +112,17 @@ def test_every_room_says_what_it_is_for():
         if path.name == "__init__.py" and not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     ]
     assert not silent
+
+
+def test_the_tokenizers_library_is_opened_in_two_places():
+    """Each forgets truncation and padding that a tokenizer.json has stored."""
+    opening = {
+        name
+        for name, path in FILES.items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr in ("from_file", "from_str")
+    }
+    assert opening == {"edgellm.formats.tokenizer_files", "edgellm.convert.verify.transformers_rules"}
 
 
 def test_no_module_reaches_for_torch_outside_training():

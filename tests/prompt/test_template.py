@@ -24,7 +24,7 @@ MESSAGES = [
 
 def test_chatml() -> None:
     settings = json.loads((BUNDLED / "tiny-qwen3" / "tokenizer_config.json").read_text(encoding="utf-8"))
-    made = ChatTemplate(settings["chat_template"], None, settings["eos_token"])
+    made = ChatTemplate(settings["chat_template"], {"eos_token": settings["eos_token"]})
     assert made.render(MESSAGES[1:3]) == (
         "<|im_start|>user\n<b>你好</b> & 'hi' 🙂<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n"
         "<|im_start|>assistant\n"
@@ -33,7 +33,7 @@ def test_chatml() -> None:
 
 def test_llama_headers_without_a_generation_prompt() -> None:
     settings = json.loads((BUNDLED / "tiny-llama3" / "tokenizer_config.json").read_text(encoding="utf-8"))
-    made = ChatTemplate(settings["chat_template"], settings["bos_token"], settings["eos_token"])
+    made = ChatTemplate(settings["chat_template"], {"bos_token": settings["bos_token"]})
     assert made.render(MESSAGES[3:], add_generation_prompt=False) == (
         "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nAnd?<|eot_id|>"
     )
@@ -59,7 +59,7 @@ def test_llama_headers_without_a_generation_prompt() -> None:
     ],
 )  # fmt: skip
 def test_conventions(source: str, expected: str) -> None:
-    assert ChatTemplate(source, None, "</s>").render(MESSAGES, enable_thinking=False) == expected
+    assert ChatTemplate(source, {"eos_token": "</s>"}).render(MESSAGES, enable_thinking=False) == expected
 
 
 def test_tools_and_dates() -> None:
@@ -118,6 +118,38 @@ def test_the_process_starts_again_after_it_died() -> None:
     assert made.render(MESSAGES) == "Be brief."
 
 
+def test_content_in_parts_for_templates_that_want_it() -> None:
+    """Llama Guard's way; content of the other kind renders an empty turn there, or an error."""
+    told = [{"role": "user", "content": "Is this safe?"}]
+    for source in (
+        "[{% for m in messages %}{{ m.content[0].text }}{% endfor %}]",
+        "[{% for m in messages %}{{ m['content'][0]['text'] | trim }}{% endfor %}]",
+        "[{% for m in messages %}{% for p in m.content %}{{ p['text'] }}{% endfor %}{% endfor %}]",
+        "[{% for m in messages %}{{ (m.content | selectattr('type', 'equalto', 'text') | first).text }}{% endfor %}]",
+        "[{% for m in messages %}{% if m.content is string %}{{ raise_exception('no') }}{% endif %}"
+        "{{ m.content[0].text }}{% endfor %}]",
+        "[{{ messages[0].content }}]",
+    ):
+        made = ChatTemplate(source)
+        assert [made.render(told), made.render(told)] == ["[Is this safe?]"] * 2, source
+
+
+def test_an_error_with_either_kind_of_content_is_that_of_plain_text() -> None:
+    with pytest.raises(ArtifactError, match="wants no str"):
+        ChatTemplate(
+            "{{ raise_exception('wants no ' ~ ('str' if messages[0].content is string else 'list')) }}"
+        ).render(MESSAGES)
+
+
+def test_a_template_of_its_own_for_tools() -> None:
+    made = ChatTemplate(
+        "plain {{ bos_token }}", {"bos_token": "<s>"}, "{{ tools|length }} tools {{ bos_token }}"
+    )
+    assert made.render(MESSAGES) == "plain <s>"
+    assert made.for_tools().render(MESSAGES, tools=[{}, {}]) == "2 tools <s>"
+    assert ChatTemplate("one").for_tools().render(MESSAGES, tools=[{}]) == "one"
+
+
 def test_an_absurdly_long_source_is_refused() -> None:
     with pytest.raises(ArtifactError, match="characters"):
         ChatTemplate("x" * (template.MAX_SOURCE_CHARS + 1))
@@ -128,7 +160,7 @@ def test_an_absurdly_long_source_is_refused() -> None:
 def test_equal_to_transformers(name: str) -> None:
     transformers = pytest.importorskip("transformers")
     tokenizer = transformers.AutoTokenizer.from_pretrained(BUNDLED / name)
-    made = ChatTemplate(tokenizer.chat_template, tokenizer.bos_token, tokenizer.eos_token)
+    made = ChatTemplate(tokenizer.chat_template, tokenizer.special_tokens_map)
     for messages in (MESSAGES, MESSAGES[1:], MESSAGES[1:2]):
         for prompt in (True, False):
             expected = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)

@@ -116,6 +116,25 @@ def test_time_and_memory_are_bounded(source: str, monkeypatch: pytest.MonkeyPatc
     assert ChatTemplate("still here").render(MESSAGES) == "still here"
 
 
+def test_memory_is_bounded_though_nothing_is_written() -> None:
+    """Quick, and with a short output: no other bound would stop it."""
+    assert ChatTemplate("{{ ('a' * 100000000)|length }}").render(MESSAGES) == "100000000"
+    with pytest.raises(ArtifactError, match="256 MB"):
+        ChatTemplate("{{ ('a' * 300000000)|length }}").render(MESSAGES)
+
+
+def test_output_is_bounded_though_there_is_memory_for_more() -> None:
+    assert len(ChatTemplate("{{ 'x' * 1000000 }}").render(MESSAGES)) == 1_000_000
+    for source in ("{{ 'x' * 1100000 }}", "{% for i in range(110) %}{{ 'x' * 10000 }}{% endfor %}"):
+        with pytest.raises(ArtifactError, match=r"writes more than 1,0\d\d,\d\d\d characters"):
+            ChatTemplate(source).render(MESSAGES)
+
+
+def test_a_long_conversation_may_be_written_out() -> None:
+    told = [{"role": "user", "content": "a" * 3_000_000}]
+    assert len(ChatTemplate("{{ messages[0].content }}{{ messages[0].content }}").render(told)) == 6_000_000
+
+
 def test_a_rendering_is_stopped_after_its_time() -> None:
     made = ChatTemplate(EXHAUSTION[0])
     ChatTemplate("x").render(MESSAGES)

@@ -64,8 +64,8 @@ def test_prompts_equal_those_of_transformers(folder, name, tools, extra):
     transformers = pytest.importorskip("transformers")
     config = json.loads(folder.read_text(encoding="utf-8"))
     theirs = transformers.AutoTokenizer.from_pretrained(folder.parent)
-    bos, eos = theirs.bos_token, theirs.eos_token
-    ours = ChatTemplate(config["chat_template"], bos, eos).render(CONVERSATIONS[name], tools=tools, **extra)
+    made = ChatTemplate(config["chat_template"], theirs.special_tokens_map)
+    ours = made.render(CONVERSATIONS[name], tools=tools, **extra)
     assert ours == theirs.apply_chat_template(
         CONVERSATIONS[name], tools=tools, tokenize=False, add_generation_prompt=True, **extra
     )

@@ -71,7 +71,7 @@ class OrtSession:
         folder = onnx_folder.read(artifact.path)
         self._tokens: list[int] = []
         self._stepper: OrtStepper | None = None  # of the stream that last ran ahead
-        self._tokenizer = Tokenizer(folder.path, folder.control_ids, folder.bos_id)
+        self._tokenizer = Tokenizer(folder.path, folder.control_ids, folder.bos_id, folder.added)
         self._pieces: dict[int, bytes] = {}
         _trim_heap()  # before the weights are mapped, so that the two peaks do not add up
         notes: list[str] = []

@@ -6,12 +6,14 @@ Tokens are bytes, for a character may span several; control tokens stand for non
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from edgellm.errors import ArtifactError
+from edgellm.formats import tokenizer_files
+from edgellm.formats.tokenizer_files import AddedToken
 
 _BYTE_FALLBACK = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -19,10 +21,17 @@ _BYTE_FALLBACK = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 class Tokenizer:
     """Text to ids and an id to its bytes."""
 
-    def __init__(self, folder: Path, control_ids: Collection[int], bos_id: int | None) -> None:
-        self._with_special = _load(folder / "tokenizer.json")
+    def __init__(
+        self,
+        folder: Path,
+        control_ids: Collection[int],
+        bos_id: int | None,
+        added: Mapping[int, AddedToken],
+    ) -> None:
+        """`added` are tokens by id that tokenizer.json has to be told."""
+        self._path, self._told = folder / "tokenizer.json", added
+        self._with_special = self._load()
         self._without_special: Any = None
-        self._path = folder / "tokenizer.json"
         self._control = frozenset(control_ids)
         self._bos_id = bos_id
         self._added = {
@@ -56,7 +65,7 @@ class Tokenizer:
         if self._without_special is None:
             from tokenizers import AddedToken
 
-            plain = _load(self._path)
+            plain = self._load()
             # Tokens that only look special (`<|fim_prefix|>` of Qwen2.5) are control tokens to llama.cpp.
             lacking = [
                 AddedToken(self._added[i], special=True, normalized=False)
@@ -67,14 +76,11 @@ class Tokenizer:
             self._without_special = plain
         return self._without_special
 
-
-def _load(path: Path) -> Any:
-    from tokenizers import Tokenizer as Library
-
-    try:
-        return Library.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
-        raise ArtifactError(f"{path} cannot be read ({error}); convert the model again") from error
+    def _load(self) -> Any:
+        try:
+            return tokenizer_files.library(self._path, self._told)
+        except Exception as error:  # the library raises bare Exception
+            raise ArtifactError(f"{self._path} cannot be read ({error}); convert the model again") from error
 
 
 def _is_byte_level(decoder: Any) -> bool:

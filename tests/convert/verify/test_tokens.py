@@ -6,10 +6,9 @@ thousand texts for each of their tokenizers: `pytest -m slow tests/convert/verif
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import metadata_cases as cases
@@ -17,47 +16,20 @@ import pytest
 import tinymodels
 from places import ROOT
 from tokenizers import Tokenizer
+from vocab_only import EngineVocabulary
 
-from edgellm.backends.llama import lib
-from edgellm.convert.checkpoint.tokenizer import CONTROL, USER_DEFINED
-from edgellm.convert.gguf.writer import encode, layout
 from edgellm.convert.verify.hard_strings import HARD_STRINGS, random_strings
-from edgellm.prompt import normalize
 
 BUNDLED = sorted((ROOT / "models" / "bundled").glob("tiny-*"))
 CHECKPOINTS = os.environ.get("EDGELLM_CHECKPOINTS")
-Tokenize = Callable[[str], list[int]]
 
 
-class Vocabulary:
-    """A checkpoint's vocabulary, converted and loaded into llama.cpp without weights."""
+class Vocabulary(EngineVocabulary):
+    """An engine's vocabulary beside the `tokenizers` library's."""
 
     def __init__(self, folder: Path, scratch: Path) -> None:
-        keys = cases.our_metadata(folder)
-        self.path = scratch / f"{folder.name}.gguf"
-        self.path.write_bytes(layout({k: encode(*v) for k, v in keys.items()}, []).header)
-        kinds = zip(keys["tokenizer.ggml.tokens"][1], keys["tokenizer.ggml.token_type"][1], strict=True)
-        self.special = [token for token, kind in kinds if kind in (CONTROL, USER_DEFINED)]
-        self.normalize = normalize.Normalizer(self.path, {k: v for k, (_, v) in keys.items()})
+        super().__init__(folder, scratch)
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-
-    def __enter__(self) -> Vocabulary:
-        self._lib = lib.load()
-        params = self._lib.llama_model_default_params()
-        params.vocab_only = True
-        self._model = self._lib.llama_model_load_from_file(str(self.path).encode(), params)
-        assert self._model
-        self._vocab = self._lib.llama_model_get_vocab(self._model)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._lib.llama_model_free(self._model)
-
-    def engine_ids(self, text: str) -> list[int]:
-        data = text.encode()
-        ids = (ctypes.c_int32 * (len(data) + 2))()
-        n = self._lib.llama_tokenize(self._vocab, data, len(data), ids, len(ids), False, True)
-        return list(ids[:n])
 
     def expected_ids(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
