@@ -8,7 +8,7 @@ listed with its reason in docs/gguf.md.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import prod
+from math import isclose, prod
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from edgellm.convert.checkpoint.model_name import file_stem, size_label
 from edgellm.convert.checkpoint.tokenizer import Vocabulary
 from edgellm.formats.gguf.header import STOP_IDS_KEY
 from edgellm.models.base import ModelSpec, Role, TensorSpec
+from edgellm.models.rope import yarn_attention_factor
 from edgellm.prompt import normalize
 
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION of ggml.h
@@ -118,6 +119,10 @@ def _rope_scaling(spec: ModelSpec) -> Iterator[tuple[str, tuple[str, Any]]]:
     ):
         if value is not None:
             yield f"rope.scaling.yarn_{key}", ("f32", value)
+    # llama.cpp computes the usual magnitude from the factor and multiplies it by this key (llama-context.cpp).
+    usual = yarn_attention_factor(scaling.factor)
+    if scaling.attention_factor is not None and not isclose(scaling.attention_factor, usual, rel_tol=1e-4):
+        yield "rope.scaling.attn_factor", ("f32", scaling.attention_factor / usual)
 
 
 def _tokenizer(vocabulary: Vocabulary, architecture: str) -> Iterator[tuple[str, tuple[str, Any]]]:
