@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,9 @@ class Checkpoint:
     generation_config: Mapping[str, Any]  # empty when the checkpoint has none
     tensors: Mapping[str, LazyTensor]  # by the names of transformers' classes; each knows its stored one
     shards: tuple[Shard, ...]
+    adapter: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # what to record of one merged in, see adapter.py
 
     @classmethod
     def open(cls, folder: Path) -> Checkpoint:
