@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from edgellm.formats.artifact import Artifact
+    from edgellm.formats.gguf.adapter import Lora
 
     Logits = npt.NDArray[np.float32]
     Hidden = npt.NDArray[np.float32]
@@ -58,6 +59,7 @@ class EngineOptions:
     repack: bool | None = None  # CPU weight repacking (extra buffer types); None: on unless found broken
     device: str = "auto"  # auto, cpu, cuda, metal, vulkan, ... or the engine's own name of one (devices.py)
     spin_us: int | None = None  # idle threads wait this long for work before they sleep (ONNX Runtime)
+    lora: tuple[Lora, ...] = ()  # adapters on the weights, added up (llama.cpp)
     tuned: bool = False  # fill what is open with what was found faster on this machine (tuning)
 
 

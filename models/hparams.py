@@ -6,8 +6,7 @@ Key names are Hugging Face's; both spellings of transformers 4 and 5 are read (`
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from edgellm.errors import CheckpointError
@@ -60,7 +59,7 @@ def read_spec(family: Architecture, config: Mapping[str, Any], shapes: Shapes) -
         n_ctx_train=_int(config, "max_position_embeddings"),
         rms_eps=_float(config, "rms_norm_eps", default=DEFAULT_RMS_EPS, below=1.0),
         rope_theta=_float(rope, "rope_theta", default=DEFAULT_ROPE_THETA, below=1e12),
-        rope_scaling=_rope_scaling(family, rope),
+        rope_scaling=_rope_scaling(family, config, rope),
         tied=False,  # settled, like the tensors, by the checkpoint's tensors
         moe=_moe(family, config) if family.moe else None,
         tensors=(),
@@ -150,51 +149,74 @@ def _moe(family: Architecture, config: Mapping[str, Any]) -> MoeSpec:
     return moe
 
 
+#: Methods whose layers round bf16 weights in the forward pass. A leftover of any other method over weights that
+#: are stored in full is no obstacle: what is quantized shows in dtypes, shapes and tensors of its own.
+_QUANTIZES_WHILE_RUNNING = ("bitnet",)
+
+
 def _refuse_unsupported(family: Architecture, config: Mapping[str, Any]) -> None:
     """Refuse what would change the computation and neither engine does for this family."""
-    quantization = config.get("quantization_config")
-    if quantization:
-        method = quantization.get("quant_method", "?") if isinstance(quantization, Mapping) else quantization
-        raise CheckpointError(
-            f"the checkpoint is already quantized ({method}): use the original bf16 or f16 checkpoint"
-        )
+    quantization = config.get("quantization_config") or {}
+    if isinstance(quantization, Mapping) and quantization.get("quant_method") in _QUANTIZES_WHILE_RUNNING:
+        _refuse("quantization_config", quantization, "a model that rounds its weights while it runs")
     activation = config.get("hidden_act", "silu")
     if activation not in ("silu", "swish"):
         _refuse("hidden_act", activation, f"but {family.name} runs with silu only")
     if config.get("is_causal") is False:
         _refuse("is_causal", False, "an encoder: only text generation models can be converted")
     kinds = config.get("layer_types") or []
-    if any(kind != "full_attention" for kind in kinds):
+    # transformers has no window for a sliding layer where use_sliding_window is not set, and fails.
+    known = ("full_attention", "sliding_attention")[: 2 if config.get("use_sliding_window") else 1]
+    if any(kind not in known for kind in kinds):
         _refuse("layer_types", sorted(set(map(str, kinds))), "but only full_attention runs in the engines")
-    if not kinds and _slides(config):
+    if _slides(config, kinds):
         _refuse(
-            "use_sliding_window",
-            True,
-            "but neither engine slides a window in this family: set it to false to use full attention",
+            "sliding_window",
+            config["sliding_window"],
+            "below max_position_embeddings, but neither engine slides a window in this family: set "
+            "use_sliding_window to false to use full attention",
         )
 
 
-def _slides(config: Mapping[str, Any]) -> bool:
-    """Whether any layer would use a sliding window, as transformers' Qwen configs decide."""
-    if not config.get("use_sliding_window") or config.get("sliding_window") is None:
+def _slides(config: Mapping[str, Any], kinds: Sequence[str]) -> bool:
+    """Whether some layer would look at less than the whole context, as transformers' Qwen configs decide.
+
+    There `sliding_window` counts only with `use_sliding_window`, for the layers that `layer_types` names, else
+    for those from `max_window_layers` on. A window as long as the trained context cuts nothing off.
+    """
+    window = config.get("sliding_window") if config.get("use_sliding_window") else None
+    if window is None or "sliding_attention" not in (kinds or ["sliding_attention"]):
+        return False
+    if not isinstance(window, int) or isinstance(window, bool) or window < 1:
+        _refuse("sliding_window", window, "but must be a whole number above 0")
+    if window >= _int(config, "max_position_embeddings"):
         return False
     first, n_layer = config.get("max_window_layers"), config.get("num_hidden_layers")
-    if config.get("model_type") in ("qwen2", "qwen3") and isinstance(first, int) and isinstance(n_layer, int):
-        return first < n_layer  # only the layers from max_window_layers on slide
-    return True
+    if kinds or config.get("model_type") not in ("qwen2", "qwen3"):
+        return True
+    return not (isinstance(first, int) and isinstance(n_layer, int)) or first < n_layer
 
 
 def _rope_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Rope settings in one place, whichever release of transformers wrote them."""
-    found = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    """Rope settings in one place, whichever release of transformers wrote them.
+
+    The ranks are those of transformers 5 (`RotaryEmbeddingConfigMixin` in modeling_rope_utils.py): a `rope_scaling`
+    that says anything takes the place of `rope_parameters` as a whole, its base included; what the object does not
+    say comes from the top level of config.json; an original context there goes before the object's own; and
+    without any it is the trained context.
+    """
+    found = config.get("rope_scaling") or config.get("rope_parameters") or {}
     if isinstance(found, Mapping) and isinstance(found.get("full_attention"), Mapping):
         found = found["full_attention"]  # nested by layer type; other types are refused above
     if not isinstance(found, Mapping):
         _refuse("rope_parameters", found, "but must be an object")
     rope = dict(found)
-    for key in ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings"):
+    for key in ("rope_theta", "partial_rotary_factor"):
         if rope.get(key) is None and config.get(key) is not None:
             rope[key] = config[key]
+    original = "original_max_position_embeddings"
+    candidates = (config.get(original), rope.get(original), config.get("max_position_embeddings"))
+    rope[original] = next((value for value in candidates if value is not None), None)
     kind = rope.get("rope_type") or rope.get("type") or "default"
     rope["rope_type"] = str(kind).lower()
     return rope
@@ -204,14 +226,14 @@ def _rope_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
 _NEUTRAL: dict[str, tuple[object, ...]] = {
     "partial_rotary_factor": (None, 1, 1.0),
     "mrope_section": (None,),
-    "mscale": (None, 0),
-    "mscale_all_dim": (None, 0),
     "truncate": (None, True),
     "extrapolation_factor": (None, 1, 1.0),
 }
 
 
-def _rope_scaling(family: Architecture, rope: Mapping[str, Any]) -> RopeScaling | None:
+def _rope_scaling(
+    family: Architecture, config: Mapping[str, Any], rope: Mapping[str, Any]
+) -> RopeScaling | None:
     for key, neutral in _NEUTRAL.items():
         if rope.get(key) not in neutral:
             _refuse(key, rope[key], f"but {family.name} runs without it only")
@@ -221,12 +243,14 @@ def _rope_scaling(family: Architecture, rope: Mapping[str, Any]) -> RopeScaling 
     if kind not in family.rope_scalings:
         known = ", ".join(sorted(family.rope_scalings))
         _refuse("rope_type", kind, f"but the scalings that {family.name} runs with are: {known}")
+    original = _int(rope, "original_max_position_embeddings")
+    if kind == "yarn" and rope.get("factor") is None:  # `_compute_yarn_parameters` in transformers
+        rope = {**rope, "factor": _int(config, "max_position_embeddings") / original}
     factor = _float(rope, "factor")
     if factor < 1.0:
         _refuse("factor", factor, "but rope scaling needs a factor of at least 1")
     if kind == "linear":
         return RopeScaling(kind, factor)
-    original = _int(rope, "original_max_position_embeddings")
     if kind == "llama3":
         return _llama3(rope, factor, original)
     return _yarn(rope, factor, original)
@@ -240,20 +264,19 @@ def _llama3(rope: Mapping[str, Any], factor: float, original: int) -> RopeScalin
 
 
 def _yarn(rope: Mapping[str, Any], factor: float, original: int) -> RopeScaling:
-    given, beta_fast, beta_slow = (
-        _float(rope, key) if rope.get(key) is not None else None
-        for key in ("attention_factor", "beta_fast", "beta_slow")
+    """The defaults are `_compute_yarn_parameters`' in transformers, which takes a 0 for nothing said."""
+    beta_fast, beta_slow, mscale, mscale_all_dim = (
+        _float(rope, key) if rope.get(key) else None
+        for key in ("beta_fast", "beta_slow", "mscale", "mscale_all_dim")
     )
-    usual = yarn_attention_factor(factor)
-    if given is not None and not math.isclose(given, usual, rel_tol=1e-4):
-        _refuse(
-            "attention_factor", given, f"but llama.cpp computes {usual:.6f} from the factor and uses that"
-        )
+    magnitude = _float(rope, "attention_factor") if rope.get("attention_factor") is not None else None
+    if magnitude is None and mscale and mscale_all_dim:
+        magnitude = yarn_attention_factor(factor, mscale) / yarn_attention_factor(factor, mscale_all_dim)
     return RopeScaling(
         "yarn",
         factor,
         original_max_position_embeddings=original,
-        attention_factor=given,
+        attention_factor=magnitude,
         beta_fast=beta_fast,
         beta_slow=beta_slow,
     )

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from edgellm.errors import CheckpointError
 from edgellm.models.base import ModelSpec, Role, Source, TensorSpec
+from edgellm.models.renaming import is_ignored
 
 _R = Role
 
@@ -47,10 +48,6 @@ LAYER: tuple[Role, ...] = tuple(
 
 _EXPERTS = (_R.FFN_GATE_EXPS, _R.FFN_UP_EXPS, _R.FFN_DOWN_EXPS)
 
-#: Endings of buffers that old releases of transformers saved along; they hold no weights.
-IGNORED = (".rotary_emb.inv_freq", ".attention.masked_bias", ".attention.bias")
-
-
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -59,16 +56,20 @@ def add_tensors(spec: ModelSpec, bias_roles: frozenset[Role], tie_flag: object, 
 
     A head in the checkpoint is used whatever `tie_word_embeddings` says: so do llama.cpp (it loads
     `output.weight` where there is one) and transformers 5 (it ties only what is missing or equal,
-    `PreTrainedModel.tie_weights`). A head that is neither there nor tied is refused.
+    `PreTrainedModel.tie_weights`). Where one of the two is missing, the flag must say that they are tied: without
+    it transformers starts the missing one from random numbers.
     """
-    tied = spec.architecture.tensor_names[Role.OUTPUT] + ".weight" not in shapes
-    if tied and tie_flag is False:
+    names = (f"{spec.architecture.tensor_names[role]}.weight" for role in (Role.TOKEN_EMBD, Role.OUTPUT))
+    embedding, head = names
+    missing = [name for name in (embedding, head) if name not in shapes]
+    if len(missing) == 1 and tie_flag is not True:
         raise CheckpointError(
-            "the checkpoint has no lm_head.weight, but config.json says tie_word_embeddings is false: "
-            "download the missing shard, or set it to true if the head is the embedding"
+            f"the checkpoint has no {missing[0]}, and config.json does not say that tie_word_embeddings is true: "
+            "download the missing shard, or set it to true if head and embedding are one"
         )
-    spec = replace(spec, tied=tied)
-    tensors = tuple(_Layout(spec, bias_roles, shapes).all())
+    spec = replace(spec, tied=bool(missing))
+    stored = {embedding: head} if missing == [embedding] else {}
+    tensors = tuple(_Layout(spec, bias_roles, shapes, stored).all())
     _refuse_unknown(spec, tensors, shapes)
     return replace(spec, tensors=tensors)
 
@@ -76,8 +77,11 @@ def add_tensors(spec: ModelSpec, bias_roles: frozenset[Role], tie_flag: object, 
 class _Layout:
     """Walks one model's tensors, holding each against the checkpoint."""
 
-    def __init__(self, spec: ModelSpec, bias_roles: frozenset[Role], shapes: Shapes) -> None:
+    def __init__(
+        self, spec: ModelSpec, bias_roles: frozenset[Role], shapes: Shapes, stored: Mapping[str, str]
+    ) -> None:
         self.spec = spec
+        self.stored = stored  # the name to read instead, where a tied model keeps its one matrix as the head
         self.family = spec.architecture
         self.bias_roles = bias_roles
         self.shapes = shapes
@@ -109,6 +113,7 @@ class _Layout:
     def plain(self, role: Role, layer: int | None = None, suffix: str = "weight") -> TensorSpec:
         shape = self.shape(role) if suffix == "weight" else self.shape(role)[:1]
         name = f"{self.family.tensor_names[role].format(i=layer)}.{suffix}"
+        name = self.stored.get(name, name)
         self.check(name, shape)
         tensor = TensorSpec(role, layer, suffix, (), shape, self.permute_heads(role))
         return replace(tensor, sources=(Source(name, 0, tensor.n_rows),))
@@ -178,11 +183,11 @@ def _dimensions(spec: ModelSpec) -> dict[str, int]:
 def _refuse_unknown(spec: ModelSpec, tensors: tuple[TensorSpec, ...], shapes: Shapes) -> None:
     """A tensor left over changes what the model computes; converting without it would be silently wrong."""
     used = {source.name for tensor in tensors for source in tensor.sources}
-    unknown = sorted(name for name in shapes if name not in used and not name.endswith(IGNORED))
+    unknown = sorted(name for name in shapes if name not in used and not is_ignored(name))
     if unknown:
         family = spec.architecture.name
         others = f" and {len(unknown) - 1} more are" if len(unknown) > 1 else " is"
         raise CheckpointError(
             f"tensor {unknown[0]!r}{others} not part of a {family} model of {spec.n_layer} layers as "
-            "config.json describes it: correct config.json, or merge adapters into the model first"
+            "config.json describes it: correct config.json, or merge adapters first (edgellm convert --lora)"
         )

@@ -37,6 +37,10 @@ Watch = Callable[[Role, "int | None", "int | None", Float32s], None]
 Cached = Callable[[int, Float32s, Float32s], None]
 
 
+#: Radians per position of each pair [head_dim / 2], and what cosine and sine are multiplied by.
+Rotation = tuple[Float32s, float]
+
+
 def logits(
     spec: ModelSpec,
     tensors: Mapping[str, Rows],
@@ -45,17 +49,19 @@ def logits(
     block_bytes: int = BLOCK_BYTES,
     watch: Watch | None = None,
     cached: Cached | None = None,
+    rotation: Rotation | None = None,
 ) -> Float32s:
     """Logits [len(tokens), n_vocab] after each of `tokens`, the first at position 0.
 
     `tensors` are the checkpoint's, by their names in it. Reads each weight once (experts only when routed
-    to), at most `block_bytes` of them, as float32, at a time. Raises ValueError for a token id out of range.
+    to), at most `block_bytes` of them, as float32, at a time. `rotation` takes the place of what models/rope.py
+    computes from `spec`. Raises ValueError for a token id out of range.
     """
     if not tokens or not 0 <= min(tokens) <= max(tokens) < spec.n_vocab:
         raise ValueError(f"tokens must be one or more ids from 0 to {spec.n_vocab - 1}")
     weights = _Weights(spec, tensors, block_bytes, watch, cached)
     x = weights.rows_of(Role.TOKEN_EMBD, tokens)
-    cosine, sine = _rotations(spec, len(tokens))
+    cosine, sine = _rotations(rotation or frequencies(spec), len(tokens))
     for layer in range(spec.n_layer):
         x += _attention(weights, layer, _norm(weights, Role.ATTN_NORM, layer, x), cosine, sine)
         normed = _norm(weights, Role.FFN_NORM, layer, x)
@@ -137,9 +143,9 @@ def _rms_norm(x: Float32s, weight: Float32s, eps: float) -> Float32s:
     return np.asarray(x / np.sqrt(mean_square + eps) * weight, dtype=np.float32)
 
 
-def _rotations(spec: ModelSpec, n_tokens: int) -> tuple[Float32s, Float32s]:
+def _rotations(rotation: Rotation, n_tokens: int) -> tuple[Float32s, Float32s]:
     """Cosine and sine [n_tokens, 1, head_dim / 2] of every position's rotation of every pair."""
-    radians_per_position, scale = frequencies(spec)
+    radians_per_position, scale = rotation
     # The product in float32, as transformers has it: at large positions its rounding is part of the model.
     angles = np.arange(n_tokens, dtype=np.float32)[:, None, None] * radians_per_position
     angles = angles.astype(np.float64)

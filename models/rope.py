@@ -21,9 +21,12 @@ YARN_BETA_FAST = 32.0
 YARN_BETA_SLOW = 1.0
 
 
-def yarn_attention_factor(factor: float) -> float:
-    """What yarn multiplies cosine and sine by: 0.1 ln(factor) + 1 (https://arxiv.org/abs/2309.00071)."""
-    return 1.0 if factor <= 1.0 else 0.1 * math.log(factor) + 1.0
+def yarn_attention_factor(factor: float, mscale: float = 1.0) -> float:
+    """What yarn multiplies cosine and sine by: 0.1 ln(factor) + 1 (https://arxiv.org/abs/2309.00071).
+
+    DeepSeek's configurations weigh the logarithm with an `mscale` of their own.
+    """
+    return 1.0 if factor <= 1.0 else 0.1 * mscale * math.log(factor) + 1.0
 
 
 def llama3_divisors(spec: ModelSpec) -> Float32s:

@@ -11,12 +11,13 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgellm.convert.checkpoint.safetensors_file import NUMPY_DTYPES, LazyTensor, Shard, read_tensors
 from edgellm.errors import CheckpointError
+from edgellm.models.renaming import is_ignored, renamed
 
 __all__ = ["Checkpoint", "LazyTensor", "find_file", "read_json"]
 
@@ -34,8 +35,11 @@ class Checkpoint:
     dir: Path
     config: Mapping[str, Any]
     generation_config: Mapping[str, Any]  # empty when the checkpoint has none
-    tensors: Mapping[str, LazyTensor]
+    tensors: Mapping[str, LazyTensor]  # by the names of transformers' classes; each knows its stored one
     shards: tuple[Shard, ...]
+    adapter: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # what to record of one merged in, see adapter.py
 
     @classmethod
     def open(cls, folder: Path) -> Checkpoint:
@@ -52,7 +56,9 @@ class Checkpoint:
         generation_config = read_json(folder, "generation_config.json") or {}
         shards: list[Shard] = []
         try:
-            tensors = _open_shards(folder, shards)
+            stored = _open_shards(folder, shards)
+            names = renamed(stored)
+            tensors = {names[name]: tensor for name, tensor in stored.items()}
         except BaseException:
             _close(shards)
             raise
@@ -162,7 +168,7 @@ def _open_shards(folder: Path, shards: list[Shard]) -> dict[str, LazyTensor]:
     for name in sorted({str(file) for file in weight_map.values()}):
         found = _open_shard(folder, name, shards)
         listed = {tensor for tensor, file in weight_map.items() if file == name}
-        for tensor in sorted(listed ^ found.keys())[:1]:
+        for tensor in sorted(name for name in listed ^ found.keys() if not is_ignored(name))[:1]:
             fault = "does not hold" if tensor in listed else "holds, but the index does not list there,"
             raise CheckpointError(
                 f"{folder / name} {fault} tensor {tensor!r}: download the shard and {INDEX} again"
@@ -182,7 +188,8 @@ def _open_shard(folder: Path, name: str, shards: list[Shard]) -> dict[str, LazyT
     shards.append(Shard.open(path))
     tensors = read_tensors(shards[-1])
     for tensor in tensors.values():
-        _check_readable(path, tensor)
+        if not is_ignored(tensor.name):
+            _check_readable(path, tensor)
     return tensors
 
 

@@ -51,6 +51,8 @@ class ConvertRequest:
     n_threads: int | None = None  # None: one per core
     split_max_bytes: int | None = None  # cut the output into files of so much tensor data at most
     allow_requantize: bool = False
+    lora: Path | None = None  # folder of a PEFT adapter to merge
+    ignore_adapter: bool = False  # convert without the adapter that lies beside the weights
     hash_sources: bool = True
     force: bool = False  # replace an output that is there
 
@@ -133,7 +135,13 @@ def _prepare(request: ConvertRequest) -> Iterator[_Job]:
         _upper(request.token_embd_type),
         tuple((pattern, type_.upper()) for pattern, type_ in request.tensor_types),
     )
-    with open_model(request.source, quant, allow_requantize=request.allow_requantize) as model:
+    with open_model(
+        request.source,
+        quant,
+        allow_requantize=request.allow_requantize,
+        lora=request.lora,
+        ignore_adapter=request.ignore_adapter,
+    ) as model:
         imatrix = _open_imatrix(request.imatrix)
         sizes = imatrix.sizes if imatrix else None
         plan = make_plan([tensor.info for tensor in model.tensors], model.facts, options, sizes)
@@ -281,6 +289,7 @@ def _provenance(
         "tensor_types": list(options.tensor_types),
         "imatrix_sha256": files.sha256(imatrix.path) if imatrix else None,
         "requantized": request.allow_requantize,
+        "lora": model.adapter,
     }
     recipe |= {name: value for name, value in chosen.items() if value}
     hashed = model.files if request.hash_sources else ()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from math import prod
+from math import isclose, prod
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from edgellm.convert.checkpoint.model_name import file_stem, size_label
 from edgellm.convert.checkpoint.tokenizer import Vocabulary
 from edgellm.formats.gguf.header import STOP_IDS_KEY
 from edgellm.models.base import ModelSpec, Role, TensorSpec
+from edgellm.models.rope import yarn_attention_factor
 from edgellm.prompt import model_template, normalize
 
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION of ggml.h
@@ -119,6 +120,10 @@ def _rope_scaling(spec: ModelSpec) -> Iterator[tuple[str, tuple[str, Any]]]:
     ):
         if value is not None:
             yield f"rope.scaling.yarn_{key}", ("f32", value)
+    # llama.cpp computes the usual magnitude from the factor and multiplies it by this key (llama-context.cpp).
+    usual = yarn_attention_factor(scaling.factor)
+    if scaling.attention_factor is not None and not isclose(scaling.attention_factor, usual, rel_tol=1e-4):
+        yield "rope.scaling.attn_factor", ("f32", scaling.attention_factor / usual)
 
 
 def _tokenizer(vocabulary: Vocabulary, architecture: str) -> Iterator[tuple[str, tuple[str, Any]]]:

@@ -22,7 +22,7 @@ from edgellm.convert.gguf.sources import (
     from_gguf,
 )
 from edgellm.convert.gguf.writer import encode
-from edgellm.errors import CheckpointError
+from edgellm.errors import CheckpointError, UsageError
 from edgellm.formats.gguf.types import FILE_TYPES
 
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION in ggml.h
@@ -51,35 +51,53 @@ class SourceModel:
     key_values: Mapping[str, bytes] = field(repr=False)
     stem: str  # of an output's file name, by GGUF's convention
     files: tuple[Path, ...]  # what the output is made of: weights first
+    adapter: Mapping[str, object] = field(default_factory=dict)  # what is recorded of one that was merged
 
 
 @contextlib.contextmanager
-def open_model(path: Path, quant: str, *, allow_requantize: bool = False) -> Iterator[SourceModel]:
+def open_model(
+    path: Path,
+    quant: str,
+    *,
+    allow_requantize: bool = False,
+    lora: Path | None = None,
+    ignore_adapter: bool = False,
+) -> Iterator[SourceModel]:
     """Open a checkpoint folder or a GGUF file; files stay open inside the `with` block.
 
-    `quant` is a recipe's canonical name. Raises CheckpointError, ArtifactError, UsageError.
+    `quant` is a recipe's canonical name, `lora` an adapter's folder to merge, `ignore_adapter` leaves one beside
+    the weights out. Raises CheckpointError, ArtifactError, UsageError.
     """
     if not path.exists():
         raise CheckpointError(
             f"{path} does not exist: give a checkpoint folder, a GGUF file or a bundled name"
         )
     with ExitStack() as stack:
-        yield (_open_folder if path.is_dir() else _open_gguf)(path, quant, allow_requantize, stack)
+        if path.is_dir():
+            yield _open_folder(path, quant, lora, ignore_adapter, stack)
+        elif lora:
+            raise UsageError(
+                "--lora merges into a checkpoint folder; a GGUF file takes its adapter at run time"
+            )
+        else:
+            yield _open_gguf(path, quant, allow_requantize, stack)
 
 
-def _open_folder(path: Path, quant: str, _: bool, stack: ExitStack) -> SourceModel:
-    from edgellm.convert.checkpoint.folder import Checkpoint
+def _open_folder(
+    path: Path, quant: str, lora: Path | None, ignore_adapter: bool, stack: ExitStack
+) -> SourceModel:
+    from edgellm.convert.checkpoint.adapter import CONFIG, open_checkpoint
     from edgellm.convert.checkpoint.tokenizer import read_tokenizer
     from edgellm.convert.gguf.metadata import build_metadata, default_stem
     from edgellm.models.registry import spec_of
 
-    checkpoint = stack.enter_context(Checkpoint.open(path))
+    checkpoint = stack.enter_context(open_checkpoint(path, lora, ignore_adapter=ignore_adapter))
     spec = spec_of(checkpoint.config, checkpoint.shapes)
     vocabulary = read_tokenizer(path, checkpoint.config, checkpoint.generation_config, spec.n_vocab)
     keys = build_metadata(
         path, checkpoint.config, checkpoint.generation_config, spec, vocabulary, FILE_TYPES[quant]
     )
-    side = (path / name for name in SIDE_FILES)
+    side = [path / name for name in SIDE_FILES] + ([lora / CONFIG] if lora else [])
     return SourceModel(
         path=path,
         kind="checkpoint",
@@ -88,6 +106,7 @@ def _open_folder(path: Path, quant: str, _: bool, stack: ExitStack) -> SourceMod
         key_values={key: encode(type_, value) for key, (type_, value) in keys.items()},
         stem=default_stem(keys, quant),
         files=(*(shard.path for shard in checkpoint.shards), *(file for file in side if file.is_file())),
+        adapter=checkpoint.adapter,
     )
 
 

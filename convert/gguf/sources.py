@@ -10,17 +10,18 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgellm.convert.checkpoint.adapter import MergedTensor
 from edgellm.convert.gguf.plan import ModelFacts, TensorInfo, is_quantizable
 from edgellm.errors import CheckpointError, UsageError
 from edgellm.formats.gguf.types import GGML_TYPES_BY_NAME, GgmlType
 
 if TYPE_CHECKING:
-    from edgellm.convert.checkpoint.folder import Checkpoint
+    from edgellm.convert.checkpoint.folder import Checkpoint, LazyTensor
     from edgellm.formats.gguf.header import GgufFile
     from edgellm.models.base import ModelSpec, TensorSpec
 
@@ -115,11 +116,18 @@ class TensorSource:
         if self.head_rows is None:
             yield from self._straight(start, stop)
             return
+        for source in self._order(start, stop):
+            yield from self._straight(source, source + 1)
+
+    def _order(self, start: int, stop: int) -> Iterator[int]:
+        """The source's row for each output row of [start, stop)."""
+        if self.head_rows is None:
+            yield from range(start, stop)
+            return
         half = self.head_rows // 2
         for row in range(start, stop):
             head, place = divmod(row, self.head_rows)
-            source = head * self.head_rows + (place % 2) * half + place // 2
-            yield from self._straight(source, source + 1)
+            yield head * self.head_rows + (place % 2) * half + place // 2
 
     def _straight(self, start: int, stop: int) -> Iterator[tuple[Extent, int, int]]:
         index = bisect_right(self._starts, start) - 1
@@ -128,6 +136,41 @@ class TensorSource:
             n = min(stop - start, extent.n_rows - first)
             yield extent, first, n
             start, index = start + n, index + 1
+
+
+@dataclass(frozen=True)
+class WideSource(TensorSource):
+    """A matrix whose rows no file holds as such: read as float32 through the checkpoint's tensors.
+
+    For tensors with an adapter merged in, and for experts stored in several types.
+    """
+
+    tensor: TensorSpec | None = None
+    tensors: Mapping[str, LazyTensor] = field(repr=False, default_factory=dict)
+
+    def read(self, start: int, stop: int, view: memoryview) -> None:
+        """Fill `view` with output rows [start, stop) as float32. Raises CheckpointError."""
+        import numpy as np
+
+        assert self.tensor is not None
+        order = np.fromiter(self._order(start, stop), dtype=np.int64, count=stop - start)
+        low, high = int(order.min()), int(order.max()) + 1  # within the heads that the rows are of
+        rows, filled = np.empty((high - low, self.row_size), dtype=np.float32), 0
+        for span in self.tensor.spans(low, high):
+            n = span.stop - span.start
+            self.tensors[span.name].rows(span.start, span.stop, rows[filled : filled + n])
+            filled += n
+        view[:] = rows[order - low].tobytes()
+
+    def will_need(self, start: int, stop: int) -> None:
+        """Nothing to ask for: several files may hold parts of a row."""
+
+    def origin(self, row: int) -> tuple[str, int]:
+        """The checkpoint's tensor, and the row of it, that output row `row` comes from."""
+        assert self.tensor is not None
+        source = next(self._order(row, row + 1))
+        span = next(self.tensor.spans(source, source + 1))
+        return self.tensors[span.name].name, span.start
 
 
 def from_checkpoint(checkpoint: Checkpoint, spec: ModelSpec) -> tuple[TensorSource, ...]:
@@ -202,19 +245,16 @@ def _checkpoint_tensor(checkpoint: Checkpoint, spec: ModelSpec, tensor: TensorSp
     is_vector = len(tensor.shape) == 1
     interleaved = tensor.permute_heads is not None
     row_size = 1 if is_vector and interleaved else tensor.row_size
+    heads = tensor.permute_heads
+    head_rows = info.n_weights // row_size // heads if heads else None
+    stored = [checkpoint.tensors[source.name] for source in tensor.sources]
+    if any(isinstance(lazy, MergedTensor) or lazy.dtype != storage.name for lazy in stored):
+        return WideSource(info, _F32, row_size, (), head_rows, tensor, checkpoint.tensors)
     extents = []
-    for source in tensor.sources:
-        lazy = checkpoint.tensors[source.name]
-        if lazy.dtype != storage.name:
-            raise CheckpointError(
-                f"{source.name} is {lazy.dtype}, but {tensor.sources[0].name} of the same layer is {storage.name}: "
-                "save the checkpoint in one dtype"
-            )
+    for source, lazy in zip(tensor.sources, stored, strict=True):
         n_rows = (source.stop - source.start) * (tensor.row_size // row_size)
         offset = lazy.offset + storage.nbytes(source.start * tensor.row_size)
         extents.append(Extent(source.name, source.start, n_rows, lazy.shard.path, lazy.shard.fd, offset))
-    heads = tensor.permute_heads
-    head_rows = info.n_weights // row_size // heads if heads else None
     return TensorSource(info, storage, row_size, tuple(extents), head_rows)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgellm import files
+from edgellm.convert.checkpoint.adapter import open_checkpoint
 from edgellm.convert.checkpoint.folder import Checkpoint, find_file, read_json
 from edgellm.convert.checkpoint.tokenizer import Vocabulary, load_tokenizer, read_tokenizer
 from edgellm.convert.gguf.metadata import build_metadata, default_stem
@@ -52,8 +53,14 @@ class OnnxRequest:
     options: OnnxOptions = field(default_factory=OnnxOptions)
     calibration_text: str = field(default="", repr=False)  # what an int8 KV cache's scales are measured on
     n_threads: int | None = None  # None: one per core
+    lora: Path | None = None  # folder of a PEFT adapter to merge
+    ignore_adapter: bool = False  # convert without the adapter that lies beside the weights
     hash_sources: bool = True
     force: bool = False
+
+    def open_source(self) -> Checkpoint:
+        """The checkpoint with its adapter, if one was asked for. Raises CheckpointError."""
+        return open_checkpoint(self.source, self.lora, ignore_adapter=self.ignore_adapter)
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,7 @@ def convert_onnx(
     """
     from edgellm.formats.artifact import Artifact
 
-    with Checkpoint.open(request.source) as checkpoint:
+    with request.open_source() as checkpoint:
         plan = make_plan(checkpoint, request)
         output = request.output or Path(plan.stem)
         if output.is_dir() and not onnx_folder.is_model(output):
@@ -185,7 +192,8 @@ def _write_manifest(checkpoint: Checkpoint, plan: OnnxPlan, request: OnnxRequest
     asked = {
         key: value for key, value in asdict(request.options).items() if value not in (None, "auto", False)
     }
-    made = {"type": chosen.name, "matrix": chosen.matrix.label, "head": chosen.head.label, **asked}
+    merged = {"lora": dict(checkpoint.adapter)} if checkpoint.adapter else {}
+    made = merged | {"type": chosen.name, "matrix": chosen.matrix.label, "head": chosen.head.label, **asked}
     found = manifest.manifest(plan.spec, plan.vocabulary, plan.name, chosen.name, plan.n_ctx, made)
     found["prefill"] = PREFILL if plan.prefill else None
     found["source"] = checkpoint.sha256() if request.hash_sources else {}

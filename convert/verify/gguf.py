@@ -20,20 +20,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgellm.convert.checkpoint.folder import Checkpoint
 from edgellm.convert.verify import logits as verify_logits
 from edgellm.convert.verify import tensors as verify_tensors
 from edgellm.convert.verify import tokens as verify_tokens
 from edgellm.convert.verify.logits import Fidelity
+from edgellm.convert.verify.original import Original
 from edgellm.convert.verify.tokenizer import check_tokenizer
 from edgellm.errors import CheckFailedError, EngineError
 from edgellm.formats.artifact import Artifact
 from edgellm.formats.gguf.check import check_runnable
 from edgellm.formats.gguf.header import GgufFile, GgufTensor
 from edgellm.formats.gguf.reader import read_header
-from edgellm.models import reference
 from edgellm.models.base import TensorSpec
-from edgellm.models.registry import spec_of
 from edgellm.session import EngineOptions, Session, SessionOpener
 
 #: Small and exact: a short context, a float32 cache, no second copy of the weights in memory.
@@ -92,9 +90,17 @@ class Target:
         return verify_logits.ROUNDING[self.tensors[tensor.gguf_name][1].type.name]
 
 
-def verify(path: Path, source: Path, opener: SessionOpener, report: Tell = lambda _: None) -> Verification:
+def verify(
+    path: Path,
+    source: Path,
+    opener: SessionOpener,
+    report: Tell = lambda _: None,
+    *,
+    lora: Path | None = None,
+) -> Verification:
     """Prove that the GGUF file `path` (its first part, when split) is `source`, as far as its types allow.
 
+    `lora` is the folder of the adapter that was merged into it.
     `source` is the checkpoint folder or the GGUF file it was made from; `opener` opens the engine, preferably in
     a process of its own. `report` is told what is being checked. Raises CheckFailedError naming the check, and
     what opening the two files raises.
@@ -102,23 +108,24 @@ def verify(path: Path, source: Path, opener: SessionOpener, report: Tell = lambd
     _give_back()
     target = Target.open(path)
     if source.is_dir():
-        return _verify_checkpoint(target, source, opener, report)
+        return _verify_checkpoint(target, source, lora, opener, report)
     return _verify_gguf(target, Target.open(source), opener, report)
 
 
-def _verify_checkpoint(target: Target, folder: Path, opener: SessionOpener, report: Tell) -> Verification:
+def _verify_checkpoint(
+    target: Target, folder: Path, lora: Path | None, opener: SessionOpener, report: Tell
+) -> Verification:
     # Two things at a time: the tokenizer's process beside the rows, the oracle beside the engine.
-    with Checkpoint.open(folder) as checkpoint, ThreadPoolExecutor(1) as beside:
-        spec = spec_of(checkpoint.config, checkpoint.shapes)
+    with Original.open(folder, lora) as source, ThreadPoolExecutor(1) as beside:
         report("tensors")
-        verify_tensors.check_numbers(target.header, spec)
+        verify_tensors.check_numbers(target.header, source.spec)
         tokenizer = beside.submit(check_tokenizer, target.path, folder)
-        tensors = verify_tensors.check_tensors(target.tensors, spec, checkpoint)
+        tensors = verify_tensors.check_tensors(target.tensors, source)
         report("tokens")
         stops, expected = tokenizer.result()
         _give_back()
-        tokens = expected.sample[: min(verify_logits.N_TOKENS, spec.n_ctx_train)]
-        original = beside.submit(reference.logits, spec, checkpoint.tensors, tokens)
+        tokens = expected.sample[: min(verify_logits.N_TOKENS, source.spec.n_ctx_train)]
+        original = beside.submit(source.logits, tokens)
         with _engine(target.path, opener) as session:
             texts = verify_tokens.check_tokens(session, target.header, expected)
             verify_tokens.check_engine_stops(session, target.header)
@@ -129,8 +136,8 @@ def _verify_checkpoint(target: Target, folder: Path, opener: SessionOpener, repo
         remark = verify_logits.check(
             fidelity,
             max(verify_logits.ROUNDING[name] for name in target.types),
-            lambda: verify_logits.expected_nmse(spec, checkpoint.tensors, tokens, logits, target.rounding),
-            lambda: verify_tensors.wrong_tensor(target.tensors, spec, checkpoint) or _ENGINE_TO_BLAME,
+            lambda: verify_logits.expected_nmse(source, tokens, logits, target.rounding),
+            lambda: verify_tensors.wrong_tensor(target.tensors, source) or _ENGINE_TO_BLAME,
         )
     return Verification((tensors, stops, texts, *filter(None, [remark])), fidelity)
 

@@ -5,15 +5,15 @@ The original is the oracle in models/reference.py. Knows arrays and types, no fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgellm.errors import CheckFailedError
 
 if TYPE_CHECKING:
-    from edgellm.models.base import ModelSpec, TensorSpec
-    from edgellm.models.reference import Rows
+    from edgellm.convert.verify.original import Original
+    from edgellm.models.base import TensorSpec
     from edgellm.session import Logits
 
 #: A little of everything a model sees, so that many rows of the embedding take part.
@@ -101,11 +101,7 @@ def _log_softmax(logits: Any) -> Any:
 
 
 def expected_nmse(
-    spec: ModelSpec,
-    tensors: Mapping[str, Rows],
-    tokens: Sequence[int],
-    original: Logits,
-    rounding: Callable[[TensorSpec], float],
+    original: Original, tokens: Sequence[int], expected: Logits, rounding: Callable[[TensorSpec], float]
 ) -> float:
     """The NMSE that rounding alone brings about in this model: the oracle again, its inputs shaken that much.
 
@@ -115,18 +111,17 @@ def expected_nmse(
     """
     import numpy as np
 
-    from edgellm.models import reference
     from edgellm.models.base import Role
 
     rng = np.random.default_rng(0)
 
     def shake(role: Role, layer: int | None, expert: int | None, inputs: Logits) -> None:
-        tensor = spec.tensor(role, layer) or spec.tensor(Role.TOKEN_EMBD)  # a tied head
+        tensor = original.spec.tensor(role, layer) or original.spec.tensor(Role.TOKEN_EMBD)  # a tied head
         assert tensor is not None
         size = np.float32(rounding(tensor) ** 0.5)
         inputs *= 1 + size * rng.standard_normal(inputs.shape, dtype=np.float32)
 
-    return compare(original, reference.logits(spec, tensors, tokens, watch=shake)).nmse
+    return compare(expected, original.logits(tokens, watch=shake)).nmse
 
 
 def check(

@@ -16,12 +16,11 @@ from edgellm.convert.onnx import manifest as onnx_manifest
 from edgellm.convert.verify import logits, transformers_rules
 from edgellm.convert.verify import tokens as verify_tokens
 from edgellm.convert.verify.gguf import Tell, Verification
+from edgellm.convert.verify.original import Original
 from edgellm.convert.verify.tokens import CONTROL, NORMAL
 from edgellm.errors import CheckFailedError, EngineError
 from edgellm.formats.artifact import Artifact
-from edgellm.models import reference
 from edgellm.models.base import ModelSpec
-from edgellm.models.registry import spec_of
 from edgellm.prompt.model_template import NAMES_KEY
 from edgellm.session import EngineOptions
 
@@ -73,14 +72,20 @@ class FolderHeader:
 
 
 def verify_onnx(
-    path: Path, source: Path, opener: SessionOpener, report: Tell = lambda _: None
+    path: Path,
+    source: Path,
+    opener: SessionOpener,
+    report: Tell = lambda _: None,
+    *,
+    lora: Path | None = None,
 ) -> Verification:
     """Prove that the folder `path` is the checkpoint `source`, as far as its types allow.
 
+    `lora` is the folder of the adapter that was merged into it.
     Raises CheckFailedError naming the check, and what opening the two raises.
     """
-    with Checkpoint.open(source) as checkpoint:
-        spec = spec_of(checkpoint.config, checkpoint.shapes)
+    with Checkpoint.open(source) as checkpoint, Original.open(source, lora) as model:
+        spec = model.spec
         report("tokens")
         header = FolderHeader(path)
         _check_numbers(header.manifest, spec)
@@ -100,13 +105,13 @@ def verify_onnx(
             raise CheckFailedError(
                 f"the check of the engine failed: {error}; see edgellm doctor, or skip checks with --no-verify"
             ) from error
-        original = reference.logits(spec, checkpoint.tensors, tokens)
+        original = model.logits(tokens)
         fidelity = logits.compare(original, found)
         rounding = _rounding(header.manifest)
         remark = logits.check(
             fidelity,
             rounding,
-            lambda: logits.expected_nmse(spec, checkpoint.tensors, tokens, original, lambda tensor: rounding),
+            lambda: logits.expected_nmse(model, tokens, original, lambda tensor: rounding),
             lambda: "a tensor is wrong, or the graph",
         )
     return Verification((*facts, *filter(None, [remark])), fidelity)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from edgellm.convert.checkpoint.folder import Checkpoint
+    from edgellm.convert.verify.original import Original
 
     Float32s = npt.NDArray[np.float32]
 
@@ -110,12 +110,13 @@ def _check_number(key: str, found: Any, expected: float | None) -> None:
         _fail("numbers", f"{key} is {found}, where config.json asks for {expected}")
 
 
-def check_tensors(tensors: Placed, spec: ModelSpec, checkpoint: Checkpoint) -> str:
+def check_tensors(tensors: Placed, original: Original) -> str:
     """Names, shapes and some rows of every tensor. Raises CheckFailedError naming the tensor."""
+    spec = original.spec
     _check_names(tensors, {t.gguf_name: t.shape for t in spec.tensors})
     for tensor in spec.tensors:
         rows = sample_rows(_n_rows(tensor.shape))
-        expected = source_rows(spec, tensor, checkpoint, rows)
+        expected = source_rows(original, tensor, rows)
         _check_rows(*tensors[tensor.gguf_name], rows, expected)
     return f"{len(spec.tensors)} tensors match"
 
@@ -183,14 +184,14 @@ def deviation(type_name: str, found: Float32s, expected: Float32s) -> str | None
     return f"cosine {cosine:.2f}, where at least {MIN_COSINE} is expected of {type_name}"
 
 
-def wrong_tensor(tensors: Placed, spec: ModelSpec, checkpoint: Checkpoint) -> str:
+def wrong_tensor(tensors: Placed, original: Original) -> str:
     """Compare every row of every tensor and name the first that is wrong, if any: for when logits are off."""
 
     def pairs() -> Iterator[tuple[str, str, Float32s, Float32s]]:
-        for tensor in spec.tensors:
+        for tensor in original.spec.tensors:
             path, placed = tensors[tensor.gguf_name]
             for rows in _batches(_n_rows(tensor.shape), tensor.row_size):
-                expected = source_rows(spec, tensor, checkpoint, rows)
+                expected = source_rows(original, tensor, rows)
                 yield placed.name, placed.type.name, read_rows(path, placed, rows), expected
 
     return _first_wrong(pairs())
@@ -235,24 +236,23 @@ def sample_rows(n_rows: int) -> list[int]:
     )
 
 
-def source_rows(spec: ModelSpec, tensor: TensorSpec, checkpoint: Checkpoint, rows: Sequence[int]) -> Float32s:
+def source_rows(original: Original, tensor: TensorSpec, rows: Sequence[int]) -> Float32s:
     """Rows of a target tensor as the checkpoint has them, in the target's order: [len(rows), row_size]."""
     import numpy as np
 
     if not tensor.sources:
-        from edgellm.models.rope import llama3_divisors
-
-        return llama3_divisors(spec)[None]
+        divisors: Float32s = original.rotary.divisors[None]
+        return divisors
     if len(tensor.shape) == 1:
-        values: Float32s = checkpoint.tensors[tensor.sources[0].name].rows(0, 1)[0]
-        return (interleave_heads(values, spec.head_dim) if tensor.permute_heads else values)[None]
+        values: Float32s = original.tensors[tensor.sources[0].name].rows(0, 1)[0]
+        return (interleave_heads(values, original.spec.head_dim) if tensor.permute_heads else values)[None]
     order = np.arange(_n_rows(tensor.shape))
     if tensor.permute_heads:
         order = interleave_heads(order, len(order) // tensor.permute_heads)
     parts = []
     for row in rows:
         (span,) = tensor.spans(int(order[row]), int(order[row]) + 1)
-        parts.append(checkpoint.tensors[span.name].rows(span.start, span.stop))
+        parts.append(original.tensors[span.name].rows(span.start, span.stop))
     return np.concatenate(parts)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from os import PathLike
 from typing import TYPE_CHECKING
 
 from edgellm.api.chat import Chat
@@ -27,8 +28,6 @@ from edgellm.prompt.openai import Messages
 from edgellm.session import EngineOptions
 
 if TYPE_CHECKING:
-    from os import PathLike
-
     from typing_extensions import Unpack
 
     from edgellm.chat.conversation import OnFull
@@ -52,6 +51,7 @@ def load(
     isolated: bool = False,
     lookup: bool = False,
     draft: str | None = None,
+    lora: str | PathLike[str] | Sequence[str | PathLike[str]] = (),
 ) -> Model:
     """Open a model: a GGUF file, an ONNX folder, a checkpoint folder, a bundled name or a hub id.
 
@@ -60,14 +60,18 @@ def load(
     machine, and by what `edgellm tune` remembers of the model. `offline` downloads nothing. `isolated` runs the
     engine in a process of its own, so that a crash of it becomes an EngineCrashError. `lookup` and `draft` make
     answers faster and no worse (at near ties rounding may choose another id): one drafts from the text
-    itself, the other with a smaller model of the same family. Raises EdgellmError.
+    itself, the other with a smaller model of the same family. `lora` puts adapters (GGUF files, each `FILE` or
+    `FILE:SCALE`) on a GGUF model. Raises EdgellmError.
     """
     from edgellm import backends
     from edgellm.backends import worker
     from edgellm.catalog import first_use
+    from edgellm.formats.gguf import adapter
 
     artifact = first_use.resolve(None if model is None else str(model), offline=offline)
     options = replace(options, n_ctx=n_ctx or options.n_ctx, n_threads=n_threads or options.n_threads)
+    adapters = (adapter.parse(str(one)) for one in ([lora] if isinstance(lora, (str, PathLike)) else lora))
+    options = replace(options, lora=(*options.lora, *adapters))
     # Its process starts while the model loads.
     template = template_of(artifact) if artifact.chat_template else None
     opened = (worker.open_isolated if isolated else backends.open_session)(artifact, options)

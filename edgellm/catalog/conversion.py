@@ -13,10 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from edgellm.errors import CheckFailedError
+from edgellm.errors import CheckFailedError, CheckpointError, EdgellmError
 from edgellm.units import format_seconds
 
 if TYPE_CHECKING:
+    from edgellm.catalog.models import Source
+    from edgellm.convert.gguf.adapter import AdapterRequest
     from edgellm.convert.gguf.convert import ConvertRequest
     from edgellm.convert.gguf.stream import Progress
     from edgellm.convert.onnx.writer import OnnxRequest
@@ -50,7 +52,8 @@ def run(request: ConvertRequest, *, verify: bool = True, keep_unverified: bool =
 
     with Display() as display:
         checker = _Checker(
-            lambda path: verifying.verify(path, request.source, open_engine, display.note), keep_unverified
+            lambda path: verifying.verify(path, request.source, open_engine, display.note, lora=request.lora),
+            keep_unverified,
         )
         return _timed(
             lambda: convert(request, verify=checker if verify else None, report=display.show), checker
@@ -69,7 +72,8 @@ def run_onnx(request: OnnxRequest, *, verify: bool = True, keep_unverified: bool
 
     with Display() as display:
         checker = _Checker(
-            lambda path: verify_onnx(path, request.source, open_engine, display.note), keep_unverified
+            lambda path: verify_onnx(path, request.source, open_engine, display.note, lora=request.lora),
+            keep_unverified,
         )
         return _timed(
             lambda: convert_onnx(request, verify=checker if verify else None, report=display.pace), checker
@@ -87,6 +91,55 @@ def convert_checkpoint(source: Path, output: Path, quant: str) -> Artifact:
     from edgellm.convert.gguf.convert import ConvertRequest
 
     return run(ConvertRequest(source=source, quant=quant, output=output, force=True)).artifact
+
+
+def run_adapter(request: AdapterRequest, *, verify: bool = True) -> Path:
+    """Convert a LoRA adapter to GGUF, for use at run time; the written factors are held against their source."""
+    from edgellm.convert.gguf.adapter import convert_adapter
+    from edgellm.convert.verify.adapter_file import check_file
+
+    def check(path: Path) -> None:
+        check_file(path, request.base, request.adapter)
+
+    return convert_adapter(request, check if verify else None)
+
+
+def with_base(source: str, lora: Path | None, *, offline: bool) -> tuple[Source, Path | None]:
+    """What to convert, and the adapter to merge into it: a folder with an adapter alone brings its model.
+
+    Raises CheckpointError when that model is not on this machine, and what locating raises.
+    """
+    from edgellm.catalog import models
+    from edgellm.convert.checkpoint import adapter
+
+    folder = Path(source)
+    if lora or not adapter.is_alone(folder):
+        return models.locate(source, offline=offline), lora
+    return base_of(folder), folder
+
+
+def base_of(folder: Path) -> Source:
+    """The model that the adapter in `folder` was trained on, where it is on this machine.
+
+    Raises CheckpointError.
+    """
+    from edgellm.catalog import models
+    from edgellm.convert.checkpoint import adapter
+
+    name = adapter.base_name(folder)
+    beside = folder / name
+    try:
+        if not name:
+            raise CheckpointError("it names none")
+        found = models.locate(str(beside) if beside.is_dir() else name, offline=True)
+        if not found.is_checkpoint:
+            raise CheckpointError(f"{name} is no checkpoint")
+    except EdgellmError as error:
+        raise CheckpointError(
+            f"{folder} holds an adapter alone, and its model {name or ''} is not on this machine ({error}): give "
+            f"the model as well, edgellm convert MODEL --lora {folder}"
+        ) from error
+    return found
 
 
 def open_engine(artifact: Artifact, options: EngineOptions) -> Session:

@@ -38,6 +38,16 @@ class _Size(click.ParamType[int]):
     default="direct",
     help="What writes an ONNX type; optimum knows more architectures and needs edgellm[optimum].",
 )
+@click.option(
+    "--lora",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Merge a PEFT LoRA adapter into the model.",
+)
+@click.option("--no-lora", is_flag=True, help="Leave out the adapter that lies beside the model.")
+@click.option(
+    "--lora-gguf", is_flag=True, help="Convert the adapter alone, for --lora of run and chat: F32 or F16."
+)
 @click.option("--imatrix", type=click.Path(path_type=Path), help="Importance matrix, from edgellm calibrate.")
 @click.option(
     "--tensor-type", multiple=True, metavar="PATTERN=TYPE", help="Type of the tensors a pattern is found in."
@@ -63,11 +73,16 @@ def command(source: str, dry_run: bool, no_verify: bool, keep_unverified: bool, 
       edgellm convert tiny-qwen3
       edgellm convert ./Qwen2.5-0.5B-Instruct --quant q8_0 -o qwen.gguf
       edgellm convert ./Qwen2.5-0.5B-Instruct --quant onnx-int4 -o qwen-onnx
+      edgellm convert ./Qwen2.5-0.5B-Instruct --lora ./my-adapter
     """
     from edgellm.catalog import conversion
     from edgellm.cli.shared import convert_onnx
     from edgellm.convert.onnx import is_onnx
 
+    if options["lora"] and options["no_lora"]:
+        raise UsageError("--lora and --no-lora exclude each other: give one")
+    if options.pop("lora_gguf"):
+        return _convert_adapter(source, options, verify=not no_verify)
     if is_onnx(options["quant"] or ""):
         convert_onnx.command(
             source, options, dry_run=dry_run, verify=not no_verify, keep_unverified=keep_unverified
@@ -90,13 +105,32 @@ def command(source: str, dry_run: bool, no_verify: bool, keep_unverified: bool, 
     return 0
 
 
+def _convert_adapter(source: str, options: dict[str, Any], *, verify: bool) -> int:
+    """An adapter, SRC itself or --lora beside SRC, becomes a GGUF file of its own."""
+    from edgellm.catalog import conversion, models
+    from edgellm.convert.gguf.adapter import AdapterRequest
+
+    adapter, output = options["lora"] or Path(source), options["output"]
+    if options["lora"]:
+        base = models.checkpoint_folder(source, offline=options["offline"])
+    else:
+        base = conversion.base_of(adapter).path
+    if output is None or output.is_dir():
+        output = (output or Path()) / f"{adapter.resolve().name}.gguf"
+    quant = (options["quant"] or "F32").upper()
+    request = AdapterRequest(adapter, base, output, quant, force=options["force"])
+    path = conversion.run_adapter(request, verify=verify)
+    click.echo(f"{path}: adapter for {base}, {quant}, {format_size(path.stat().st_size)}")
+    return 0
+
+
 def _request(source: str, options: dict[str, Any]) -> ConvertRequest:
     """The options as one checked value. Raises UsageError and what locating the source raises."""
     quant = options["quant"]
-    from edgellm.catalog import models
+    from edgellm.catalog import conversion, models
     from edgellm.convert.gguf.convert import ConvertRequest
 
-    found = models.locate(source, offline=options["offline"])
+    found, lora = conversion.with_base(source, options["lora"], offline=options["offline"])
     return ConvertRequest(
         source=found.path,
         quant=quant or found.quant or models.DEFAULT_TYPE,
@@ -110,6 +144,8 @@ def _request(source: str, options: dict[str, Any]) -> ConvertRequest:
         n_threads=options["threads"],
         split_max_bytes=options["split_max_size"],
         allow_requantize=options["allow_requantize"],
+        lora=lora,
+        ignore_adapter=options["no_lora"],
         force=options["force"],
     )
 

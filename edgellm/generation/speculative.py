@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgellm.errors import UsageError
@@ -116,7 +117,7 @@ class DraftModel:
     """
 
     def __init__(self, artifact: Artifact, options: EngineOptions, length: DraftLength | None = None) -> None:
-        self._artifact, self._options = artifact, options
+        self._artifact, self._options = artifact, replace(options, lora=())  # those are the large model's
         self._length = length or DraftLength()
         self._session: Session | None = None
         self._n_vocab = 0  # of the model drafted for

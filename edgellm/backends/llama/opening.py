@@ -51,6 +51,7 @@ def new_context(
     params.type_k = llama_lib.kv_type(options.type_k).id
     params.type_v = llama_lib.kv_type(options.type_v).id
     params.no_perf = True
+    _yarn(params, artifact)
     if f"{artifact.architecture}.pooling_type" in artifact.metadata:
         params.pooling_type = lib.LLAMA_POOLING_TYPE_NONE  # embedding.py pools, the same for every engine
     if observer is not None:
@@ -62,6 +63,14 @@ def new_context(
             f"{llama_lib.last_error() or 'no reason given'}; try a smaller -c"
         )
     return context
+
+
+def _yarn(params: Any, artifact: Artifact) -> None:
+    """YaRN's ramp as the file gives it: the library's loaders of these families leave its two keys unread."""
+    for name in ("yarn_beta_fast", "yarn_beta_slow"):
+        value = artifact.metadata.get(f"{artifact.architecture}.rope.scaling.{name}")
+        if isinstance(value, float):
+            setattr(params, name, value)
 
 
 def describe(

@@ -23,7 +23,7 @@ from edgellm.backends.ort.runner import Runner
 from edgellm.backends.ort.sampler import Sampler
 from edgellm.backends.ort.steps import OrtStepper
 from edgellm.backends.ort.tokenizer import Tokenizer
-from edgellm.errors import EngineError
+from edgellm.errors import EngineError, UsageError
 from edgellm.formats import onnx_folder
 from edgellm.formats.artifact import Artifact
 from edgellm.machine import devices, hardware
@@ -44,7 +44,12 @@ _SHORT = 16  # new tokens up to which a second graph for prompts is not worth it
 
 
 def open_session(artifact: Artifact, options: EngineOptions) -> Session:
-    """Load `artifact`. Raises EngineError when ONNX Runtime refuses it."""
+    """Load `artifact`. Raises EngineError when ONNX Runtime refuses it, UsageError for LoRA adapters."""
+    if options.lora:
+        raise UsageError(
+            "an ONNX model takes no adapter at run time: merge it with edgellm convert MODEL --lora FOLDER --quant "
+            f"{artifact.quantization}, or run a GGUF file"
+        )
     return OrtSession(artifact, options)
 
 

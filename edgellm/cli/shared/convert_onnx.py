@@ -60,12 +60,15 @@ def _request(source: str, options: dict[str, Any]) -> OnnxRequest:
         if options[name]:
             raise UsageError(f"{flag} is for GGUF types; ONNX types are refined with --onnx KEY=VALUE")
     output: Path | None = options["output"]
+    found, lora = conversion.with_base(source, options["lora"], offline=options["offline"])
     return OnnxRequest(
-        source=models.checkpoint_folder(source, offline=options["offline"]),
+        source=found.path if lora else models.checkpoint_folder(source, offline=options["offline"]),
         quant=options["quant"].lower(),
         output=output,
         options=OnnxOptions.parse(options["onnx"]),
         n_threads=options["threads"],
+        lora=lora,
+        ignore_adapter=options["no_lora"],
         force=options["force"],
     )
 
@@ -73,19 +76,20 @@ def _request(source: str, options: dict[str, Any]) -> OnnxRequest:
 def _export(request: OnnxRequest) -> None:
     from edgellm.convert.onnx import optimum
 
+    if request.lora:
+        raise UsageError("--exporter optimum merges no adapter: leave it out, or use the direct exporter")
     output = request.output or Path(f"{request.source.resolve().name}-{request.quant}-optimum")
     artifact = optimum.export(request.source, output, request.quant, force=request.force)
     click.echo(f"{artifact.path}: {format_size(artifact.size_bytes)}, exported by optimum, not verified")
 
 
 def _print_preview(request: OnnxRequest) -> None:
-    from edgellm.convert.checkpoint.folder import Checkpoint
     from edgellm.convert.onnx.writer import make_plan
 
     plain = replace(
         request, options=replace(request.options, kv="auto")
     )  # its scales need no room to speak of
-    with Checkpoint.open(request.source) as checkpoint:
+    with request.open_source() as checkpoint:
         plan = make_plan(checkpoint, plain)
     for job in plan.jobs:
         head = job.regions[0]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -16,6 +16,9 @@ from edgellm.cli.shared import guided
 from edgellm.errors import UsageError
 from edgellm.generation.generate import GenerateOptions
 from edgellm.session import EngineOptions
+
+if TYPE_CHECKING:
+    from edgellm.formats.gguf.adapter import Lora
 
 _KV = click.Choice(
     ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"), case_sensitive=False
@@ -33,6 +36,13 @@ def _layers(context: click.Context, param: click.Parameter, value: str | None) -
     if not value.isdecimal():
         raise click.BadParameter(f"{value!r} is neither a count of layers nor auto", context, param)
     return int(value)
+
+
+def _lora(context: click.Context, param: click.Parameter, given: tuple[str, ...]) -> tuple[Lora, ...]:
+    """Click callback: adapter files, checked."""
+    from edgellm.formats.gguf import adapter
+
+    return tuple(map(adapter.parse, given))
 
 
 def _engine(*names: str, type: Any, text: str, metavar: str | None = "N", **more: Any) -> Any:
@@ -82,6 +92,13 @@ _ENGINE_OPTIONS = (
         "-ctv", "--cache-type-v", "type_v", type=_KV, metavar="TYPE", text="KV cache values: the same types."
     ),
     _engine("-fa", "--flash-attn", "flash_attn", type=_SWITCH, metavar=None, text="Flash attention."),
+    click.option(
+        "--lora",
+        multiple=True,
+        callback=_lora,
+        metavar="FILE[:SCALE]",
+        help="LoRA adapter (GGUF) on the model; several add up.",
+    ),
     click.option("--offline", is_flag=True, help="Download nothing."),
     click.option("--no-mmap", is_flag=True, help="Read the model into memory instead of mapping it."),
     click.option("--no-tune", is_flag=True, help="Neither use nor look for faster settings (edgellm tune)."),
@@ -168,5 +185,5 @@ def _engine_options(values: dict[str, Any]) -> EngineOptions:
     use_mmap, repack = (False if values.pop(name) else None for name in ("no_mmap", "no_repack"))
     tuned = not values.pop("no_tune")
     names = ("n_ctx", "n_threads", "n_threads_batch", "n_batch", "n_ubatch", "n_gpu_layers")
-    chosen = {name: values.pop(name) for name in (*names, "type_k", "type_v", "flash_attn", "device")}
+    chosen = {name: values.pop(name) for name in (*names, "type_k", "type_v", "flash_attn", "device", "lora")}
     return EngineOptions(use_mmap=use_mmap, repack=repack, tuned=tuned, **chosen)

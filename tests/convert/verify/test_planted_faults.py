@@ -14,16 +14,15 @@ from gguf_edit import Change, Floats, edited
 
 from edgellm import backends
 from edgellm.cli import convert as cli_convert
-from edgellm.convert.checkpoint.folder import Checkpoint
 from edgellm.convert.gguf.convert import ConvertRequest, convert
 from edgellm.convert.verify import logits
 from edgellm.convert.verify.gguf import ENGINE, Target, verify
+from edgellm.convert.verify.original import Original
 from edgellm.convert.verify.tensors import wrong_tensor
 from edgellm.errors import CheckFailedError
 from edgellm.formats.artifact import Artifact
 from edgellm.formats.gguf.reader import read_header
-from edgellm.models import reference, registry
-from edgellm.models.registry import spec_of
+from edgellm.models import registry
 
 SQUARE = {"n_head": 4, "n_head_kv": 4}  # Q, K and V of one shape, so that mixing them up goes unnoticed
 
@@ -195,12 +194,11 @@ def test_logits_alone_show_the_fault(good, tmp_path: Path, name: str) -> None:
     fault = FAULTS[name]
     folder, path = good[fault.case]
     faulty = edited(path, tmp_path / "faulty.gguf", fault.change, fault.keys)
-    with Checkpoint.open(folder) as checkpoint:
-        spec = spec_of(checkpoint.config, checkpoint.shapes)
+    with Original.open(folder) as source:
         tokens = [(37 * i) % 300 for i in range(logits.N_TOKENS)]
         with backends.open_session(Artifact.open(faulty), ENGINE) as session:
             found = session.eval_all(tokens)
-        original = reference.logits(spec, checkpoint.tensors, tokens)
+        original = source.logits(tokens)
         rounding = logits.ROUNDING[
             "F16"
         ]  # coarser than the file's F32, so that there is something to hide in
@@ -208,13 +206,11 @@ def test_logits_alone_show_the_fault(good, tmp_path: Path, name: str) -> None:
             logits.check(
                 logits.compare(original, found),
                 rounding,
-                lambda: logits.expected_nmse(
-                    spec, checkpoint.tensors, tokens, original, lambda tensor: rounding
-                ),
+                lambda: logits.expected_nmse(source, tokens, original, lambda tensor: rounding),
                 lambda: "",
             )
         if fault.change and "missing" not in fault.named:
-            assert fault.named[0] in wrong_tensor(Target.open(faulty).tensors, spec, checkpoint)
+            assert fault.named[0] in wrong_tensor(Target.open(faulty).tensors, source)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -236,14 +232,14 @@ class TestCommand:
     def test_exit_3_one_line_nothing_left(self, folder: Path, tmp_path: Path) -> None:
         result = run([str(folder), "--quant", "q8_0", "-o", "out.gguf"])
         assert isinstance(result.exception, CheckFailedError) and result.exception.exit_code == 3
-        assert "logits" in str(result.exception) and "--keep-unverified" in str(result.exception)
+        assert "attn_q" in str(result.exception) and "--keep-unverified" in str(result.exception)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint"]
 
     def test_keep_unverified_leaves_the_file_and_its_verdict(self, folder: Path, tmp_path: Path) -> None:
         result = run([str(folder), "--quant", "q8_0", "-o", "out.gguf", "--keep-unverified"])
         assert isinstance(result.exception, CheckFailedError)
         verdict = read_header(tmp_path / "out.gguf").get("edgellm.verification")
-        assert verdict.startswith("failed: the check of the logits failed")
+        assert verdict.startswith("failed: the check of the tensors failed")
 
     def test_no_verify_says_so(self, folder: Path, tmp_path: Path) -> None:
         result = run([str(folder), "--quant", "q8_0", "-o", "out.gguf", "--no-verify"])

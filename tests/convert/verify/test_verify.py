@@ -10,17 +10,15 @@ import pytest
 import tinymodels
 
 from edgellm import backends
-from edgellm.convert.checkpoint.folder import Checkpoint
 from edgellm.convert.gguf import ggml
 from edgellm.convert.gguf.convert import ConvertRequest, convert
 from edgellm.convert.verify import logits, tensors
 from edgellm.convert.verify.gguf import ENGINE, Target
 from edgellm.convert.verify.logits import Fidelity, compare
+from edgellm.convert.verify.original import Original
 from edgellm.errors import CheckFailedError
 from edgellm.formats.artifact import Artifact
 from edgellm.formats.gguf.types import GGML_TYPES_BY_NAME
-from edgellm.models import reference
-from edgellm.models.registry import spec_of
 
 #: ggml searches its grids of one and two bits for most of a minute before their first use.
 TYPES = [
@@ -99,12 +97,9 @@ def test_what_the_oracle_expects_of_rounding_is_what_the_engine_shows(
     folder = tinymodels.write(tinymodels.CASES[case], tmp_path / case)
     path = convert(ConvertRequest(folder, quant, tmp_path / "model.gguf")).path
     tokens = [(37 * i) % 300 for i in range(28)]
-    with Checkpoint.open(folder) as checkpoint:
-        spec = spec_of(checkpoint.config, checkpoint.shapes)
-        original = reference.logits(spec, checkpoint.tensors, tokens)
-        expected = logits.expected_nmse(
-            spec, checkpoint.tensors, tokens, original, Target.open(path).rounding
-        )
+    with Original.open(folder) as source:
+        original = source.logits(tokens)
+        expected = logits.expected_nmse(source, tokens, original, Target.open(path).rounding)
     with backends.open_session(Artifact.open(path), ENGINE) as session:
         found = compare(original, session.eval_all(tokens)).nmse
     assert 0.2 * expected < found < 3 * expected
