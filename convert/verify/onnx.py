@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgellm.convert.checkpoint.folder import Checkpoint
 from edgellm.convert.onnx import manifest as onnx_manifest
 from edgellm.convert.verify import logits, transformers_rules
 from edgellm.convert.verify import tokens as verify_tokens
@@ -84,7 +83,7 @@ def verify_onnx(
     `lora` is the folder of the adapter that was merged into it.
     Raises CheckFailedError naming the check, and what opening the two raises.
     """
-    with Checkpoint.open(source) as checkpoint, Original.open(source, lora) as model:
+    with Original.open(source, lora) as model:
         spec = model.spec
         report("tokens")
         header = FolderHeader(path)
