@@ -25,6 +25,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from edgellm import privacy
 from edgellm.models.training import corpus, tokenizer
 from edgellm.models.training.checkpoint import save_checkpoint
 from edgellm.models.training.configs import model_config
@@ -126,6 +127,7 @@ def rate_at(step: int, steps: int) -> float:
 
 def build_model(name: str, seed: int) -> Any:
     """A fresh transformers model of one family; the layers' output projections start small."""
+    privacy.refuse_telemetry()
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(seed)
