@@ -21,13 +21,13 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from pathlib import Path
 
 from edgellm.errors import OutputExistsError, StorageError
 
 _PREFIX = ".edgellm-tmp-"
 _LOCK, _COMMIT, _ASIDE = f"{_PREFIX}lock", f"{_PREFIX}commit", f"{_PREFIX}replaced"
+_FAILED: dict[str, Exception] = {}  # what was said of each cache folder
 _ATTEMPTS = 100  # to take a place that others take away and make anew
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
@@ -139,17 +139,18 @@ def cache_dir(*names: str) -> Path:
 
 
 def remember(target: Path, text: str) -> None:
-    """Write a small text into the cache; where that is not possible, say so once and go on."""
+    """Write a small text into the cache, if that is possible."""
     try:
         write_text(target, text)
     except (StorageError, OSError) as error:
-        say_once(f"{error}; going on without the cache")
+        say_cache_fails(error)
 
 
-@cache
-def say_once(note: str) -> None:
-    """One line on standard error, the first time."""
-    print(f"edgellm: {note}", file=sys.stderr)
+def say_cache_fails(error: Exception) -> None:
+    """One line on standard error, the first time a folder fails, that nothing can be kept; the work goes on."""
+    if _FAILED.setdefault(str(cache_dir()), error) is error:
+        fact = str(error).split(";")[0]
+        print(f"edgellm: {fact}; going on without the cache (EDGELLM_CACHE names its folder)", file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -209,7 +210,7 @@ def _claim(place: Path) -> int | None:
             with contextlib.suppress(OSError):
                 place.rmdir()
             raise
-        if lock is None or os.listdir(place) == [_LOCK]:
+        if lock is None or [entry.name for entry in place.iterdir()] == [_LOCK]:
             return lock
         _leave(place, lock)
     raise StorageError(f"what a killed writer left in {place} cannot be cleared; remove that folder")
@@ -227,7 +228,7 @@ def _locked(place: Path) -> int | None:
             import fcntl
 
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.stat(place / _LOCK), os.fstat(lock)):
+        if os.path.samestat((place / _LOCK).stat(), os.fstat(lock)):
             return lock
         raise FileNotFoundError(place)  # taken away while we asked; what is there now is another's
     except (BlockingIOError, PermissionError):

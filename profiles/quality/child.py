@@ -115,9 +115,7 @@ def _reference(request: QualityRequest, engine: EngineOptions) -> CompactReferen
 
     assert request.reference
     artifact = Artifact.open(request.reference)
-    folder = files.cache_dir() / "references"
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{artifact.sha256[:16]}-{request.dialogues}.ref"
+    path = files.cache_dir("references") / f"{artifact.sha256[:16]}-{request.dialogues}.ref"
     if not path.exists():
         with backends.open_session(artifact, engine) as session:
             chunks = _chunks(session, request.dialogues)

@@ -1,5 +1,6 @@
 """A process under a faulty operating system: its nth write, open or rename below a folder fails, or kills it."""
 
+import atexit
 import functools
 import os
 import shutil
@@ -25,6 +26,7 @@ needed = pytest.mark.skipif(
 def library() -> Path:
     """The shim, compiled once a run."""
     path = Path(tempfile.mkdtemp(prefix="edgellm-faults-")) / "faults.so"
+    atexit.register(shutil.rmtree, path.parent, ignore_errors=True)
     command = ["cc", "-shared", "-fPIC", "-O1", "-w", "-o", str(path), str(HELPERS / "faults.c"), "-ldl"]
     subprocess.run([*command, "-lpthread"], check=True)
     return path
