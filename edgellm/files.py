@@ -150,7 +150,9 @@ def say_cache_fails(error: Exception) -> None:
     """One line on standard error, the first time a folder fails, that nothing can be kept; the work goes on."""
     if _FAILED.setdefault(str(cache_dir()), error) is error:
         fact = str(error).split(";")[0]
-        print(f"edgellm: {fact}; going on without the cache (EDGELLM_CACHE names its folder)", file=sys.stderr)
+        print(
+            f"edgellm: {fact}; going on without the cache (EDGELLM_CACHE names its folder)", file=sys.stderr
+        )
 
 
 @contextlib.contextmanager

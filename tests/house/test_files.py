@@ -176,7 +176,7 @@ def contents(folder: Path, kind: str) -> list[str]:
 
 
 def faulty_writes(tmp_path: Path, kind: str, code: int, *, exchange: bool = True):
-    """Replace an old output with each call failing in turn (code 0: the process killed there), to the first clean run."""
+    """Replace an old output with each call failing in turn (code 0: a kill), to the first clean run."""
     for nth in itertools.count(1):
         folder = tmp_path / f"{nth}"
         for name in NAMES[kind]:
@@ -254,7 +254,7 @@ def test_a_writer_out_of_sight_keeps_what_it_is_writing(tmp_path):
         if child.stdout.readline() != b"here\n":
             pytest.skip(f"no namespaces here: {child.stderr.read().decode().strip()}")
         files.write_bytes(ours, b"ours")
-        with pytest.raises(StorageError, match="theirs.bin is being written by another process"):
+        with pytest.raises(StorageError, match=r"theirs\.bin is being written by another process"):
             files.write_bytes(theirs, b"mine")
         child.stdin.close()
     assert child.returncode == 0
