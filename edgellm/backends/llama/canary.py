@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from edgellm import files
+from edgellm import files, lifeline
 from edgellm.backends.llama import lib
 from edgellm.errors import EngineCrashError
 from edgellm.machine import hardware
@@ -77,7 +77,12 @@ def run(command: Sequence[str] = (sys.executable, "-m", "edgellm.backends.llama.
         scratch = str(Path(folder) / "canary.gguf")
         try:
             child = subprocess.run(
-                [*command, scratch], capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
+                [*command, scratch],
+                capture_output=True,
+                text=True,
+                timeout=_TIMEOUT_SECONDS,
+                check=False,
+                **lifeline.attached(),
             )
             output, ending = child.stdout, _ending(child.returncode)
         except subprocess.TimeoutExpired as error:
