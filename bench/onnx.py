@@ -24,6 +24,8 @@ import sys
 import time
 from pathlib import Path
 
+from edgellm import privacy
+
 KINDS = ("edgellm", "genai", "optimum")
 
 
@@ -80,6 +82,7 @@ def run_turns(args: argparse.Namespace) -> dict[str, list[float]]:
 
 
 def run_genai(args: argparse.Namespace) -> dict[str, float]:
+    privacy.refuse_telemetry()
     import onnxruntime_genai as og
 
     start = time.perf_counter()
@@ -112,11 +115,12 @@ def run_genai(args: argparse.Namespace) -> dict[str, float]:
 
 def run_optimum(args: argparse.Namespace) -> dict[str, float]:
     sys.path.remove(str(Path(__file__).resolve().parent))  # this file would be what optimum imports as `onnx`
-    import onnxruntime
     import torch
+
+    privacy.refuse_telemetry()
     from optimum.onnxruntime import ORTModelForCausalLM
 
-    options = onnxruntime.SessionOptions()
+    options = privacy.onnxruntime().SessionOptions()
     options.intra_op_num_threads = args.threads
     start = time.perf_counter()
     file = next(n for n in ("model_quantized.onnx", "model.onnx") if (args.path / n).is_file())

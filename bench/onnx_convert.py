@@ -21,6 +21,8 @@ from pathlib import Path
 
 import psutil
 
+from edgellm import privacy
+
 _POLL_SECONDS = 0.02
 
 
@@ -67,6 +69,7 @@ def main() -> None:
             "-o",
             out["edgellm"],
         ]
+        privacy.refuse_telemetry()
         builder = [args.genai_python, "-m", "onnxruntime_genai.models.builder", "-i", args.checkpoint]
         builder += ["-o", out["genai"], "-p", "int4", "-e", "cpu", "-c", str(Path(scratch) / "cache")]
         builder += ["--extra_options", "int4_accuracy_level=4", "int4_block_size=32"]

@@ -1,23 +1,50 @@
 """The one way edgellm writes: a temporary file beside the target, fsync, validate, rename, fsync the folder.
 
 A reader sees the old file or the new one, never a part of either; an exception or a kill leaves the target
-as it was. A leftover of a killed writer is recognised by its dead owner and swept by the next writer.
+as it was. Each output has one place beside it where it grows, a folder whose `lock` its writer holds:
+
+    .edgellm-tmp-<hash of the name>/  ...lock, model.gguf, and from the moment of renaming on: ...commit
+
+What cannot be locked is being written, by whichever process on whichever machine or container the lock reaches;
+what can be locked was left by a killed writer. With `commit` in it, all is there and validated: the next who
+looks finishes the renaming. Without, it is swept.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import hashlib
+import json
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from edgellm.errors import OutputExistsError, StorageError
 
 _PREFIX = ".edgellm-tmp-"
+_LOCK, _COMMIT, _ASIDE = f"{_PREFIX}lock", f"{_PREFIX}commit", f"{_PREFIX}replaced"
+_FAILED: dict[str, Exception] = {}  # what was said of each cache folder
+_ATTEMPTS = 100  # to take a place that others take away and make anew
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space, or write elsewhere with -o",
+    errno.EDQUOT: "your quota is used up; write elsewhere with -o",
+    errno.EFBIG: "the file-size limit is too small; raise it (ulimit -f) or split the output",
+    errno.EACCES: "you may not write there; choose another -o",
+    errno.EPERM: "you may not write there; choose another -o",
+    errno.EROFS: "the file system is read-only; choose another -o",
+    errno.EIO: "the disk or its connection fails; write elsewhere with -o",
+    errno.ENAMETOOLONG: "choose a shorter -o",
+    errno.ENOTDIR: "a part of the path is a file; choose another -o",
+    errno.EMFILE: "too many files are open; raise the limit (ulimit -n)",
+    errno.ENOLCK: "the file system has no locks; write elsewhere with -o",
+    errno.ENOTSUP: "the file system cannot do that; write elsewhere with -o",
+}
 
 
 def check_output(path: Path, *, force: bool) -> None:
@@ -47,39 +74,43 @@ def check_space(folder: Path, need_bytes: int) -> None:
 
 @contextlib.contextmanager
 def atomic_path(
-    target: Path, *, force: bool = False, validate: Callable[[Path], None] | None = None
+    target: Path,
+    *,
+    force: bool = False,
+    validate: Callable[[Path], None] | None = None,
+    others: Sequence[Path] = (),
 ) -> Iterator[Path]:
-    """Yield a temporary path (nothing there yet) beside `target`; on a clean exit it becomes `target`.
+    """Yield a temporary path (nothing there yet); on a clean exit it becomes `target`.
 
     `validate` sees the finished file before it gets its name; what it raises leaves `target` untouched.
-    The yielded path may be made a file or a folder. Raises OutputExistsError, StorageError.
+    The yielded path may be made a file or a folder. `others`, in the folder of `target`, are written beside the
+    yielded path and get their names with it: a kill between two renames leaves none of the old ones in use, and
+    the rest to be finished. Raises OutputExistsError, StorageError.
     """
+    recover(target.parent)
     check_output(target, force=force)
-    with _lock(target):
-        _sweep(target.parent)
-        temporary = _claim(target)
-        try:
-            with storage_errors(target):
-                yield temporary
-                fsync_tree(temporary)
-            if validate:
-                validate(temporary)
-            with storage_errors(target):
-                check_output(target, force=force)
-                _replace(temporary, target)
-        finally:
-            _remove(temporary)
+    with _place(target) as place:
+        temporary = place / target.name
+        with storage_errors(target):
+            yield temporary
+            fsync_tree(place)
+        if validate:
+            validate(temporary)
+        with storage_errors(target):
+            check_output(target, force=force)
+            _commit(place, [*(path.name for path in others), target.name])
 
 
-def write_bytes(target: Path, data: bytes, *, force: bool = True) -> None:
-    """Write a small file atomically."""
+def write_bytes(target: Path, data: bytes, *, force: bool = True, mode: int | None = None) -> None:
+    """Write a small file atomically; `mode` are its permissions where the user's umask shall not decide."""
     with atomic_path(target, force=force) as temporary:
+        temporary.touch(0o666 if mode is None else mode)
         temporary.write_bytes(data)
 
 
-def write_text(target: Path, text: str, *, force: bool = True) -> None:
+def write_text(target: Path, text: str, *, force: bool = True, mode: int | None = None) -> None:
     """Write a small UTF-8 text file atomically."""
-    write_bytes(target, text.encode(), force=force)
+    write_bytes(target, text.encode(), force=force, mode=mode)
 
 
 def sha256(*paths: Path, block: int = 1 << 20) -> str:
@@ -92,29 +123,45 @@ def sha256(*paths: Path, block: int = 1 << 20) -> str:
     return digest.hexdigest()
 
 
-def cache_dir() -> Path:
-    """Folder for what edgellm can make again: `$EDGELLM_CACHE`, else the XDG cache folder. Created."""
+def cache_dir(*names: str) -> Path:
+    """Folder for what edgellm can make again: `$EDGELLM_CACHE`, else the XDG cache folder; `names` below it.
+
+    Created where that is possible: a cache is a convenience, and what cannot be kept is made again.
+    """
     base = os.environ.get("EDGELLM_CACHE")
     root = (
         Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgellm"
     )
-    root.mkdir(parents=True, exist_ok=True)
-    return root
+    folder = root.joinpath(*names)
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def remember(target: Path, text: str) -> None:
+    """Write a small text into the cache, if that is possible."""
+    try:
+        write_text(target, text)
+    except (StorageError, OSError) as error:
+        say_cache_fails(error)
+
+
+def say_cache_fails(error: Exception) -> None:
+    """One line on standard error, the first time a folder fails, that nothing can be kept; the work goes on."""
+    if _FAILED.setdefault(str(cache_dir()), error) is error:
+        fact = str(error).split(";")[0]
+        print(
+            f"edgellm: {fact}; going on without the cache (EDGELLM_CACHE names its folder)", file=sys.stderr
+        )
 
 
 @contextlib.contextmanager
 def storage_errors(target: Path) -> Iterator[None]:
-    """Turn the operating system's word on space and permission into a StorageError about `target`."""
+    """Turn the operating system's word on space, permission and the disk into a StorageError about `target`."""
     try:
         yield
     except OSError as error:
-        remedy = {
-            errno.ENOSPC: "free some space, or write elsewhere with -o",
-            errno.EDQUOT: "your quota is used up; write elsewhere with -o",
-            errno.EFBIG: "the file-size limit is too small; raise it (ulimit -f) or split the output",
-            errno.EACCES: "you may not write there; choose another -o",
-            errno.EROFS: "the file system is read-only; choose another -o",
-        }.get(error.errno or 0)
+        remedy = _REMEDIES.get(error.errno or 0)
         if remedy is None:
             raise
         raise StorageError(f"cannot write {target}: {os.strerror(error.errno or 0)}; {remedy}") from error
@@ -122,86 +169,177 @@ def storage_errors(target: Path) -> Iterator[None]:
 
 def fsync_tree(path: Path) -> None:
     """Flush a file, or every file of a folder, to the disk."""
-    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
-    for file in files:
-        descriptor = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    for file in [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]:
+        _fsync(file)
 
 
-def _claim(target: Path) -> Path:
-    """A fresh name in the target's folder that carries our process id, so that leftovers have an owner."""
-    folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=target.parent)
-    return Path(folder) / target.name
-
-
-def _remove(temporary: Path) -> None:
-    shutil.rmtree(temporary.parent, ignore_errors=True)
-
-
-def _sweep(folder: Path) -> None:
-    """Remove temporary folders whose owner is no longer running."""
+def recover(folder: Path) -> None:
+    """Finish or sweep what killed writers left in `folder`; what another process is writing stays."""
     for leftover in folder.glob(f"{_PREFIX}*"):
-        pid = leftover.name.removeprefix(_PREFIX).split("-")[0]
-        if pid.isdigit() and not _alive(int(pid)):
-            shutil.rmtree(leftover, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            lock = _locked(leftover)
+            if lock is not None:
+                _leave(leftover, lock)
 
 
-def _alive(pid: int) -> bool:
-    import psutil
-
-    return bool(psutil.pid_exists(pid))
+# --- the place where an output grows -----------------------------------------------------------------------
 
 
-def _replace(temporary: Path, target: Path) -> None:
-    """Rename over the target. A folder cannot be renamed over a folder: the old one steps aside first."""
-    if target.is_dir():
-        aside = temporary.parent / "replaced"
-        target.rename(aside)
+@contextlib.contextmanager
+def _place(target: Path) -> Iterator[Path]:
+    """A folder of our own beside `target`, empty but for its lock. Raises StorageError when another has it."""
+    name = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:24]
+    place = target.parent / f"{_PREFIX}{name}"
+    with storage_errors(target):
+        lock = _claim(place)
+    if lock is None:
+        raise StorageError(f"{target} is being written by another process; wait for it to finish")
+    try:
+        yield place
+    finally:
+        _leave(place, lock)
+
+
+def _claim(place: Path) -> int | None:
+    """Make `place` and lock it; what a killed writer left there is finished or swept first."""
+    for _ in range(_ATTEMPTS):
+        place.mkdir(mode=0o700, exist_ok=True)
         try:
-            temporary.rename(target)
+            lock = _locked(place)
+        except FileNotFoundError:
+            continue  # its last owner has just taken it away
         except OSError:
-            aside.rename(target)
+            with contextlib.suppress(OSError):
+                place.rmdir()
             raise
-    else:
-        temporary.replace(target)
-    _fsync_dir(target.parent)
+        if lock is None or [entry.name for entry in place.iterdir()] == [_LOCK]:
+            return lock
+        _leave(place, lock)
+    raise StorageError(f"what a killed writer left in {place} cannot be cleared; remove that folder")
 
 
-def _fsync_dir(folder: Path) -> None:
-    if os.name == "nt":
+def _locked(place: Path) -> int | None:
+    """A descriptor that locks `place`, None when someone else has it. Raises FileNotFoundError when it is gone."""
+    lock = os.open(place / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(lock, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+        else:
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat((place / _LOCK).stat(), os.fstat(lock)):
+            return lock
+        raise FileNotFoundError(place)  # taken away while we asked; what is there now is another's
+    except (BlockingIOError, PermissionError):
+        os.close(lock)
+        return None
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+def _leave(place: Path, lock: int) -> None:
+    """Finish what was committed, remove the rest, the lock last."""
+    try:
+        with contextlib.suppress(OSError):
+            _roll_forward(place)
+        if (place / _COMMIT).exists():
+            return  # it cannot be finished now; the next writer tries again
+        for entry in place.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name != _LOCK:
+                entry.unlink(missing_ok=True)
+        if os.name != "nt":  # while it is locked, so that whoever waits for it sees that it is gone
+            (place / _LOCK).unlink(missing_ok=True)
+            place.rmdir()
+    except OSError:
+        pass  # an interrupted clean-up is the next writer's
+    finally:
+        os.close(lock)
+        if os.name == "nt":
+            shutil.rmtree(place, ignore_errors=True)
+
+
+# --- giving names ------------------------------------------------------------------------------------------
+
+
+def _commit(place: Path, names: list[str]) -> None:
+    """Give everything its name. One name is one system call; several are written down first."""
+    new, target = place / names[-1], place.parent / names[-1]
+    if len(names) == 1 and not target.is_dir():
+        new.replace(target)
+    elif len(names) > 1 or not _exchange(new, target):
+        note = place / f"{_COMMIT}.new"
+        note.write_text(json.dumps(names), encoding="utf-8")
+        _fsync(note)
+        note.replace(place / _COMMIT)
+        try:
+            _fsync(place)
+            _roll_forward(place)
+        except OSError:
+            _roll_back(place, names)
+            raise
+    _fsync(place.parent)
+
+
+def _roll_back(place: Path, names: list[str]) -> None:
+    """Put the old ones back under their names. Where that fails, too, `commit` stays for the next to finish."""
+    for name in names:
+        if not (place / name).exists():
+            (place.parent / name).rename(place / name)
+        if (place / _ASIDE / name).exists():
+            (place / _ASIDE / name).rename(place.parent / name)
+    (place / _COMMIT).unlink()
+
+
+def _roll_forward(place: Path) -> None:
+    """Rename what `commit` lists, the last name last: by it a model is opened, so the old one goes first of all."""
+    try:
+        names = json.loads((place / _COMMIT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    if not isinstance(names, list) or any(not isinstance(n, str) or Path(n).name != n for n in names):
+        names = []  # not ours
+    if names and (place / names[-1]).exists():
+        _step_aside(place, names[-1])
+    for name in names:
+        if (place / name).exists():
+            _step_aside(place, name)
+            (place / name).rename(place.parent / name)
+    (place / _COMMIT).unlink()
+
+
+def _step_aside(place: Path, name: str) -> None:
+    if (place.parent / name).exists():
+        aside = place / _ASIDE
+        aside.mkdir(exist_ok=True)
+        (place.parent / name).rename(aside / name)
+
+
+def _exchange(new: Path, old: Path) -> bool:
+    """Swap two paths in one step (renameat2, Linux 3.15); False where there is no such step."""
+    if sys.platform != "linux":
+        return False
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:  # glibc before 2.28
+        return False
+    if rename(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(old), _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):  # a file system without it
+        return False
+    raise OSError(code, os.strerror(code), str(old))
+
+
+def _fsync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _lock(target: Path) -> Iterator[None]:
-    """Hold the lock of one output. The lock file lives in the cache, so that nothing is left beside outputs."""
-    name = hashlib.sha256(str(target.resolve()).encode()).hexdigest()[:24]
-    folder = cache_dir() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / name).open("a") as handle:
-        try:
-            _lock_handle(handle.fileno())
-        except OSError as error:
-            raise StorageError(
-                f"{target} is being written by another process; wait for it to finish"
-            ) from error
-        yield
-
-
-def _lock_handle(descriptor: int) -> None:
-    if os.name == "nt":
-        import msvcrt
-
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
-    else:
-        import fcntl
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

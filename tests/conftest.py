@@ -1,11 +1,35 @@
-"""Settings of the whole test run."""
+"""Settings of the whole test run: folders of its own, nothing of the developer's seen or touched."""
 
 import os
+import shutil
 import signal
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from edgellm import privacy
+
+_FOLDER = pytest.StashKey[Path]()
 
 
-def pytest_configure() -> None:
-    """A shell without job control starts background jobs with Ctrl-C ignored; tests of Ctrl-C need it back."""
+def pytest_configure(config: pytest.Config) -> None:
+    """A cache that begins empty, so that what today's code writes is what its tests read.
+
+    One for the whole run: converting the bundled models anew for each test would take minutes, and nothing in it
+    is older than the run. Tests that look at the cache itself give themselves another.
+    """
+    privacy.refuse_telemetry()
+    folder = Path(tempfile.mkdtemp(prefix="edgellm-tests-"))
+    config.stash[_FOLDER] = folder
+    os.environ["EDGELLM_CACHE"], os.environ["EDGELLM_DATA"] = str(folder / "cache"), str(folder / "data")
+    os.environ["EDGELLM_NO_TUNE"] = "1"  # a search would measure this machine, not test the code
+    # A shell without job control starts background jobs with Ctrl-C ignored; tests of Ctrl-C need it back.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.environ["EDGELLM_NO_TUNE"] = "1"  # what a developer tuned must not change what a test sees
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Take the folders away."""
+    if _FOLDER in config.stash:
+        shutil.rmtree(config.stash[_FOLDER], ignore_errors=True)

@@ -10,13 +10,14 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgellm.convert.checkpoint.safetensors_file import NUMPY_DTYPES, LazyTensor, Shard, read_tensors
 from edgellm.errors import CheckpointError
+from edgellm.formats import links
 from edgellm.models.renaming import is_ignored, renamed
 
 __all__ = ["Checkpoint", "LazyTensor", "find_file", "read_json"]
@@ -106,12 +107,11 @@ def find_file(folder: Path, name: str) -> Path | None:
         )
     if not os.path.lexists(path):
         return None
-    target, home = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
-    if not any(target.is_relative_to(allowed) for allowed in (home, *_cache_blobs(home))):
+    if target := links.leads_out(path):
         raise CheckpointError(
             f"{path} is a link to {target}, outside the checkpoint: put the file itself there"
         )
-    if not target.is_file():
+    if not path.is_file():
         raise CheckpointError(f"{path} is a broken link or no regular file: download it again")
     return path
 
@@ -126,13 +126,6 @@ def check_download(path: Path, sha256: str) -> None:
         raise CheckpointError(
             f"{path.name} was damaged on its way from the hub: delete {blob} and fetch it again"
         )
-
-
-def _cache_blobs(home: Path) -> Iterator[Path]:
-    """`models--org--name/blobs` when `home` is `models--org--name/snapshots/<revision>`."""
-    repository = home.parent.parent
-    if home.parent.name == "snapshots" and repository.name.startswith("models--"):
-        yield repository / "blobs"
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any] | None:

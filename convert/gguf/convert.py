@@ -102,8 +102,8 @@ def convert(
 
     Raises CheckpointError, ArtifactError (an unusable source), UsageError (a request that cannot be met),
     OutputExistsError, StorageError, and what `verify` raises. Whatever it raises, no output has appeared and
-    one that was there is unchanged; only a set of several files can be left without its first one by a kill
-    in the moment of renaming.
+    one that was there is unchanged; a set of several files that a kill caught in the moment of renaming is
+    finished by whoever looks next.
     """
     from edgellm.formats.artifact import Artifact
 
@@ -117,9 +117,10 @@ def convert(
             if verify:
                 _tell(report, "verify", job)
                 _patch(temporary, job.layouts[0], provenance.VERIFICATION_KEY, *_verdict(verify(temporary)))
-            _place_other_shards(temporary, job.paths)
 
-        with files.atomic_path(first, force=request.force, validate=finish) as temporary:
+        with files.atomic_path(
+            first, force=request.force, validate=finish, others=job.paths[1:]
+        ) as temporary:
             _write(job, temporary, report)
     return Artifact.open(first)
 
@@ -222,17 +223,6 @@ def _patch(path: Path, place: Layout, key: str, old: str, new: str) -> None:
 
 def _verdict(text: str) -> tuple[str, str]:
     return provenance.verdict_text(provenance.NOT_VERIFIED), provenance.verdict_text(text)
-
-
-def _place_other_shards(first: Path, paths: Sequence[Path]) -> None:
-    """Give the second and later files their names. The first, by which a model is opened, follows last.
-
-    An old first file goes before them, so that a kill between two renames leaves no mixture that loads.
-    """
-    if len(paths) > 1:
-        paths[0].unlink(missing_ok=True)
-    for path in paths[1:]:
-        (first.parent / path.name).replace(path)
 
 
 def _paths(request: ConvertRequest, stem: str, count: int) -> tuple[Path, ...]:

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgellm import files
+from edgellm import files, privacy
 from edgellm.errors import EngineError, MissingExtraError, UsageError
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def _int8() -> str:
 
 def _run(python: str, arguments: list[str]) -> None:
     code = "import sys; from optimum.commands.optimum_cli import main; sys.argv[0] = 'optimum-cli'; main()"
+    privacy.refuse_telemetry()
     done = subprocess.run([python, "-c", code, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]

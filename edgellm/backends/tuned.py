@@ -74,9 +74,7 @@ def path(artifact: Artifact, build: str) -> Path:
     key = hashlib.sha256("\n".join([f"{_FORMAT}", build, *machine, *_shape(artifact)]).encode()).hexdigest()[
         :16
     ]
-    folder = files.cache_dir() / "tuned"
-    folder.mkdir(exist_ok=True)
-    return folder / f"{key}.json"
+    return files.cache_dir("tuned") / f"{key}.json"
 
 
 def read(artifact: Artifact, build: str) -> Record | None:

@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from edgellm import lifeline
 from edgellm.errors import EdgellmError, EngineCrashError, EngineError
 from edgellm.formats.artifact import Artifact
 from edgellm.session import Constraint, Drafter, EngineInfo, EngineOptions, Sampling, Session
@@ -54,7 +55,10 @@ class WorkerSession:
         self._timeout = timeout_seconds
         self._tokens: list[int] = []
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "edgellm.backends.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-m", "edgellm.backends.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            **lifeline.attached(),
         )
         try:
             self._info: EngineInfo = self._call("open", artifact, options, max_bytes)
@@ -271,6 +275,7 @@ class _Child:
 
 def main() -> None:
     """The child's loop."""
+    lifeline.follow()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     pipe_in, pipe_out = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

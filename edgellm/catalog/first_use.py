@@ -5,11 +5,17 @@ Knows what a name means (catalog) and how to convert; opens no engine.
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import sys
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgellm import files
 from edgellm.catalog import models
+from edgellm.errors import StorageError
 from edgellm.formats.artifact import Artifact
 
 if TYPE_CHECKING:
@@ -25,9 +31,8 @@ def resolve(model: str | None = None, *, offline: bool = False) -> Artifact:
     if not source.is_checkpoint:
         return Artifact.open(source.path)
     source = replace(source, quant=_canonical(source.quant))
-    if not source.kept.exists():
-        _convert(source)
-    return Artifact.open(source.kept)
+    kept = source.kept if source.kept.exists() else _convert(source)
+    return Artifact.open(kept)
 
 
 def _canonical(quant: str) -> str:
@@ -37,9 +42,19 @@ def _canonical(quant: str) -> str:
     return quant.strip().lower() if is_onnx(quant) else canonical(quant)
 
 
-def _convert(source: Source) -> None:
+def _convert(source: Source) -> Path:
+    """Where the conversion is: kept, or in a folder that this process removes at its end, where nothing can be kept."""
     from edgellm.catalog import conversion
 
     print(f"edgellm: first use of {source.name}: converting it to {source.quant}, once", file=sys.stderr)
-    source.kept.parent.mkdir(exist_ok=True)
-    conversion.convert_checkpoint(source.path, source.kept, source.quant)
+    try:
+        with files.storage_errors(source.kept):
+            source.kept.parent.mkdir(parents=True, exist_ok=True)
+        conversion.convert_checkpoint(source.path, source.kept, source.quant)
+        return source.kept
+    except StorageError as error:
+        scratch = Path(tempfile.mkdtemp(prefix="edgellm-"))
+        atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+        files.say_cache_fails(error)
+        conversion.convert_checkpoint(source.path, scratch / source.kept.name, source.quant)
+        return scratch / source.kept.name

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgellm import privacy
 from edgellm.errors import CheckpointError
 
 #: What a conversion reads. Pickles, ONNX exports and other formats in the same repository stay where they are.
@@ -44,6 +45,7 @@ def download(repo_id: str, *, revision: str | None = None, offline: bool = False
         raise CheckpointError(
             f"{repo_id!r} is not a hub id; it has the form owner/name, e.g. Qwen/Qwen3-0.6B"
         )
+    privacy.refuse_telemetry()
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -96,6 +98,7 @@ def downloads() -> list[Download]:
 
 def delete(repo_id: str) -> None:
     """Delete a checkpoint from the shared cache. Raises CheckpointError when it is not there."""
+    privacy.refuse_telemetry()
     from huggingface_hub import scan_cache_dir
 
     hashes = [r.commit_hash for repo in _cached_repos() if repo.repo_id == repo_id for r in repo.revisions]
@@ -105,6 +108,7 @@ def delete(repo_id: str) -> None:
 
 
 def _cached_repos() -> Iterable[Any]:
+    privacy.refuse_telemetry()
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 

@@ -88,10 +88,8 @@ def checkpoint_folder(source: str, *, offline: bool = False) -> Path:
 
 
 def models_dir() -> Path:
-    """Folder of kept conversions. Created."""
-    folder = files.cache_dir() / "models"
-    folder.mkdir(exist_ok=True)
-    return folder
+    """Folder of kept conversions. Created where that is possible."""
+    return files.cache_dir("models")
 
 
 def kept() -> list[Kept]:

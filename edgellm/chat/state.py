@@ -1,17 +1,22 @@
 """The engine's state of a conversation on disk, so that going on with it evaluates nothing again.
 
-    "edgellm-state/1\\n", SHA-256 of all that follows, length of the header, header (JSON), token ids, engine state
+    "edgellm-state/2\\n", seal of all that follows, length of the header, header (JSON), token ids, engine state
 
-Engines trust such bytes and abort on wrong ones, so a file is used only when its checksum holds and it was
-written by this model, engine build and options. It is a convenience beside the conversation's own file: without
-it the text is read again. Knows sessions and files; knows no messages.
+Engines trust such bytes and abort on wrong ones, so a file is used only when it was written here - the seal is
+an HMAC-SHA256 under a key that lies in the same folder - by this model, engine build and options. It is a
+convenience beside the conversation's own file: without it the text is read again. Knows sessions and files; knows
+no messages.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import hmac
 import json
+import operator
+import secrets
 import struct
 from array import array
 from pathlib import Path
@@ -23,7 +28,8 @@ from edgellm.errors import EdgellmError, EngineError
 from edgellm.session import Session
 
 SUFFIX = ".state"
-_MAGIC = b"edgellm-state/1\n"
+_MAGIC = b"edgellm-state/2\n"
+_KEY, _KEY_BYTES = "state.key", 32
 _HEAD = struct.Struct("<32sQ")
 _BLOCKS, _BLOCK_BYTES = 64, 1 << 16  # of a file, read for its fingerprint
 #: Options that change neither what is in the cache nor how it is laid out.
@@ -40,11 +46,12 @@ def write(path: Path, session: Session, spans: SpanCache) -> int:
     header = {"made_by": _identity(session), "n_tokens": len(tokens)}
     header["spans"] = [[span.text, list(span.tokens)] for span in spans.known]
     text = json.dumps(header).encode()
-    digest = hashlib.sha256(struct.pack("<Q", len(text)))
+    seal = hmac.new(_key(path.parent, make=True), struct.pack("<Q", len(text)), hashlib.sha256)
     for part in (text, tokens.tobytes(), state):
-        digest.update(part)
+        seal.update(part)
     with files.atomic_path(path, force=True) as temporary, temporary.open("wb") as file:
-        for part in (_MAGIC, _HEAD.pack(digest.digest(), len(text)), text, tokens.tobytes(), state):
+        temporary.chmod(0o600)  # it holds what was said
+        for part in (_MAGIC, _HEAD.pack(seal.digest(), len(text)), text, tokens.tobytes(), state):
             file.write(part)
     return path.stat().st_size
 
@@ -55,29 +62,70 @@ def restore(path: Path, session: Session, spans: SpanCache) -> int:
         data = memoryview(path.read_bytes())
     except OSError as error:
         raise StateError(f"{path.name} cannot be read: {error.strerror}") from None
-    header, body = _checked(path.name, data)
-    _check_maker(path.name, header["made_by"], _identity(session))
-    tokens = array("i", bytes(body[: header["n_tokens"] * 4]))
+    header, body = _checked(path.name, data, _key(path.parent))
+    _check_maker(path.name, header.made_by, _identity(session))
+    tokens = array("i", bytes(body[: header.n_tokens * 4]))
     if len(tokens) >= session.info.n_ctx:
         raise StateError(f"{path.name} holds {len(tokens):,} tokens, the window {session.info.n_ctx:,}")
+    if tokens and not 0 <= min(tokens) <= max(tokens) < session.info.n_vocab:
+        raise StateError(f"{path.name} holds tokens that the model does not have")
     try:
-        session.restore_state(bytes(body[header["n_tokens"] * 4 :]), list(tokens))
+        session.restore_state(bytes(body[header.n_tokens * 4 :]), list(tokens))
     except EngineError as error:
         session.rewind(0)
         raise StateError(f"{path.name} is refused by the engine: {error}") from None
-    spans.known = [Span(text, tuple(ids)) for text, ids in header["spans"]]
+    spans.known = list(header.spans)
     return len(tokens)
 
 
-def _checked(name: str, data: memoryview) -> tuple[dict[str, Any], memoryview]:
-    """Header and body of a file whose checksum holds."""
+@dataclasses.dataclass(frozen=True)
+class _Header:
+    """What stands before the tokens."""
+
+    made_by: dict[str, Any]
+    n_tokens: int
+    spans: tuple[Span, ...]
+
+
+def _checked(name: str, data: memoryview, key: bytes) -> tuple[_Header, memoryview]:
+    """Header and body of a file whose seal holds."""
     start = len(_MAGIC) + _HEAD.size
     if len(data) < start or data[: len(_MAGIC)] != _MAGIC:
         raise StateError(f"{name} is no saved state of this version")
     digest, size = _HEAD.unpack(data[len(_MAGIC) : start])
-    if hashlib.sha256(data[start - 8 :]).digest() != digest:
-        raise StateError(f"{name} is damaged: its checksum does not hold")
-    return json.loads(bytes(data[start : start + size])), data[start + size :]
+    if not hmac.compare_digest(hmac.digest(key, data[start - 8 :], "sha256"), digest):
+        raise StateError(f"{name} is damaged or was not written here: its seal does not hold")
+    body = data[start + size :]
+    try:
+        header = _header(json.loads(bytes(data[start : start + size])))
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise StateError(f"{name} holds no state: {error!r}") from None
+    if header.n_tokens * 4 > len(body):
+        raise StateError(f"{name} holds fewer tokens than it says ({header.n_tokens:,})")
+    return header, body
+
+
+def _key(folder: Path, *, make: bool = False) -> bytes:
+    """The folder's secret, made where there is none if `make`; a fresh one for nobody otherwise."""
+    path = folder / _KEY
+    with contextlib.suppress(OSError):
+        if len(key := path.read_bytes()) == _KEY_BYTES:
+            return key
+    key = secrets.token_bytes(_KEY_BYTES)
+    if make:
+        files.write_bytes(path, key, mode=0o600)
+    return key
+
+
+def _header(data: Any) -> _Header:
+    """Raises LookupError, TypeError or ValueError for anything that `write` does not write."""
+    spans = tuple(Span(text, tuple(map(operator.index, ids))) for text, ids in data["spans"])
+    if not all(isinstance(span.text, str) for span in spans) or not isinstance(data["made_by"], dict):
+        raise TypeError("spans and made_by are not what they should be")
+    n_tokens = operator.index(data["n_tokens"])
+    if n_tokens < 0:
+        raise ValueError(f"{n_tokens} tokens")
+    return _Header(data["made_by"], n_tokens, spans)
 
 
 def _check_maker(name: str, theirs: dict[str, Any], ours: dict[str, Any]) -> None:

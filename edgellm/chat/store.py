@@ -102,9 +102,8 @@ class Store:
         if path.exists() and self._updated(path) != known:
             saved = replace(saved, name=self._free(saved.name))
         saved = replace(saved, updated=_now(), history=history)
-        files.write_text(
-            self.path(saved.name), json.dumps(_as_json(saved), ensure_ascii=False, indent=1) + "\n"
-        )
+        text = json.dumps(_as_json(saved), ensure_ascii=False, indent=1) + "\n"
+        files.write_text(self.path(saved.name), text, mode=0o600)
         self._written[saved.name] = saved.updated
         return saved
 
@@ -171,9 +170,17 @@ class Store:
     def _read(self, path: Path) -> Saved:
         try:
             return _from_json(path.stem, json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             raise StorageError(
-                f"{path} is not a saved conversation: {error}; delete it or repair it by hand"
+                f"{path} is not a saved conversation: {_why(error)}; delete it or repair it by hand"
             ) from error
 
     def _updated(self, path: Path) -> str | None:
@@ -196,6 +203,10 @@ def data_dir() -> Path:
     base = os.environ.get("EDGELLM_DATA")
     home = os.environ.get("XDG_DATA_HOME")
     return Path(base) if base else (Path(home) if home else Path.home() / ".local" / "share") / "edgellm"
+
+
+def _why(error: Exception) -> str:
+    return f"it has no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
 
 
 def _now() -> str:
@@ -230,6 +241,7 @@ def _from_json(name: str, data: dict[str, Any]) -> Saved:
     """Raises KeyError, TypeError or ValueError for what is no conversation."""
     if data["format"] != FORMAT:
         raise ValueError(f"format {data['format']!r}, not {FORMAT!r}")
+    _check_types(data)
     messages = _checked(data["messages"])
     summary = data.get("summary")
     history = History(
@@ -242,7 +254,24 @@ def _from_json(name: str, data: dict[str, Any]) -> Saved:
             for branch in data.get("branches", ())
         ),
     )
+    if not 0 <= history.n_hidden <= len(messages):
+        raise ValueError(f"n_hidden is {history.n_hidden}, of {len(messages)} messages")
+    if history.summary and not 0 <= history.summary.n_messages <= len(messages):
+        raise ValueError(f"the summary is of {history.summary.n_messages} messages, of {len(messages)}")
     return Saved(name, data["model"], data["created"], data["updated"], history)
+
+
+def _check_types(data: dict[str, Any]) -> None:
+    """Of what a listing sorts by and shows; messages are checked one by one."""
+    for name in ("model", "created", "updated"):
+        if not isinstance(data[name], str):
+            raise TypeError(f"{name} is no text")
+        data[name].encode()  # a lone surrogate is no text
+    if not isinstance(data["system"], str | None):
+        raise TypeError("system is no text")
+    for name in ("messages", "branches"):
+        if not isinstance(data.get(name, []), list):
+            raise TypeError(f"{name} is no list")
 
 
 def _checked(data: Sequence[dict[str, Any]], before: tuple[Message, ...] = ()) -> tuple[Message, ...]:

@@ -9,6 +9,7 @@ import sys
 
 import click
 
+from edgellm.cli.shared import signals
 from edgellm.errors import EdgellmError
 from edgellm.version import __version__
 
@@ -41,6 +42,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 failed, 2 usage, 3 a check or constraint not met."""
+    signals.end_in_order()
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Exit as error:

@@ -6,7 +6,8 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from edgellm.errors import EdgellmError
+from edgellm import privacy
+from edgellm.errors import EdgellmError, EngineError
 from edgellm.machine import devices, hardware
 from edgellm.machine.devices import Offer
 from edgellm.version import __version__
@@ -120,11 +121,9 @@ def _onnxruntime() -> Iterator[Finding]:
         yield Finding("ONNX Runtime", "library", value, ok=False)
         return
     try:
-        import onnxruntime
-    except ImportError as error:
-        yield Finding(
-            "ONNX Runtime", "library", f"cannot be imported ({error}); pip install onnxruntime", ok=False
-        )
+        onnxruntime = privacy.onnxruntime()
+    except EngineError as error:
+        yield Finding("ONNX Runtime", "library", str(error), ok=False)
         return
     yield Finding("ONNX Runtime", "library", f"onnxruntime {onnxruntime.__version__}")
     yield Finding("ONNX Runtime", "providers", " ".join(onnxruntime.get_available_providers()))

@@ -48,6 +48,8 @@ class Artifact:
         """Read a GGUF file's header or an ONNX folder's. Raises ArtifactError when missing, damaged or no model."""
         path = Path(path)
         if not path.exists():
+            files.recover(path.parent)  # a writer may have been killed between two renames
+        if not path.exists():
             raise ArtifactError(
                 f"{path} does not exist; give a .gguf file, a bundled name or a checkpoint folder"
             )

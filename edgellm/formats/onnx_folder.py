@@ -15,12 +15,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgellm.errors import ArtifactError
-from edgellm.formats import protobuf, tokenizer_files
+from edgellm.formats import links, protobuf, tokenizer_files
 from edgellm.formats.tokenizer_files import AddedToken, TokenizerFiles
 
 MANIFEST = "edgellm.json"
 MAX_JSON_BYTES = 64 << 20
 MANIFEST_VERSION = 1
+_MAX_SIZE = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -56,16 +57,45 @@ class OnnxFolder:
 
 def read(path: Path) -> OnnxFolder:
     """Read a folder's description. Raises ArtifactError when it is damaged, hostile or no model's."""
-    if (path / MANIFEST).is_file():
-        folder = _ours(path, _json(path / MANIFEST))
-    elif (path / "genai_config.json").is_file():
-        folder = _genai(path, _json(path / "genai_config.json"))
-    else:
-        folder = _optimum(path)
+    try:
+        folder = _described(path)
+        _check_values(folder)
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ArtifactError(f"{path} describes no model ({error!r}); convert or copy it again") from error
     for file in folder.data_files:
         if not file.is_file():
             raise ArtifactError(f"{path} lacks {file.name}; copy the whole folder again")
+    for file in (*folder.data_files, *path.glob("*.json"), *path.glob("*.jinja")):
+        if target := links.leads_out(file):
+            raise ArtifactError(
+                f"{file} is a link to {target}, outside the folder: put the file itself there"
+            )
     return folder
+
+
+def _described(path: Path) -> OnnxFolder:
+    if (path / MANIFEST).is_file():
+        return _ours(path, _json(path / MANIFEST))
+    if (path / "genai_config.json").is_file():
+        return _genai(path, _json(path / "genai_config.json"))
+    return _optimum(path)
+
+
+def _check_values(folder: OnnxFolder) -> None:
+    """Raise ValueError for what no model has: the engine is given these numbers as they are."""
+    for name, size in (("context length", folder.n_ctx), ("vocabulary size", folder.n_vocab)):
+        if not 0 < size < _MAX_SIZE:
+            raise ValueError(f"{name} {size}")
+    bos = () if folder.bos_id is None else (folder.bos_id,)
+    for index in (*bos, *folder.eos_ids, *folder.control_ids):
+        if type(index) is not int or not 0 <= index < folder.n_vocab:
+            raise ValueError(f"token id {index!r} of a vocabulary of {folder.n_vocab}")
+    template = "" if folder.chat_template is None else folder.chat_template
+    texts = (template, folder.name, folder.architecture, *folder.facts.values())
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"{str(text)[:40]!r} is no text")
+        text.encode()  # a lone surrogate is no text; UnicodeEncodeError is a ValueError
 
 
 def is_model(path: Path) -> bool:

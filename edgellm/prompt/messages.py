@@ -40,7 +40,10 @@ class Message:
         message = cls(**{**data, "calls": calls})
         if not all(isinstance(call.arguments, dict) for call in calls):
             raise ValueError("the arguments of a call are no object")
-        for text in (message.content, message.thinking or "", *(call.name for call in calls)):
+        if not isinstance(message.seed, int | None) or not isinstance(message.truncated, bool):
+            raise ValueError("a seed is no number, or truncated neither true nor false")
+        others = (message.role, message.finish_reason or "", message.call_id or "")
+        for text in (message.content, message.thinking or "", *others, *(call.name for call in calls)):
             if not isinstance(text, str):
                 raise ValueError(f"{str(text)[:40]!r} is no text")
             text.encode()  # a lone surrogate is no text; UnicodeEncodeError is a ValueError

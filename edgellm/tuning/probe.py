@@ -19,7 +19,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from edgellm import backends
+from edgellm import backends, lifeline
 from edgellm.errors import EdgellmError, EngineCrashError, EngineError
 from edgellm.formats.artifact import Artifact
 from edgellm.session import EngineOptions, Session
@@ -56,7 +56,12 @@ class Probe:
         """Open `variants` in a fresh child. Raises EngineError when none can be opened."""
         self.close()
         self._child = subprocess.Popen(
-            _COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+            _COMMAND,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            **lifeline.attached(),
         )
         self._numbers, self._refused = {}, {}
         for options in variants:
@@ -210,6 +215,7 @@ def _requests() -> Iterator[dict[str, Any]]:
 
 def main() -> None:
     """The child's whole life: it ends when nobody asks any more."""
+    lifeline.follow()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
         os.dup2(2, 1)  # libraries print

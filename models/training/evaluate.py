@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgellm import privacy
 from edgellm.profiles.quality import tasks
 from edgellm.profiles.quality.tasks import TaskItem
 
@@ -66,6 +67,7 @@ def table(scores: dict[str, Score]) -> str:
 
 def torch_answer(checkpoint: Path) -> Answer:
     """Greedy decoding with transformers, one question at a time."""
+    privacy.refuse_telemetry()
     import torch
     from transformers import AutoModelForCausalLM
 

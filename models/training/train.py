@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from edgellm import privacy
 from edgellm.formats import tokenizer_files
 from edgellm.models.training import corpus, tokenizer
 from edgellm.models.training.checkpoint import save_checkpoint
@@ -126,6 +127,7 @@ def rate_at(step: int, steps: int) -> float:
 
 def build_model(name: str, seed: int) -> Any:
     """A fresh transformers model of one family; the layers' output projections start small."""
+    privacy.refuse_telemetry()
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(seed)

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable
 from typing import IO
 
+from edgellm import lifeline
 from edgellm.errors import EngineCrashError, EngineError
 from edgellm.profiles.measure.launch import LaunchRequest
 from edgellm.profiles.result.codec import from_plain, to_plain
@@ -32,6 +33,7 @@ def launch(request: LaunchRequest, progress: Progress) -> Launch:
             stderr=errors,
             text=True,
             encoding="utf-8",
+            **lifeline.attached(),
         )
         try:
             assert child.stdin and child.stdout

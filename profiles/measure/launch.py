@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 
-from edgellm import backends
+from edgellm import backends, lifeline
 from edgellm.errors import EdgellmError
 from edgellm.formats.artifact import Artifact
 from edgellm.machine.noise import NoiseRecord, NoiseWatch
@@ -197,6 +197,7 @@ def _find_opener(name: str) -> SessionOpener:
 
 def main() -> None:
     """The child's whole life."""
+    lifeline.follow()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
         os.dup2(2, 1)  # libraries print

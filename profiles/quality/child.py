@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgellm import files
+from edgellm import files, lifeline
 from edgellm.errors import EdgellmError
 from edgellm.profiles.result.codec import from_plain, to_plain
 from edgellm.profiles.result.quality_record import QualityRecord
@@ -68,6 +68,7 @@ def in_child(request: QualityRequest) -> QualityRecord:
             text=True,
             check=False,
             timeout=_TIMEOUT_SECONDS,
+            **lifeline.attached(),
         )
         return from_plain(QualityRecord, json.loads(done.stdout.splitlines()[-1]))
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
@@ -115,9 +116,7 @@ def _reference(request: QualityRequest, engine: EngineOptions) -> CompactReferen
 
     assert request.reference
     artifact = Artifact.open(request.reference)
-    folder = files.cache_dir() / "references"
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{artifact.sha256[:16]}-{request.dialogues}.ref"
+    path = files.cache_dir("references") / f"{artifact.sha256[:16]}-{request.dialogues}.ref"
     if not path.exists():
         with backends.open_session(artifact, engine) as session:
             chunks = _chunks(session, request.dialogues)
@@ -165,6 +164,7 @@ def _record(
 
 def main() -> None:
     """The child's whole life."""
+    lifeline.follow()
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
         os.dup2(2, 1)  # libraries print
         try:

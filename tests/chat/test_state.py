@@ -1,7 +1,12 @@
 """Saved engine states: taken up when they are whole and ours, refused otherwise, never in the way."""
 
 import dataclasses
+import hmac
+import json
+import os
 import random
+import stat
+import struct
 
 import pytest
 from chat_fakes import ChatMl, ChatSession, Terminal, Typist
@@ -13,6 +18,7 @@ from edgellm.chat.store import Store
 from edgellm.chat.terminal.render import Screen
 from edgellm.chat.terminal.repl import Repl
 from edgellm.errors import EngineError, StorageError
+from edgellm.prompt.messages import History
 
 
 @pytest.fixture
@@ -147,7 +153,7 @@ def test_a_chat_keeps_its_state_and_takes_it_up(model):
     assert "one<|im_end|>" in session.text(session.evaluated[0])
     assert [m.content for m in store.load("trip").messages] == ["one", "ok", "two", "ok", "three", "ok"]
     store.delete("trip")
-    assert list(store.folder.iterdir()) == []
+    assert [path.name for path in store.folder.iterdir()] == ["state.key"]
 
 
 def test_a_state_that_cannot_be_written_is_said_and_no_more(model, monkeypatch):
@@ -158,3 +164,55 @@ def test_a_state_that_cannot_be_written_is_said_and_no_more(model, monkeypatch):
     repl = chat(model, "one", store=Store(), save_state=True)
     assert "the state is not saved: no space" in repl.screen.out.getvalue()
     assert len(repl.conversation.messages) == 2
+
+
+def sealed(path, header: object, body: bytes) -> None:
+    """A state file of any content whose seal holds, as another version of ours might have left it."""
+    text = json.dumps(header).encode()
+    rest = struct.pack("<Q", len(text)) + text + body
+    key = path.with_name("state.key").read_bytes()
+    path.write_bytes(b"edgellm-state/2\n" + hmac.digest(key, rest, "sha256") + rest)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("n_tokens", bad) for bad in (None, "3", -1, 1.5, 10**30, [1])),
+        *(("spans", bad) for bad in (None, 1, [1], [["a"]], [["a", ["b"]]], [[1, [2]]], {"a": 1})),
+        *(("made_by", bad) for bad in (None, [], "x")),
+    ],
+)
+def test_a_sealed_file_of_wrong_contents_is_one_line(model, written, name, value):
+    _, path = written
+    data = path.read_bytes()
+    size = struct.unpack("<Q", data[48:56])[0]
+    header, body = json.loads(data[56 : 56 + size]), data[56 + size :]
+    session = session_of(model)
+    sealed(path, header, body)
+    assert state.restore(path, session, Conversation(session, ChatMl()).spans) == header["n_tokens"]
+    for wrong in (header | {name: value}, {k: v for k, v in header.items() if k != name}, [], 1, "x"):
+        session = session_of(model)
+        sealed(path, wrong, body)
+        with pytest.raises(StateError) as caught:
+            state.restore(path, session, Conversation(session, ChatMl()).spans)
+        assert "\n" not in str(caught.value) and list(session.tokens) == []
+
+
+def test_a_state_from_elsewhere_is_not_given_to_the_engine(model, written, tmp_path):
+    """Its checksum would be right, for whoever wrote it computed it; llama.cpp aborts on such bytes."""
+    _, path = written
+    folder = tmp_path / "another home"
+    folder.mkdir()
+    moved = path.replace(folder / path.name)
+    session = session_of(model)
+    with pytest.raises(StateError, match="was not written here"):
+        state.restore(moved, session, Conversation(session, ChatMl()).spans)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions are POSIX")
+def test_what_was_said_is_for_its_owner(model, written):
+    _, path = written
+    store = Store()
+    store.write(store.new("m", "m"), History())
+    for file in (path, path.with_name("state.key"), *store.folder.iterdir()):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file

@@ -1,8 +1,10 @@
 """Saved conversations: nothing lost, nothing clobbered, nothing outside the folder."""
 
 import json
+from dataclasses import replace
 
 import pytest
+from json_fuzz import WRONG, changed, places
 
 from edgellm.chat import store as store_module
 from edgellm.chat.store import Store
@@ -118,3 +120,27 @@ def test_the_data_folder_follows_xdg(monkeypatch, tmp_path):
     assert store_module.data_dir() == tmp_path / "edgellm"
     monkeypatch.setenv("EDGELLM_DATA", str(tmp_path / "mine"))
     assert store_module.data_dir() == tmp_path / "mine"
+
+
+def test_a_value_of_any_wrong_type_breaks_neither_the_listing_nor_the_others(store):
+    """Every field of a saved conversation, also inside messages, with each of many values: one line or still good."""
+    store.write(replace(store.new("m", "good"), name="good"), History((Message("user", "hello"),)))
+    path = store.folder / "bad.json"
+    calls = [{"id": "1", "name": "f", "arguments": {"a": 1}}]
+    message = {"role": "assistant", "content": "Hi", "finish_reason": "stop", "seed": 1, "calls": calls}
+    data = json.loads((store.folder / "good.json").read_text())
+    data |= {"messages": [{"role": "user", "content": "hello"}, message], "n_hidden": 0}
+    data |= {"summary": {"text": "s", "n_messages": 1}, "branches": [{"n_common": 1, "messages": [message]}]}
+    n_refused = 0
+    for place in places(data):
+        for value in WRONG:
+            path.write_text(json.dumps(changed(data, place, value)))
+            assert "good" in [saved.name for saved in store.all()]
+            try:
+                history = store.load("bad").history
+                assert [*map(str, history.messages)] and store.load("bad").title is not None
+                json.dumps([m.as_json() for m in history.messages]).encode()
+            except StorageError as error:
+                n_refused += 1
+                assert "\n" not in str(error) and "bad.json is not a saved conversation: " in str(error)
+    assert n_refused > 200

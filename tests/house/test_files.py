@@ -1,20 +1,19 @@
 """The one way to write: whole or not at all, whatever happens."""
 
+import errno
+import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import faults
 import pytest
 
 from edgellm import files
 from edgellm.errors import OutputExistsError, StorageError
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("EDGELLM_CACHE", str(tmp_path / "cache"))
 
 
 def litter(folder: Path) -> list[str]:
@@ -155,3 +154,120 @@ def test_a_path_in_the_home_folder_loses_its_user(monkeypatch, tmp_path):
     assert files.unnamed(inside) == "~/models/a.gguf"
     assert Path(files.unnamed(inside)).expanduser() == inside
     assert files.unnamed(Path("/elsewhere/a.gguf")) == "/elsewhere/a.gguf"
+
+
+WRITER = """
+import sys; from pathlib import Path; from edgellm import files
+target, kind = Path(sys.argv[1]), sys.argv[2]
+others = [target.with_name("b"), target.with_name("c")] if kind == "set" else []
+with files.atomic_path(target, force=True, others=others) as new:
+    if kind == "folder":
+        new.mkdir()
+        (new / "x").write_text("new")
+    else:
+        for path in (new, *(new.parent / other.name for other in others)):
+            path.write_text("new")
+"""
+NAMES = {"file": ["a"], "folder": ["a/x"], "set": ["a", "b", "c"]}
+
+
+def contents(folder: Path, kind: str) -> list[str]:
+    return [path.read_text() if (path := folder / name).exists() else "" for name in NAMES[kind]]
+
+
+def faulty_writes(tmp_path: Path, kind: str, code: int, *, exchange: bool = True):
+    """Replace an old output with each call failing in turn (code 0: a kill), to the first clean run."""
+    for nth in itertools.count(1):
+        folder = tmp_path / f"{nth}"
+        for name in NAMES[kind]:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text("old")
+        fault = faults.Fault(folder, nth, code, exchange=exchange)
+        run = faults.run([sys.executable, "-c", WRITER, folder / "a", kind], fault)
+        yield folder, run
+        if run.n_calls < nth:
+            assert run.code == 0 and contents(folder, kind) == ["new"] * len(NAMES[kind])
+            return
+
+
+@faults.needed
+@pytest.mark.parametrize(
+    ("kind", "exchange"), [("file", True), ("folder", True), ("folder", False), ("set", True)]
+)
+def test_a_kill_at_any_call_leaves_all_old_or_all_new(tmp_path, kind, exchange):
+    """Also where folders cannot be swapped, and for outputs of several files: what was begun is finished."""
+    seen = []
+    for folder, run in faulty_writes(tmp_path, kind, faults.KILL, exchange=exchange):
+        files.recover(folder)
+        found = contents(folder, kind)
+        assert set(found) in ({"old"}, {"new"}) and not litter(folder)
+        seen.append((run.code, found[0]))
+    assert {(-signal.SIGKILL, "old"), (-signal.SIGKILL, "new"), (0, "new")} == set(seen)
+    assert len(seen) >= 10
+
+
+@faults.needed
+def test_a_kill_at_any_call_never_takes_a_folder_out_of_sight(tmp_path):
+    for folder, _ in faulty_writes(tmp_path, "folder", faults.KILL):
+        assert contents(folder, "folder") in (["old"], ["new"])  # before anybody looks after it
+
+
+@faults.needed
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
+@pytest.mark.parametrize(
+    ("kind", "exchange"), [("file", True), ("folder", True), ("folder", False), ("set", True)]
+)
+def test_an_error_at_any_call_is_one_line_and_leaves_all_old_or_all_new(tmp_path, kind, exchange, code):
+    seen = []
+    for folder, run in faulty_writes(tmp_path, kind, code, exchange=exchange):
+        if run.code:
+            assert f"StorageError: cannot write {folder / 'a'}: {os.strerror(code)}; " in run.errors
+            assert not litter(folder)
+        assert set(contents(folder, kind)) in ({"old"}, {"new"})
+        seen.append((run.code, contents(folder, kind)[0]))
+    assert (1, "old") in seen and len(seen) >= 10
+
+
+def test_a_writer_out_of_sight_keeps_what_it_is_writing(tmp_path):
+    """In a container of its own a process has a number that means nobody, or somebody else, outside."""
+    if not shutil.which("unshare"):
+        pytest.skip("needs unshare (util-linux)")
+    script = (
+        "import sys; from pathlib import Path; from edgellm import files\n"
+        "with files.atomic_path(Path(sys.argv[1])) as t:\n"
+        "    t.write_bytes(b'theirs'); print('here', flush=True); sys.stdin.read()\n"
+    )
+    theirs, ours = tmp_path / "theirs.bin", tmp_path / "ours.bin"
+    command = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--pid",
+        "--fork",
+        sys.executable,
+        "-c",
+        script,
+        str(theirs),
+    ]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with child:
+        if child.stdout.readline() != b"here\n":
+            pytest.skip(f"no namespaces here: {child.stderr.read().decode().strip()}")
+        files.write_bytes(ours, b"ours")
+        with pytest.raises(StorageError, match=r"theirs\.bin is being written by another process"):
+            files.write_bytes(theirs, b"mine")
+        child.stdin.close()
+    assert child.returncode == 0
+    assert (theirs.read_bytes(), ours.read_bytes()) == (b"theirs", b"ours")
+    assert not litter(tmp_path)
+
+
+def test_a_strangers_note_of_what_to_rename_leads_nowhere(tmp_path):
+    inner = tmp_path / "inner"
+    place = inner / f"{files._PREFIX}0123"
+    place.mkdir(parents=True)
+    (tmp_path / "precious").write_text("old")
+    (place / files._COMMIT).write_text('["../../precious", {}]')
+    files.recover(inner)
+    assert (tmp_path / "precious").read_text() == "old"
+    assert not litter(inner)

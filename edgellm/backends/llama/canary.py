@@ -7,6 +7,7 @@ and CPU: without CPU repacking, then with it, and both must agree.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import signal
@@ -18,7 +19,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from edgellm import files
+from edgellm import files, lifeline
 from edgellm.backends.llama import lib
 from edgellm.errors import EngineCrashError
 from edgellm.machine import hardware
@@ -60,9 +61,10 @@ def verdict() -> Verdict:
     found = _read(path)
     if found is None:
         found = run()
-        files.write_text(path, json.dumps(asdict(found), indent=2) + "\n")
+        files.remember(path, json.dumps(asdict(found), indent=2) + "\n")
     if not found.plain_works:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
         raise EngineCrashError(
             f"llama.cpp crashes on this machine ({found.detail}); rebuild it with: {lib.rebuild_command()}"
         )
@@ -75,7 +77,12 @@ def run(command: Sequence[str] = (sys.executable, "-m", "edgellm.backends.llama.
         scratch = str(Path(folder) / "canary.gguf")
         try:
             child = subprocess.run(
-                [*command, scratch], capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
+                [*command, scratch],
+                capture_output=True,
+                text=True,
+                timeout=_TIMEOUT_SECONDS,
+                check=False,
+                **lifeline.attached(),
             )
             output, ending = child.stdout, _ending(child.returncode)
         except subprocess.TimeoutExpired as error:
@@ -104,9 +111,7 @@ def _text(output: object) -> str:
 
 def _record() -> Path:
     key = hashlib.sha256(f"{library_key()}|{sorted(hardware.cpu().flags)}".encode()).hexdigest()[:16]
-    folder = files.cache_dir() / "canary"
-    folder.mkdir(exist_ok=True)
-    return folder / f"llamacpp-{key}.json"
+    return files.cache_dir("canary") / f"llamacpp-{key}.json"
 
 
 def library_key() -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgellm import lifeline
 from edgellm.backends.llama import session as llamacpp
 from edgellm.formats.artifact import Artifact
 from edgellm.session import EngineOptions
@@ -73,6 +74,7 @@ def _logits(path: Path, *, repack: bool) -> np.ndarray:
 
 def main() -> None:
     """Run both stages on the model written to the path in argv."""
+    lifeline.follow()
     path = Path(sys.argv[1])
     write_model(path)
     plain = _logits(path, repack=False)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from edgellm import privacy
 from edgellm.errors import EngineError
 from edgellm.machine import hardware
 
@@ -68,10 +69,7 @@ class Graph:
 
 def library() -> Any:
     """onnxruntime, its log kept to errors. Raises EngineError when it is missing or another one lies over it."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise EngineError(f"ONNX Runtime cannot be imported ({error}); pip install onnxruntime") from error
+    onnxruntime = privacy.onnxruntime()
     if not hasattr(onnxruntime, "InferenceSession"):
         raise EngineError("two onnxruntime packages overwrite each other; see: edgellm doctor")
     onnxruntime.set_default_logger_severity(3)

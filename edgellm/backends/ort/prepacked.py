@@ -7,6 +7,7 @@ library version and one CPU only, so both are part of its name; what no longer f
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import json
@@ -41,16 +42,14 @@ class Prepared:
 
 
 def folder() -> Path:
-    """Where prepared copies are kept. Created."""
-    path = files.cache_dir() / "prepacked"
-    path.mkdir(exist_ok=True)
-    return path
+    """Where prepared copies are kept. Created where that is possible."""
+    return files.cache_dir("prepacked")
 
 
 def kept() -> list[Prepared]:
     """All prepared copies, the latest used first."""
     found = []
-    for path in folder().iterdir():
+    for path in folder().glob("[!.]*"):
         try:
             model = json.loads((path / ABOUT).read_text())["model"]
             used = time.time() - (path / ABOUT).stat().st_mtime
@@ -63,7 +62,7 @@ def kept() -> list[Prepared]:
 def clear() -> int:
     """Delete all prepared copies; return the bytes freed. A session that has one mapped keeps its pages."""
     freed = sum(item.size_bytes for item in kept())
-    for path in folder().iterdir():
+    for path in folder().glob("[!.]*"):
         shutil.rmtree(path, ignore_errors=True)
     return freed
 
@@ -84,7 +83,8 @@ def load(
             notes.append(f"prepared {model.parent.name}'s weights for this CPU, once; see: edgellm cache")
         graph = ort_graph.load(copy / GRAPH, options(), providers)
         _forget_pages(copy / WEIGHTS)
-        (copy / ABOUT).touch()
+        with contextlib.suppress(OSError):  # a cache that may only be read
+            (copy / ABOUT).touch()
         return graph
     except (EdgellmError, OSError) as error:
         shutil.rmtree(copy, ignore_errors=True)

@@ -55,7 +55,7 @@ def open_session(artifact: Artifact, options: EngineOptions) -> Session:
 
 def prepare() -> None:
     """Load the library."""
-    import onnxruntime  # noqa: F401
+    ort_graph.library()
 
 
 def build() -> str:
