@@ -190,9 +190,9 @@ def _write_manifest(checkpoint: Checkpoint, plan: OnnxPlan, request: OnnxRequest
     found["prefill"] = PREFILL if plan.prefill else None
     found["source"] = checkpoint.sha256() if request.hash_sources else {}
     found["files"] = {
-        path.name: {"bytes": path.stat().st_size, "sha256": files.sha256(path)}
-        for path in sorted(folder.iterdir())
-        if path.name != manifest.MANIFEST
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": files.sha256(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != manifest.MANIFEST
     }
     found["verification"] = "not verified"
     _write_json(folder / manifest.MANIFEST, found)
