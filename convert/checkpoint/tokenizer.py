@@ -64,10 +64,10 @@ def read_tokenizer(
     try:
         said = read_files(folder, config, generation_config)
         pre, normalizer = recognise(said.tokenizer, folder)
-        added = said.added
-    except ValueError as error:
+        tokens, types = _tokens(said.tokenizer["model"]["vocab"], said.added, n_vocab, folder)
+        special = read_special_tokens(folder, said, tokens)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise CheckpointError(f"{folder}: {error}; copy the model's own tokenizer files") from error
-    tokens, types = _tokens(said.tokenizer["model"]["vocab"], added, n_vocab, folder)
     return Vocabulary(
         pre=pre.name,
         tokens=tokens,
@@ -75,8 +75,8 @@ def read_tokenizer(
         merges=_merges(said.tokenizer["model"].get("merges"), folder),
         normalizer=normalizer,
         add_space_prefix=said.settings.get("add_prefix_space"),
-        special=read_special_tokens(folder, said, tokens),
-        added=added,
+        special=special,
+        added=said.added,
     )
 
 
@@ -216,7 +216,7 @@ def _distinct(tokens: Sequence[str], folder: Path) -> None:
 def _merges(merges: Any, folder: Path) -> tuple[str, ...]:
     """Merges as "left right". Pairs may hold spaces, which byte-level text writes as U+0120."""
     result = []
-    for merge in merges or ():
+    for merge in merges if isinstance(merges, list) else ():
         if isinstance(merge, list) and len(merge) == 2 and all(isinstance(part, str) for part in merge):
             merge = " ".join(part.replace(" ", "\u0120") for part in merge)
         if not isinstance(merge, str) or merge.count(" ") != 1:

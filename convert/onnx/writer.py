@@ -198,9 +198,9 @@ def _write_manifest(checkpoint: Checkpoint, plan: OnnxPlan, request: OnnxRequest
     found["prefill"] = PREFILL if plan.prefill else None
     found["source"] = checkpoint.sha256() if request.hash_sources else {}
     found["files"] = {
-        path.name: {"bytes": path.stat().st_size, "sha256": files.sha256(path)}
-        for path in sorted(folder.iterdir())
-        if path.name != manifest.MANIFEST
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": files.sha256(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != manifest.MANIFEST
     }
     found["verification"] = "not verified"
     _write_json(folder / manifest.MANIFEST, found)
@@ -225,7 +225,10 @@ def write_tokenizer(source: Path, vocabulary: Vocabulary, folder: Path) -> None:
         (folder / TEMPLATE_FOLDER).mkdir(exist_ok=True)
         shutil.copyfile(find_file(more, path.name) or path, folder / TEMPLATE_FOLDER / path.name)
     added = [token.as_json(index) for index, token in sorted(vocabulary.added.items())]
-    tokenizer = read_json(source, "tokenizer.json") or {}
+    tokenizer, settings = (read_json(source, f"tokenizer{end}.json") or {} for end in ("", "_config"))
+    pad = vocabulary.special.names.get("pad_token")
+    if tokenizer.get("padding") and pad and "pad_token" not in settings:  # named there alone
+        _write_json(folder / "tokenizer_config.json", settings | {"pad_token": pad})
     _write_json(
         folder / "tokenizer.json", tokenizer | {"truncation": None, "padding": None, "added_tokens": added}
     )

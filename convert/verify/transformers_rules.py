@@ -62,6 +62,8 @@ def _read(folder: Path) -> Reading:
             "eos_token": "<|endoftext|>",
             "pad_token": "<|endoftext|>",
         } | settings
+    elif padding := _load(folder, "tokenizer.json").get("padding"):  # TokenizersBackend's `setdefault`
+        settings = {"pad_token": padding["pad_token"]} | settings
     special, extra = _special_tokens(settings)
     tokenizer = _tokenizer(folder / "tokenizer.json", listed, special, extra)
     if is_qwen:

@@ -17,7 +17,8 @@ from edgellm.errors import CheckpointError
 
 #: What a conversion reads. Pickles, ONNX exports and other formats in the same repository stay where they are.
 NEEDED = ("*.json", "*.safetensors", "*.jinja", "README.md", "LICENSE*")
-_UNNEEDED = ("*/*",)  # sub-folders hold exports of other kinds
+#: Sub-folders hold exports of other kinds; of additional_chat_templates/ the templates are wanted.
+_UNNEEDED = ("*/*.json", "*/*.safetensors")
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 

@@ -141,7 +141,7 @@ def _folder_bytes(folder: Path) -> int:
 def _fingerprint(folder: Path) -> str:
     """Digest of the files a conversion reads (name, size, time) and of our version: stale copies are not met."""
     parts = [__version__]
-    for file in sorted(folder.iterdir()):
+    for file in sorted([*folder.iterdir(), *folder.glob("additional_chat_templates/*.jinja")]):
         if file.suffix in (".json", ".safetensors", ".jinja"):
             stat = file.stat()
             parts.append(f"{file.name}|{stat.st_size}|{stat.st_mtime_ns}")

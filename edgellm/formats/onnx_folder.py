@@ -147,7 +147,7 @@ def _ours(path: Path, manifest: Mapping[str, Any]) -> OnnxFolder:
             in_place=True,
             facts=facts,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path / MANIFEST} is damaged ({error!r}); convert the model again") from error
 
 
@@ -164,7 +164,7 @@ def _genai(path: Path, config: Mapping[str, Any]) -> OnnxFolder:
             facts={"edgellm.made_by": "onnxruntime-genai"},
             **_common(path, _tokenizer(path), model.get("eos_token_id"), model.get("bos_token_id")),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path / 'genai_config.json'} is damaged ({error!r})") from error
 
 
@@ -186,7 +186,7 @@ def _optimum(path: Path) -> OnnxFolder:
             facts={"edgellm.made_by": "optimum"},
             **_common(path, _tokenizer(path), None, config.get("bos_token_id")),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path / 'config.json'} is damaged ({error!r})") from error
 
 

@@ -73,7 +73,9 @@ class TokenizerFiles:
     @cached_property
     def names(self) -> dict[str, str]:
         """Special tokens by name, as templates know them: `bos_token`, ..., and names of the model's own."""
-        defaults = _QWEN_DEFAULTS if self._is_qwen_class else {}
+        padding = self.tokenizer.get("padding")
+        pad = _text(padding.get("pad_token")) if isinstance(padding, Mapping) else None
+        defaults = _QWEN_DEFAULTS if self._is_qwen_class else {"pad_token": pad} if pad else {}
         found = {key: text for key, text in defaults.items() if key not in self._sources}  # null says: none
         found |= self.written_names
         return {key: found[key] for key in (*NAMES, *found) if key in found}
@@ -168,12 +170,15 @@ def read(
     config: Json,
     generation: Json,
 ) -> TokenizerFiles:
-    """The files of a folder. `json_of(name)` reads one of its JSON files, `text_of(folder, name)` a text."""
+    """The files of a folder. `json_of(name)` reads one of its JSON files, `text_of(folder, name)` a text.
+
+    Raises ValueError where they hold what cannot be understood, and what the two functions raise.
+    """
     more = folder / TEMPLATE_FOLDER
     names = sorted(path.name for path in more.glob("*.jinja")) if more.is_dir() else []
     texts = {"default": text_of(folder, TEMPLATE_FILE)}
     texts |= {name.removesuffix(".jinja"): text_of(more, name) for name in names}
-    return TokenizerFiles(
+    found = TokenizerFiles(
         tokenizer=json_of("tokenizer.json") or {},
         settings=json_of("tokenizer_config.json") or {},
         legacy_names=json_of("special_tokens_map.json") or {},
@@ -183,6 +188,11 @@ def read(
         template_files={name: text for name, text in texts.items() if text is not None},
         old_template=(json_of("chat_template.json") or {}).get("chat_template"),
     )
+    try:
+        _ = found.added, found.names, found.chat_templates, found.ends, found.opening
+    except (TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
+        raise ValueError(f"the tokenizer's files hold a value of a wrong type ({error})") from error
+    return found
 
 
 def library(path: Path, added: Mapping[int, AddedToken]) -> Any:

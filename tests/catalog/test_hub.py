@@ -8,6 +8,7 @@ import sys
 import pytest
 from hub_server import serve
 
+from edgellm.catalog import hub
 from edgellm.models import bundled
 
 REPO = "someone/Tiny-Model-1M"
@@ -48,6 +49,28 @@ def edgellm(address: str, folder, *arguments: str) -> subprocess.CompletedProces
 
 def last_line(run: subprocess.CompletedProcess[str]) -> str:
     return run.stderr.strip().splitlines()[-1]
+
+
+def test_all_files_that_say_something_of_a_tokenizer_are_fetched_and_no_exports():
+    """By huggingface_hub's own filter, which snapshot_download uses."""
+    from huggingface_hub.utils import filter_repo_objects
+
+    wanted = [
+        "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "added_tokens.json",
+        "special_tokens_map.json", "chat_template.jinja", "chat_template.json",
+        "additional_chat_templates/tool_use.jinja", "model.safetensors", "README.md", "LICENSE",
+    ]  # fmt: skip
+    others = [
+        "pytorch_model.bin",
+        "onnx/model.onnx",
+        "original/params.json",
+        "fp8/model.safetensors",
+        "a/README.md",
+    ]
+    found = filter_repo_objects(
+        [*wanted, *others], allow_patterns=list(hub.NEEDED), ignore_patterns=list(hub._UNNEEDED)
+    )
+    assert list(found) == wanted
 
 
 def test_only_what_a_conversion_needs_is_fetched(repository, tmp_path):

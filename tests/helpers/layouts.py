@@ -94,6 +94,12 @@ def _truncation(folder: Folder) -> None:
     folder.change("tokenizer.json", truncation=truncation, padding=padding)
 
 
+def _padding_names_pad(folder: Folder) -> None:
+    _truncation(folder)
+    folder.drop("tokenizer_config.json", "pad_token")
+    folder.change("tokenizer_config.json", chat_template=VARIABLES)
+
+
 def _config_decoder(folder: Folder) -> None:
     folder.list_tokens(
         {"content": "<tool_call>"}, {"content": "<|extra|>", "special": True}, {"content": "[word]"}
@@ -239,6 +245,7 @@ def _everything(folder: Folder) -> None:
 LAYOUTS: dict[str, Callable[[Folder], None]] = {
     "plain": _plain,
     "truncation and padding stored": _truncation,
+    "padding stored and no pad token named": _padding_names_pad,
     "added tokens only in tokenizer_config": _config_decoder,
     "an added token beyond the next id": _decoder_not_in_order,
     "a word of the vocabulary as added token": _decoder_repeats_a_word,

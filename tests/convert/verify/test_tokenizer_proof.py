@@ -44,7 +44,9 @@ def verdict(path: Path, folder: Path) -> str:
 
 @FORMATS
 @pytest.mark.parametrize("family", layouts.FAMILIES)
-@pytest.mark.parametrize("layout", ["everything at once", "tokens that strip", "post_processor null"])
+@pytest.mark.parametrize(
+    "layout", ["everything at once", "tokens that strip", "post_processor null", "additional_chat_templates"]
+)
 def test_an_unusual_folder_is_converted_proved_and_run(
     family: str, layout: str, made: str, tmp_path: Path
 ) -> None:
@@ -66,6 +68,9 @@ def test_an_unusual_folder_is_converted_proved_and_run(
             [{"role": r, "content": c} for r, c in zip(("user", "assistant", "user"), said, strict=True)]
         )
         assert rendered == expected["prompt"]
+    if made == "onnx":
+        files = json.loads((path / "edgellm.json").read_text(encoding="utf-8"))["files"]
+        assert {str(f.relative_to(path)) for f in path.rglob("*") if f.is_file()} == {*files, "edgellm.json"}
 
 
 @FORMATS
