@@ -220,16 +220,16 @@ class _Kept:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._found: OrderedDict[str, Float32s] = OrderedDict()
+        self.held: OrderedDict[str, Float32s] = OrderedDict()
 
     def whole(self, tensor: LazyTensor) -> Float32s:
         with self._lock:
-            if tensor.name not in self._found:
-                self._found[tensor.name] = tensor.rows(0, tensor.n_rows)
-                while len(self._found) > _KEPT:
-                    self._found.popitem(last=False)
-            self._found.move_to_end(tensor.name)
-            return self._found[tensor.name]
+            if tensor.name not in self.held:
+                self.held[tensor.name] = tensor.rows(0, tensor.n_rows)
+                while len(self.held) > _KEPT:
+                    self.held.popitem(last=False)
+            self.held.move_to_end(tensor.name)
+            return self.held[tensor.name]
 
 
 class _Scales:

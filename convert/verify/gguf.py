@@ -163,6 +163,7 @@ def _verify_gguf(target: Target, origin: Target, opener: SessionOpener, report: 
                 f"the check of the logits failed: NMSE {fidelity.nmse:.3g} against {origin.path}"
                 f"{culprit and '; '}{culprit}"
             )
+    verify_logits.check_floor(fidelity, max(verify_logits.ROUNDING[name] for name in target.types))
     return Verification(tuple(facts), fidelity)
 
 

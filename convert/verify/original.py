@@ -125,6 +125,11 @@ class Original:
         """The oracle's logits [len(tokens), n_vocab] with what was read here."""
         return reference.logits(self.spec, self.tensors, tokens, watch=watch, rotation=self.rotation)
 
+    def is_computed(self, tensor: TensorSpec) -> bool:
+        """Whether no file holds its values: another order of the same sums may round otherwise."""
+        changes = [self.tensors[source.name].change for source in tensor.sources]
+        return not changes or any(change is not None and change.a is not None for change in changes)
+
     @property
     def gguf_names(self) -> dict[Place, str]:
         """The GGUF tensor that each matrix of its own becomes."""

@@ -19,10 +19,9 @@ def apply(lib: Any, model: Any, context: Any, adapters: tuple[Lora, ...]) -> Non
     """
     if not adapters:
         return
-    handles = (ctypes.c_void_p * len(adapters))(*(_load(lib, model, one) for one in adapters))
+    handles = (lib.llama_adapter_lora_p_ctypes * len(adapters))(*(_load(lib, model, one) for one in adapters))
     scales = (ctypes.c_float * len(adapters))(*(one.scale for one in adapters))
-    pointers = ctypes.cast(handles, ctypes.POINTER(ctypes.c_void_p))
-    if lib.llama_set_adapters_lora(context, pointers, len(adapters), scales):
+    if lib.llama_set_adapters_lora(context, handles, len(adapters), scales):
         raise EngineError(
             f"llama.cpp cannot apply {_names(adapters)}: {llama_lib.last_error() or 'no reason'}"
         )

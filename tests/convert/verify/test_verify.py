@@ -10,13 +10,14 @@ import pytest
 import tinymodels
 
 from edgellm import backends
+from edgellm.catalog import conversion
 from edgellm.convert.gguf import ggml
 from edgellm.convert.gguf.convert import ConvertRequest, convert
 from edgellm.convert.verify import logits, tensors
 from edgellm.convert.verify.gguf import ENGINE, Target
 from edgellm.convert.verify.logits import Fidelity, compare
 from edgellm.convert.verify.original import Original
-from edgellm.errors import CheckFailedError
+from edgellm.errors import CheckFailedError, EdgellmError
 from edgellm.formats.artifact import Artifact
 from edgellm.formats.gguf.types import GGML_TYPES_BY_NAME
 
@@ -70,7 +71,8 @@ def test_nan_and_infinity_are_infinitely_far(value: float) -> None:
         (1e-2, 6e-5, 1e-3, "refused"),
         (0.2, 0.1, 0.1, None),  # coarse types are asked above a tenth
         (1.5, 6e-5, 0.3, "refused"),
-        (1.0, 6e-5, 0.3, "prove little"),
+        (0.9, 0.65, 0.3, "prove little"),
+        (0.09, 1e-3, 0.3, "prove little"),
     ],
 )
 def test_logits_may_be_as_far_off_as_rounding_explains(
@@ -87,6 +89,38 @@ def test_logits_may_be_as_far_off_as_rounding_explains(
     else:
         remark = logits.check(fidelity, rounding, ask, lambda: "because")
         assert (remark is None) if outcome is None else (remark is not None and outcome in remark)
+
+
+@pytest.mark.parametrize(
+    ("rounding", "nmse", "same_top"),
+    [(1e-3, 0.1, 0.5), (6e-5, 0.1, 0.5), (2e-2, 0.25, 0.25), (0.1, 0.5, 0.1), (0.65, 1.0, 0.0)],
+)
+def test_a_verdict_has_a_floor_whatever_rounding_explains(
+    rounding: float, nmse: float, same_top: float
+) -> None:
+    def check(nmse: float, same_top: float) -> None:
+        logits.check(Fidelity(nmse, 0.0, same_top, 28), rounding, lambda: 9.0, lambda: "")
+
+    check(0.99 * nmse, same_top)
+    with pytest.raises(CheckFailedError, match="more bits"):
+        check(nmse, 1.0)
+    if same_top:
+        with pytest.raises(CheckFailedError, match="more bits"):
+            check(1e-9, same_top - 0.01)
+
+
+@pytest.mark.parametrize("quant", ["onnx-int4", "onnx-int8", "Q4_K_M", "Q8_0", "BF16"])
+def test_a_weight_beyond_all_others_is_never_verified(quant: str, tmp_path: Path) -> None:
+    """In float32 the square of 1e30 is infinite: what any engine, transformers too, makes of it is nonsense."""
+    tiny = tinymodels.variant("qwen2-256", n_shards=1)
+    values = tinymodels.tensors(tiny)
+    values["model.layers.0.mlp.down_proj.weight"][0, 7] = 1e30
+    folder = tinymodels.write(tiny, tmp_path / "model")
+    tinymodels.write_shards(folder, {name: ("BF16", value) for name, value in values.items()})
+    with pytest.raises(EdgellmError) as caught:
+        conversion.convert_checkpoint(folder, tmp_path / f"out-{quant}", quant)
+    assert "\n" not in str(caught.value) and not (tmp_path / f"out-{quant}").exists()
+    assert isinstance(caught.value, CheckFailedError) or "too large" in str(caught.value)
 
 
 @pytest.mark.parametrize("case", ["llama-256", "qwen3moe-256"])
