@@ -24,6 +24,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_FOLDER] = folder
     os.environ["EDGELLM_CACHE"], os.environ["EDGELLM_DATA"] = str(folder / "cache"), str(folder / "data")
     os.environ["EDGELLM_NO_TUNE"] = "1"  # a search would measure this machine, not test the code
+    os.environ["EDGELLM_NO_TRIAL"] = (
+        "1"  # a second process for each of a thousand files; it has tests of its own
+    )
     # A shell without job control starts background jobs with Ctrl-C ignored; tests of Ctrl-C need it back.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
