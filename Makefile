@@ -12,7 +12,7 @@ ifneq ($(GCC),0)
 CXXFLAGS_ENGINE := -DCMAKE_CXX_FLAGS='-fno-tree-dse -fno-dse'
 endif
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test faults lint clean
 
 setup: $(VENV)/.ready
 
@@ -32,6 +32,10 @@ demo: setup
 
 test: setup lint
 	$(BIN)/python -m pytest
+
+# Every fault of docs/reliability.md, as often as it promises: about half an hour.
+faults: setup
+	EDGELLM_FAULTS=full $(BIN)/python -m pytest -m fault
 
 lint: setup
 	$(BIN)/ruff check .

@@ -27,7 +27,7 @@ from edgellm.errors import OutputExistsError, StorageError
 
 _PREFIX = ".edgellm-tmp-"
 _LOCK, _COMMIT, _ASIDE = f"{_PREFIX}lock", f"{_PREFIX}commit", f"{_PREFIX}replaced"
-_FAILED: dict[str, Exception] = {}  # what was said of each cache folder
+_SAID = "EDGELLM_CACHE_SAID"  # the cache folder of which it was said that it fails
 _ATTEMPTS = 100  # to take a place that others take away and make anew
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
@@ -148,7 +148,9 @@ def remember(target: Path, text: str) -> None:
 
 def say_cache_fails(error: Exception) -> None:
     """One line on standard error, the first time a folder fails, that nothing can be kept; the work goes on."""
-    if _FAILED.setdefault(str(cache_dir()), error) is error:
+    folder = str(cache_dir())
+    if os.environ.get(_SAID) != folder:  # by this process, or by the one that started it
+        os.environ[_SAID] = folder
         fact = str(error).split(";")[0]
         print(
             f"edgellm: {fact}; going on without the cache (EDGELLM_CACHE names its folder)", file=sys.stderr

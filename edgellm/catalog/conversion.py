@@ -186,6 +186,10 @@ def _one_thread_each() -> None:
 def _timed(convert: Callable[[], Artifact], checker: _Checker) -> Converted:
     start = time.monotonic()
     artifact = convert()
+    if checker.verdict:  # an engine has run it
+        from edgellm.backends import trial
+
+        trial.remember(artifact)
     return Converted(artifact, checker.verdict, checker.failure, time.monotonic() - start)
 
 

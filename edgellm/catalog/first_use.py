@@ -1,6 +1,6 @@
 """A model by any name, ready to run: a checkpoint is converted the first time it is used, verified, and kept.
 
-Knows what a name means (catalog) and how to convert; opens no engine.
+Knows what a name means (catalog) and how to convert; opens no engine in this process.
 """
 
 from __future__ import annotations
@@ -23,16 +23,23 @@ if TYPE_CHECKING:
 
 
 def resolve(model: str | None = None, *, offline: bool = False) -> Artifact:
-    """The runnable model `model` names (default: the bundled one). Raises EdgellmError.
+    """The runnable model `model` names (default: the bundled one), tried once. Raises EdgellmError.
 
     A checkpoint (bundled, folder or hub id) is converted once, verified, and kept; `NAME:TYPE` picks the type.
     """
     source = models.locate(model or models.DEFAULT_MODEL, offline=offline)
     if not source.is_checkpoint:
-        return Artifact.open(source.path)
+        return _tried(Artifact.open(source.path))
     source = replace(source, quant=_canonical(source.quant))
     kept = source.kept if source.kept.exists() else _convert(source)
-    return Artifact.open(kept)
+    return _tried(Artifact.open(kept))
+
+
+def _tried(artifact: Artifact) -> Artifact:
+    from edgellm.backends import trial
+
+    trial.ensure(artifact)
+    return artifact
 
 
 def _canonical(quant: str) -> str:

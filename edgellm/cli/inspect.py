@@ -57,11 +57,16 @@ class Description:
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object, the whole chat template included."
 )
-def command(path: Path, with_tensors: bool, as_json: bool) -> None:
+@click.option(
+    "--verify", is_flag=True, help="Compare an ONNX folder's files with the hashes they were written with."
+)
+def command(path: Path, with_tensors: bool, as_json: bool, verify: bool) -> None:
     """Show architecture, sizes, types, tokenizer, chat template and origin of a GGUF file or checkpoint folder.
 
     Only headers are read. A bundled model's name is understood as well.
     """
+    if verify:
+        onnx_folder.verify(path)
     found = describe(path)
     click.echo(_as_json(found, with_tensors) if as_json else _as_text(found, with_tensors))
 

@@ -113,6 +113,25 @@ def digest(path: Path) -> str:
     return total.hexdigest()
 
 
+def verify(path: Path) -> int:
+    """Compare every file with the hash our manifest lists; how many there are. Raises ArtifactError by name."""
+    from edgellm import files
+
+    read(path)
+    listed = _json(path / MANIFEST).get("files") if (path / MANIFEST).is_file() else None
+    if not isinstance(listed, dict) or not listed:
+        raise ArtifactError(f"{path} lists no hashes; folders that edgellm wrote do")
+    for name, known in listed.items():
+        file = _inside(path, name)
+        if not file.is_file():
+            raise ArtifactError(f"{path} lacks {name}; copy the whole folder again")
+        if not isinstance(known, dict) or files.sha256(file) != known.get("sha256"):
+            raise ArtifactError(
+                f"{file} is not what was written: its SHA-256 differs; copy or convert it again"
+            )
+    return len(listed)
+
+
 def _ours(path: Path, manifest: Mapping[str, Any]) -> OnnxFolder:
     version = manifest.get("format_version")
     if manifest.get("format") != "edgellm-onnx" or version != MANIFEST_VERSION:

@@ -56,6 +56,7 @@ def test_going_on_evaluates_only_what_is_new(model, written):
     assert session.text(session.evaluated[0]).startswith("<|im_end|>\n<|im_start|>user\nHow are you?")
 
 
+@pytest.mark.fault(14, 300)
 def test_every_damage_is_refused(model, written):
     _, path = written
     good, session = path.read_bytes(), session_of(model)
@@ -77,6 +78,7 @@ def test_every_damage_is_refused(model, written):
     assert list(session.tokens) == []
 
 
+@pytest.mark.fault(14, 6)
 def test_a_foreign_state_is_refused_by_what_differs(model, written, tmp_path):
     _, path = written
     other = tmp_path / "other.gguf"
@@ -182,6 +184,7 @@ def sealed(path, header: object, body: bytes) -> None:
         *(("made_by", bad) for bad in (None, [], "x")),
     ],
 )
+@pytest.mark.fault(14, 5)
 def test_a_sealed_file_of_wrong_contents_is_one_line(model, written, name, value):
     _, path = written
     data = path.read_bytes()

@@ -57,6 +57,7 @@ def test_the_good_file_is_accepted_taken_apart_and_put_together(good: Path, raw:
 
 
 @pytest.mark.parametrize("mutant", STRUCTURED, ids=lambda mutant: mutant.name)
+@pytest.mark.fault(3)
 def test_structured_fault_is_refused_in_one_line(raw: RawFile, tmp_path: Path, mutant) -> None:
     path = tmp_path / "hostile.gguf"
     path.write_bytes(mutant.make(raw))
@@ -70,6 +71,7 @@ def test_random_mutants(good: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.fault(3, 1000)
 def test_many_random_mutants(good: Path, tmp_path: Path) -> None:
     check_mutants(good, tmp_path, n=1000, seed=2)
 
@@ -79,6 +81,7 @@ def test_well_formed_files_with_wrong_fields(raw: RawFile, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.fault(3, 1000)
 def test_many_well_formed_files_with_wrong_fields(raw: RawFile, tmp_path: Path) -> None:
     check_files(field_mutants(raw, 1000, seed=2), tmp_path, 1000)
 

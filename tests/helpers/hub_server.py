@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ class Hub:
         self.requests: list[str] = []
         self.tokens: set[str | None] = set()
         self.cuts_left = 0
+        self.chance = random.Random(0)  # where they are cut
         self.gated = False
         self.corrupt = False  # one bit of every very large file
         self.elsewhere: str | None = None  # another server's address, which large files are fetched from
@@ -108,7 +110,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one clas
             self.end_headers()
             if body and hub.cuts_left and len(data) > 10000:
                 hub.cuts_left -= 1
-                self.wfile.write(data[: len(data) // 2])
+                self.wfile.write(data[: hub.chance.randrange(len(data))])
                 self.close_connection = True
             elif body:
                 self.wfile.write(data)

@@ -262,6 +262,7 @@ def test_a_writer_out_of_sight_keeps_what_it_is_writing(tmp_path):
     assert not litter(tmp_path)
 
 
+@pytest.mark.fault(7)
 def test_a_strangers_note_of_what_to_rename_leads_nowhere(tmp_path):
     inner = tmp_path / "inner"
     place = inner / f"{files._PREFIX}0123"

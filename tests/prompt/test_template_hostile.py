@@ -90,6 +90,7 @@ def empty_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("source", ESCAPES)
+@pytest.mark.fault(6)
 def test_nothing_runs(source: str, empty_folder: Path) -> None:
     try:
         text = ChatTemplate(source).render(MESSAGES)
@@ -102,6 +103,7 @@ def test_nothing_runs(source: str, empty_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("source", EXHAUSTION, ids=range(len(EXHAUSTION)))
+@pytest.mark.fault(6)
 def test_time_and_memory_are_bounded(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = ChatTemplate(source)
     ChatTemplate("x").render(MESSAGES)  # the process is up
@@ -135,6 +137,7 @@ def test_a_long_conversation_may_be_written_out() -> None:
     assert len(ChatTemplate("{{ messages[0].content }}{{ messages[0].content }}").render(told)) == 6_000_000
 
 
+@pytest.mark.fault(6)
 def test_a_rendering_is_stopped_after_its_time() -> None:
     made = ChatTemplate(EXHAUSTION[0])
     ChatTemplate("x").render(MESSAGES)

@@ -104,6 +104,7 @@ ESCAPES = (
 
 
 @pytest.mark.parametrize("name", ESCAPES)
+@pytest.mark.fault(7)
 def test_names_that_lead_out_of_the_folder_are_refused(folder: Path, name: str) -> None:
     write_safetensors(folder.parent / "outside.safetensors", {"a": ("F32", hashed("a", (4,), 1))})
     change_index(folder, a=name)
@@ -113,6 +114,7 @@ def test_names_that_lead_out_of_the_folder_are_refused(folder: Path, name: str) 
 
 
 @pytest.mark.parametrize("name", ["x\0y", "\ud800", "n" * 5000, "model.bin", "-rf", "$(id)"])
+@pytest.mark.fault(7)
 def test_odd_names_are_merely_missing(folder: Path, name: str) -> None:
     change_index(folder, a=name)
     message = refusal(folder)
@@ -127,6 +129,7 @@ def test_a_shard_must_be_safetensors(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["config.json", "generation_config.json", INDEX, SHARD])
+@pytest.mark.fault(7)
 def test_links_out_of_the_folder_are_refused(folder: Path, name: str) -> None:
     target = folder.parent / "elsewhere"
     path = folder / name
@@ -176,6 +179,7 @@ def test_a_hub_cache_snapshot_is_read_through_its_links(tmp_path: Path) -> None:
         assert np.isfinite(checkpoint.tensors["model.norm.weight"].rows(0, 1)).all()
 
 
+@pytest.mark.fault(7)
 def test_a_snapshot_may_link_to_its_own_blobs_only(tmp_path: Path) -> None:
     snapshot, _ = hub_snapshot(tmp_path, "models--org--name")
     _, other = hub_snapshot(tmp_path, "models--org--other")
@@ -187,12 +191,14 @@ def test_a_snapshot_may_link_to_its_own_blobs_only(tmp_path: Path) -> None:
         assert "outside" in refusal(snapshot)
 
 
+@pytest.mark.fault(7)
 def test_a_folder_that_only_looks_like_a_snapshot_gets_no_leave(tmp_path: Path) -> None:
     snapshot, _ = hub_snapshot(tmp_path, "notmodels--org--name")
     assert "outside" in refusal(snapshot)
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "consolidated.00.pth", "model.ckpt"])
+@pytest.mark.fault(6)
 def test_pickles_are_never_opened(tmp_path: Path, name: str) -> None:
     """The pickle would make a file if anything unpickled it."""
     write_json(tmp_path / "config.json", {"architectures": ["LlamaForCausalLM"]})
@@ -203,6 +209,7 @@ def test_pickles_are_never_opened(tmp_path: Path, name: str) -> None:
     assert not proof.exists()
 
 
+@pytest.mark.fault(6)
 def test_code_beside_a_checkpoint_is_never_run(folder: Path) -> None:
     proof = folder / "proof"
     (folder / "modeling_x.py").write_text(f"open({str(proof)!r}, 'w')")

@@ -205,6 +205,7 @@ def run_mutants(path: Path, seed: int, count: int) -> int:
     return accepted
 
 
+@pytest.mark.fault(4, 1000)
 def test_mutants(tmp_path: Path) -> None:
     accepted = run_mutants(tmp_path / "x.safetensors", seed=1, count=1000)
     assert 10 < accepted < 500, "the mutants must try both sides of the line"
@@ -212,6 +213,7 @@ def test_mutants(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2, 7))
+@pytest.mark.fault(4, 10_000)
 def test_many_mutants(seed: int, tmp_path: Path) -> None:
     assert run_mutants(tmp_path / "x.safetensors", seed, count=10_000)
 
@@ -243,6 +245,7 @@ def test_many_mutants(seed: int, tmp_path: Path) -> None:
         ('{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}', b"1234", "4 to 0"),
     ],
 )
+@pytest.mark.fault(4)
 def test_known_attacks_are_refused_by_name(header: str, data: bytes, part: str, tmp_path: Path) -> None:
     found = ours(write(tmp_path / "x.safetensors", header.encode(), data))
     assert isinstance(found, str) and part in found

@@ -26,6 +26,7 @@ def spoiled(tmp_path: Path, tiny: tinymodels.Tiny, name: str, place: tuple[int, 
 @pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("quant", ["Q4_0", "F32", "BF16"])
+@pytest.mark.fault(5)
 def test_nan_and_infinity_are_refused_by_name_and_place(tmp_path, dtype, value, quant):
     tiny = tinymodels.variant("qwen2", dtype=dtype, n_layer=1, n_shards=1)
     name = "model.layers.0.mlp.down_proj.weight"
@@ -48,6 +49,7 @@ def test_nan_and_infinity_are_refused_by_name_and_place(tmp_path, dtype, value, 
         ("qwen3", "model.norm.weight", (11,)),
     ],
 )
+@pytest.mark.fault(5)
 def test_the_place_is_the_checkpoint_s_whatever_happens_to_the_rows(tmp_path, case, name, place):
     tiny = tinymodels.CASES[case]
     source = spoiled(tmp_path, tiny, name, place, np.nan)

@@ -84,11 +84,6 @@ def test_a_kill_leaves_the_old_file_and_the_next_run_sweeps(source, old):
     assert "old" in kill_at_random_times(source, old, trials=3, seconds=0.15)
 
 
-@pytest.mark.slow
-def test_two_hundred_kills(source, old):
-    assert kill_at_random_times(source, old, trials=200, seconds=0.8) == {"old", "new"}
-
-
 def test_a_kill_never_leaves_a_mixture_of_old_and_new_shards(source, tmp_path):
     folder = tmp_path / "out"
     output = folder / "model.gguf"

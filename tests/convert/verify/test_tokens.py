@@ -56,6 +56,14 @@ def test_padded_vocabulary_with_more_added_tokens(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.fault(16, 5000)
+@pytest.mark.parametrize("name", ["tiny-qwen3", "tiny-llama3"])
+def test_ten_thousand_texts(name: str, tmp_path: Path) -> None:
+    with Vocabulary(ROOT / "models" / "bundled" / name, tmp_path) as vocabulary:
+        assert vocabulary.differences(5000, seed=16) == []
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(not CHECKPOINTS, reason="set EDGELLM_CHECKPOINTS to a folder of checkpoints")
 def test_real_tokenizers(tmp_path: Path) -> None:
     found = {}

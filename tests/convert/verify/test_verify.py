@@ -139,6 +139,7 @@ def test_what_the_oracle_expects_of_rounding_is_what_the_engine_shows(
     assert 0.2 * expected < found < 3 * expected
 
 
+@pytest.mark.fault(16)
 @pytest.mark.parametrize("name", TYPES)
 @pytest.mark.parametrize("shape", ["normal", "heavy tails", "mostly zero"])
 def test_rounding_is_explained_and_another_row_is_not(name: str, shape: str) -> None:

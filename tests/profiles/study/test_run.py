@@ -1,6 +1,7 @@
 """`edgellm profile` on a real, small model: fresh processes, crashes, outputs, and figures that hang together."""
 
 import json
+import mmap
 import subprocess
 import sys
 import time
@@ -102,7 +103,11 @@ def test_memory_holds_the_weights_and_more(report):
         phases = {phase.phase: phase for phase in one.launches[0].memory.phases}
         assert list(phases) == ["start", "load", "prefill", "decode", "repetitions"]
         assert phases["start"].weights_mapped == 0
-        assert 0.9 * one.model.tensor_bytes < phases["load"].weights_mapped <= one.model.size_bytes + 4096
+        mapped, load = phases["load"].weights_mapped, phases["load"]
+        assert mapped <= one.model.size_bytes + mmap.PAGESIZE
+        # Where this processor's kernels want them repacked, copies take the place of what was mapped.
+        copied = load.anonymous - phases["start"].anonymous
+        assert 0.9 * one.model.tensor_bytes < mapped + copied
         assert phases["repetitions"].anonymous >= phases["start"].anonymous
         assert all(phase.peak >= phase.resident for phase in phases.values())
 
@@ -332,9 +337,12 @@ def test_a_report_of_another_machine_or_model_is_not_gone_on_with(models, tmp_pa
     assert "--resume goes on with the report's own plan" in str(result.exception)
 
 
-def test_a_budget_that_is_spent_ends_the_report_and_says_so(models):
+def test_a_budget_that_is_spent_ends_the_report_and_says_so(models, monkeypatch):
+    """What launches take is not left to the clock: the first fits into any budget, a second into none."""
+    expected = lambda study, number: float("inf") if study._seconds else 0.0  # noqa: E731
+    monkeypatch.setattr(run._Profile, "_expected", expected)
     report = run.profile(
-        request_for(*models, plan=Plan(budget_seconds=0.01)), lambda text: None, lambda r: None
+        request_for(*models, plan=Plan(budget_seconds=1e6)), lambda text: None, lambda r: None
     )
     assert report.complete
     assert [(len(r.launches), r.ended) for r in report.runs] == [(1, "budget"), (0, "budget")]

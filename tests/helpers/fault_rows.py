@@ -1,0 +1,62 @@
+"""The faults this product promises to withstand, and how many trials each is given: docs/reliability.md's table."""
+
+import os
+
+#: By number: what happens, how it is made to happen, trials promised, what is required.
+ROWS = {
+    1: (
+        "a conversion over an existing output is killed",
+        "SIGKILL at random moments",
+        200,
+        "old or new, whole",
+    ),
+    2: (
+        "the disk is full or fails",
+        "every call in turn; a small tmpfs",
+        100,
+        "old file, no litter, one line",
+    ),
+    3: ("a hostile GGUF file", "structured and random mutants", 1040, "parent alive, bounded work"),
+    4: ("hostile safetensors", "header mutants", 1000, "nothing the official library rejects"),
+    5: ("corrupt weights", "bit flips against hashes; NaN, infinity", 500, "all detected"),
+    6: ("code in a repository", "pickle, auto_map, jinja", 60, "nothing runs; 2 s, 256 MB"),
+    7: (
+        "paths that lead out",
+        "shards, ONNX, hub names, links, chats",
+        80,
+        "nothing read or written outside",
+    ),
+    8: ("a download is cut or corrupted", "a server on this machine", 200, "right hash or refused; resumes"),
+    9: ("writers of one output at the same time", "four processes", 50, "one whole file, the others say why"),
+    12: ("text in pieces", "forced tokens, stop strings", 2000, "stream = whole = bytes"),
+    14: (
+        "damaged or foreign saved states",
+        "cut, flipped, wrong model, wrong contents",
+        300,
+        "refused, alive",
+    ),
+    15: (
+        "the engine's process dies",
+        "SIGKILL in the middle of an answer",
+        50,
+        "clear error, next one served",
+    ),
+    16: ("numbers and tokens differ from the reference", "NMSE per type; random strings", 10_000, "none"),
+}
+
+FULL = os.environ.get("EDGELLM_FAULTS") == "full"
+
+
+def trials(full: int, fast: int) -> int:
+    """How many: all in `make faults`, a few in every test run."""
+    return full if FULL else fast
+
+
+def table(counts: dict[int, int], failed: dict[int, int]) -> str:
+    """Rows as Markdown, those that were run."""
+    lines = ["| # | fault | how | required | trials (promised) | failed |", "|---|---|---|---|---:|---:|"]
+    for number, (fault, how, promised, required) in ROWS.items():
+        if number in counts or number in failed:
+            done = f"{counts.get(number, 0):,} ({promised:,})"
+            lines.append(f"| {number} | {fault} | {how} | {required} | {done} | {failed.get(number, 0)} |")
+    return "\n".join(lines)
