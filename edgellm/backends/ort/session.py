@@ -72,6 +72,7 @@ class OrtSession:
         self._tokens: list[int] = []
         self._stepper: OrtStepper | None = None  # of the stream that last ran ahead
         self._tokenizer = Tokenizer(folder.path, folder.control_ids, folder.bos_id)
+        self._bos_id = folder.bos_id
         self._pieces: dict[int, bytes] = {}
         _trim_heap()  # before the weights are mapped, so that the two peaks do not add up
         notes: list[str] = []
@@ -114,7 +115,8 @@ class OrtSession:
 
     def tokenize(self, text: str, *, special: bool = True, add_bos: bool = False) -> list[int]:
         """Token ids of `text`; with `special`, control tokens written out become their ids."""
-        return self._tokenizer.encode(text, special=special, add_bos=add_bos)
+        ids = self._tokenizer.encode(text, special=special, add_bos=add_bos)
+        return ids[1:] if add_bos and ids[1:2] == [self._bos_id] else ids  # the text has its BOS
 
     def piece(self, token: int) -> bytes:
         """The bytes of a token, empty for control tokens."""
@@ -169,7 +171,10 @@ class OrtSession:
     ) -> Iterator[int]:
         checks.check_tokens(tokens, len(self._tokens), self._info)
         first = self._append(tokens)
-        with OrtStepper(self._runner, self._cache, self._tokens, Sampler(sampling), first) as self._stepper:
+        self._stepper = OrtStepper(
+            self._runner, self._cache, self._tokens, Sampler(sampling), first, self._info
+        )
+        with self._stepper:
             room = self._info.n_ctx - len(self._tokens)
             yield from steps.draw(self._stepper, self, room, constraint, drafter)
 
@@ -229,7 +234,9 @@ class OrtSession:
         out = np.empty((len(tokens), runner.width), np.float32)
         for start in range(0, len(tokens), self._n_batch):
             chunk = tokens[start : start + self._n_batch]
-            out[start : start + len(chunk)] = runner.run(len(self._tokens), chunk, every=True)
+            rows = runner.run(len(self._tokens), chunk, every=True)
+            checks.check_finite(rows, self._info)
+            out[start : start + len(chunk)] = rows
             self._tokens.extend(chunk)
         return out
 
@@ -242,6 +249,7 @@ class OrtSession:
             logits = self._runner.run(len(self._tokens), chunk)
             self._tokens.extend(chunk)
         last: Logits = logits[0]
+        checks.check_finite(last, self._info)
         return last
 
     def _append_prompt(self, prompts: Runner, tokens: Sequence[int]) -> Sequence[int]:
