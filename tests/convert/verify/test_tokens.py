@@ -30,7 +30,17 @@ CHECKPOINTS = os.environ.get("EDGELLM_CHECKPOINTS")
 Tokenize = Callable[[str], list[int]]
 
 #: What llama.cpp takes for a control token by its spelling (src/llama-vocab.cpp), wherever a vocabulary has it.
-SPELLED = ("</s>", "<s></s>", "<EOT>", "<|end|>", "<|fim_pad|>", "<end_of_turn>", "_<EOT>", "[EOS]", "<|eot_id|>")
+SPELLED = (
+    "</s>",
+    "<s></s>",
+    "<EOT>",
+    "<|end|>",
+    "<|fim_pad|>",
+    "<end_of_turn>",
+    "_<EOT>",
+    "[EOS]",
+    "<|eot_id|>",
+)
 
 
 class Vocabulary:
@@ -98,7 +108,9 @@ def test_tokens_that_only_look_special(tmp_path: Path) -> None:
     data = json.loads((folder / "tokenizer.json").read_text())
     names = [name for name in SPELLED if name != "<s></s>"]
     model = data["model"]
-    by_id = sorted(model["vocab"], key=model["vocab"].__getitem__)  # the last tokens are the last merges' results
+    by_id = sorted(
+        model["vocab"], key=model["vocab"].__getitem__
+    )  # the last tokens are the last merges' results
     places = {name: model["vocab"].pop(old) for name, old in zip(names, by_id[-len(names) :], strict=True)}
     model["vocab"] |= places
     del model["merges"][-len(names) :]
