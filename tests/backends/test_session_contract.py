@@ -83,8 +83,17 @@ def test_a_seed_repeats_and_another_differs(session):
         session.rewind(0)
         return first(session, [1, 2, 3], 20, dataclasses.replace(HOT, seed=seed))
 
-    assert draw(1) == draw(1)
-    assert draw(1) != draw(2)
+    for seed in (0, 1, 2**31, 2**32 - 2, 2**32 - 1, 2**32, -1, 2**70 + 5):  # 2^32 - 1 is "none" to llama.cpp
+        assert draw(seed) == draw(seed)
+    assert len({tuple(draw(seed)) for seed in (0, 1, 2, 2**31, 2**32 - 2)}) == 5
+
+
+def test_without_a_seed_every_answer_is_another(session):
+    def draw() -> list[int]:
+        session.rewind(0)
+        return first(session, [1, 2, 3], 20, HOT)
+
+    assert len({tuple(draw()) for _ in range(3)}) == 3
 
 
 def test_top_k_one_is_greedy_at_any_temperature(session):
@@ -148,6 +157,16 @@ def test_text_comes_back_from_its_tokens(session):
     ids = session.tokenize(text)
     assert b"".join(map(session.piece, ids)).decode() == text
     assert session.tokenize(text, add_bos=True)[1:] == ids
+
+
+def test_a_text_that_begins_with_bos_gets_no_second_one(session):
+    (bos,) = session.tokenize("<|begin_of_text|>")
+    assert session.tokenize("hi", add_bos=True) == [bos, *session.tokenize("hi")]
+    assert session.tokenize("<|begin_of_text|>hi", add_bos=True) == [bos, *session.tokenize("hi")]
+    assert session.tokenize("<|begin_of_text|>", add_bos=True) == [bos]
+    assert session.tokenize("", add_bos=True) == [bos]
+    plain = session.tokenize("<|begin_of_text|>hi", special=False, add_bos=True)
+    assert plain == [bos, *session.tokenize("<|begin_of_text|>hi", special=False)]
 
 
 def test_control_tokens_are_one_id_or_plain_text(session):
