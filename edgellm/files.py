@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -205,3 +206,32 @@ def _lock_handle(descriptor: int) -> None:
         import fcntl
 
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextlib.contextmanager
+def turn(name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold the lock called `name`. Where another process has it, call `waiting` once and wait for it.
+
+    For what is made once for all: who waited finds it made. A process that dies gives its locks back. Where the
+    file system has no locks, nobody waits.
+    """
+    folder = cache_dir() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256(f"turn {name}".encode("utf-8", "surrogateescape")).hexdigest()
+    with (folder / digest[:24]).open("a") as handle:
+        told = False
+        while (error := _locked(handle.fileno())) in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+            if not told:
+                waiting()
+            told = error is not None
+            time.sleep(0.05)
+        yield
+
+
+def _locked(descriptor: int) -> int | None:
+    """The error number of an attempt to lock, None where it succeeded."""
+    try:
+        _lock_handle(descriptor)
+    except OSError as error:
+        return error.errno
+    return None

@@ -6,10 +6,12 @@ import math
 import random
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edgellm.errors import EngineError
-from edgellm.session import EngineInfo, Sampling
+from edgellm.machine import hardware
+from edgellm.session import EngineInfo, EngineOptions, Sampling
 
 if TYPE_CHECKING:
     from edgellm.session import Logits
@@ -69,6 +71,25 @@ def check_finite_bytes(data: bytes, info: EngineInfo) -> None:
     top = data[3::4] if sys.byteorder == "little" else data[::4]
     if (b"\x7f" in top or b"\xff" in top) and not all(map(math.isfinite, memoryview(data).cast("f"))):
         raise _not_finite(info)
+
+
+def with_threads(options: EngineOptions, notes: list[str]) -> EngineOptions:
+    """`options` with both numbers of threads settled, and a note where they are fewer than asked."""
+    n_threads = hardware.threads(options.n_threads)
+    n_batch = hardware.threads(options.n_threads_batch or n_threads)
+    asked = max(options.n_threads or 0, options.n_threads_batch or 0)
+    if asked > max(n_threads, n_batch):
+        notes.append(f"{asked:,} threads reduced to {max(n_threads, n_batch)}: there are no more processors")
+    return replace(options, n_threads=n_threads, n_threads_batch=n_batch)
+
+
+def note_window(n_ctx: int, n_ctx_train: int, notes: list[str]) -> None:
+    """Say so when a context is larger than the texts the model has seen; 0: not known."""
+    if 0 < n_ctx_train < n_ctx:
+        notes.append(
+            f"the context of {n_ctx:,} tokens is above the {n_ctx_train:,} this model was trained with: beyond "
+            "them expect nonsense; take a smaller -c"
+        )
 
 
 def _not_finite(info: EngineInfo) -> EngineError:

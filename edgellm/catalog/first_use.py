@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from edgellm import files
 from edgellm.catalog import models
 from edgellm.formats.artifact import Artifact
 
@@ -26,7 +27,11 @@ def resolve(model: str | None = None, *, offline: bool = False) -> Artifact:
         return Artifact.open(source.path)
     source = replace(source, quant=_canonical(source.quant))
     if not source.kept.exists():
-        _convert(source)
+        with files.turn(
+            str(source.kept), lambda: _say(f"another process is converting {source.name}; waiting")
+        ):
+            if not source.kept.exists():
+                _convert(source)
     return Artifact.open(source.kept)
 
 
@@ -40,6 +45,10 @@ def _canonical(quant: str) -> str:
 def _convert(source: Source) -> None:
     from edgellm.catalog import conversion
 
-    print(f"edgellm: first use of {source.name}: converting it to {source.quant}, once", file=sys.stderr)
+    _say(f"first use of {source.name}: converting it to {source.quant}, once")
     source.kept.parent.mkdir(exist_ok=True)
     conversion.convert_checkpoint(source.path, source.kept, source.quant)
+
+
+def _say(text: str) -> None:
+    print(f"edgellm: {text}", file=sys.stderr)

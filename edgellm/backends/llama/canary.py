@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from edgellm import files
+from edgellm import digests, files
 from edgellm.backends.llama import lib
 from edgellm.errors import EngineCrashError
 from edgellm.machine import hardware
@@ -57,10 +57,11 @@ def verdict() -> Verdict:
     Raises EngineCrashError when even the plain kernels die.
     """
     path = _record()
-    found = _read(path)
-    if found is None:
-        found = run()
-        files.write_text(path, json.dumps(asdict(found), indent=2) + "\n")
+    with files.turn(str(path)):  # another process may be trying it
+        found = _read(path)
+        if found is None:
+            found = run()
+            files.write_text(path, json.dumps(asdict(found), indent=2) + "\n")
     if not found.plain_works:
         path.unlink(missing_ok=True)
         raise EngineCrashError(
@@ -109,11 +110,12 @@ def _record() -> Path:
     return folder / f"llamacpp-{key}.json"
 
 
+@cache
 def library_key() -> str:
-    """Identifies a build: path, size and time of the kernels' library."""
+    """Identifies a build by what the kernels' library and those beside it hold."""
     library = lib.library_file()
-    stat = library.stat()
-    return f"{library}|{stat.st_size}|{stat.st_mtime_ns}"
+    beside = {path.resolve() for path in library.parent.iterdir() if path.suffix in library.suffixes[:1]}
+    return f"{library}|{digests.of_all(sorted(beside | {library}))[:16]}"
 
 
 def _read(path: Path) -> Verdict | None:

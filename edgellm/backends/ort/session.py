@@ -80,9 +80,9 @@ class OrtSession:
         if device is None:
             options = tuned.apply(artifact, build(), options, notes)
         options = replace(options, device=device.kind if device else devices.CPU)
-        threads = options.n_threads or hardware.default_threads()
-        graph = _load(folder, folder.model, threads, options, device, notes)
-        options = _resolve(folder, graph, options, threads, notes)
+        options = checks.with_threads(replace(options, n_threads_batch=None), notes)
+        graph = _load(folder, folder.model, options, device, notes)
+        options = _resolve(folder, graph, options, notes)
         assert options.n_ctx is not None
         self._cache: Cache = (
             InPlaceCache(graph.slots, options.n_ctx) if folder.in_place else ConcatCache(graph.slots)
@@ -91,7 +91,7 @@ class OrtSession:
         self._prompts: Runner | None = None
         self._states: Runner | None = None  # for hidden states, once they are asked for
         if folder.prefill:
-            second = _load(folder, folder.prefill, threads, options, device, notes)
+            second = _load(folder, folder.prefill, options, device, notes)
             self._prompts = Runner(second, self._cache, folder.n_vocab, options.n_ctx)
         self._info = _describe(folder, graph, options, device, notes)
         assert options.n_batch and options.n_ubatch
@@ -264,7 +264,6 @@ class OrtSession:
 def _load(
     folder: onnx_folder.OnnxFolder,
     model: Path,
-    threads: int,
     options: EngineOptions,
     device: Device | None,
     notes: list[str],
@@ -272,7 +271,7 @@ def _load(
     """Open a graph, on the CPU through its prepared copy where that is worth it."""
 
     def fresh() -> Any:
-        return ort_graph.session_options(threads, options.spin_us)
+        return ort_graph.session_options(options.n_threads or 1, options.spin_us)
 
     data = tuple(folder.path / name for name in sorted(onnx_folder.external_files(model)))
     worth = sum(file.stat().st_size for file in data) >= prepacked.MIN_BYTES
@@ -285,7 +284,6 @@ def _resolve(
     folder: onnx_folder.OnnxFolder,
     graph: ort_graph.Graph,
     options: EngineOptions,
-    threads: int,
     notes: list[str],
 ) -> EngineOptions:
     """Fill in what the caller left to us, noting each fallback."""
@@ -305,8 +303,6 @@ def _resolve(
     return replace(
         options,
         n_ctx=n_ctx,
-        n_threads=threads,
-        n_threads_batch=threads,
         n_batch=min(options.n_batch or _CHUNK, _CHUNK),
         n_ubatch=min(options.n_ubatch or _CHUNK, _CHUNK),
         n_gpu_layers=0,
