@@ -20,6 +20,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -224,14 +225,7 @@ def _locked(place: Path) -> int | None:
     """A descriptor that locks `place`, None when someone else has it. Raises FileNotFoundError when it is gone."""
     lock = os.open(place / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(lock, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
-        else:
-            import fcntl
-
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _flock(lock)
         if os.path.samestat((place / _LOCK).stat(), os.fstat(lock)):
             return lock
         raise FileNotFoundError(place)  # taken away while we asked; what is there now is another's
@@ -345,3 +339,50 @@ def _fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+# --- taking turns ------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def turn(name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold the lock called `name`. Where another process has it, call `waiting` once and wait for it.
+
+    For what is made once for all: who waited finds it made. A process that dies gives its locks back. Where
+    nothing can be kept, or the file system has no locks, nobody waits.
+    """
+    digest = hashlib.sha256(f"turn {name}".encode("utf-8", "surrogateescape")).hexdigest()
+    with contextlib.ExitStack() as stack:
+        try:
+            handle = stack.enter_context((cache_dir("locks") / digest[:24]).open("a"))
+        except OSError:  # without a cache there is nothing to wait for
+            yield
+            return
+        told = False
+        while _busy(handle.fileno()):
+            if not told:
+                waiting()
+            told = True
+            time.sleep(0.05)
+        yield
+
+
+def _busy(descriptor: int) -> bool:
+    """Whether another process has the lock; where there are no locks, nobody has."""
+    try:
+        _flock(descriptor)
+    except OSError as error:
+        return error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+    return False
+
+
+def _flock(descriptor: int) -> None:
+    """Lock a file that is open, or raise OSError at once."""
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -192,9 +192,9 @@ def _items(job: _Job, fds: Sequence[int]) -> list[Item]:
 def _buffers(request: ConvertRequest, items: Sequence[Item]) -> Buffers:
     """As much memory as the work can use, and no more than the user allows the process at its highest."""
     from edgellm.convert.gguf.blocks import choose_buffers, resident_bytes
-    from edgellm.machine.hardware import default_threads
+    from edgellm.machine import hardware
 
-    n_threads = request.n_threads or default_threads()
+    n_threads = hardware.threads(request.n_threads)
     spent, peak = resident_bytes()
     if request.max_ram is None:
         return choose_buffers(items, n_threads, spent + DEFAULT_BUFFER_BYTES, spent)

@@ -167,9 +167,9 @@ def _write(
     folder: Path,
     report: stream.Report | None,
 ) -> None:
-    from edgellm.machine.hardware import default_threads
+    from edgellm.machine import hardware
 
-    threads = request.n_threads or default_threads()
+    threads = hardware.threads(request.n_threads)
     with files.storage_errors(folder):
         for decoder in plan.decoders:
             writer, data = decoder.writer, folder / decoder.writer.data.name

@@ -32,7 +32,7 @@ class Chat:
         """What was said, in OpenAI's form; the system prompt comes first."""
         system = self._conversation.system
         said = list(map(openai.written, self._conversation.messages))
-        return [{"role": "system", "content": system}, *said] if system else said
+        return [{"role": "system", "content": system}, *said] if system is not None else said
 
     @property
     def n_hidden(self) -> int:

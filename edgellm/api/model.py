@@ -187,12 +187,12 @@ class Model:
         not made to chat.
         """
         first, said = openai.read(messages)
-        if first and system:
+        if first is not None and system is not None:
             raise UsageError("the system prompt is given twice: as system= and as the first message")
         conversation = Conversation(
             self.session,
             self._template(),
-            system=system or first,
+            system=first if system is None else system,
             messages=said,
             options=options_with(self._usual, settings),
             on_full=on_full,

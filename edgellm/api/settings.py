@@ -29,6 +29,7 @@ class Settings(TypedDict, total=False):
     frequency_penalty: float
     repeat_last_n: int
     seed: int | None  # None: a fresh one
+    exact: bool  # the same prompt and seed give the same answer whatever came before, at the price of prefill
     json_schema: str | Mapping[str, Any]  # the text is JSON of this schema
     grammar: str  # the text is of this grammar, GBNF or Lark
 
@@ -46,6 +47,8 @@ def options_with(options: GenerateOptions, settings: Settings) -> GenerateOption
             options = dataclasses.replace(options, grammar=_grammar(name, value))
         elif name == "ignore_eos":
             options = dataclasses.replace(options, ignore_eos=bool(value))
+        elif name == "exact":
+            options = dataclasses.replace(options, exact=bool(value))
         elif name in _BY_FIELD:
             parameter = _BY_FIELD[name]
             options = table.put(options, parameter, parameter.parse(str(value)))

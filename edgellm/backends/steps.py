@@ -24,6 +24,10 @@ class Stepper(Protocol):
         """Logits [n_vocab] after the row-th id of the last evaluation; writable, valid until the next one."""
         ...
 
+    def check(self, row: int) -> None:
+        """Raise EngineError unless the logits of `row`, as the engine made them, are finite."""
+        ...
+
     def sample(self, row: int) -> int:
         """Draw from the logits of `row`."""
         ...
@@ -63,6 +67,7 @@ def draw(
 
 
 def _sample(engine: Stepper, row: int, constraint: Constraint | None) -> int:
+    engine.check(row)
     if constraint is None:
         return engine.sample(row)
     constraint.apply(engine.logits(row))

@@ -40,7 +40,8 @@ def open_isolated(
     """Open `artifact` in a child process.
 
     `timeout_seconds` bounds each call, `max_bytes` the child's address space (POSIX). Raises EngineCrashError
-    when the child dies or is killed for its time, EngineError when the engine refuses.
+    when the child dies or is killed for its time, EngineError when the engine refuses. The call after a crash
+    opens the model again, with the same options and an empty sequence.
     """
     return WorkerSession(artifact, options, timeout_seconds, max_bytes)
 
@@ -51,17 +52,12 @@ class WorkerSession:
     def __init__(
         self, artifact: Artifact, options: EngineOptions, timeout_seconds: float | None, max_bytes: int | None
     ) -> None:
-        self._artifact = artifact
-        self._timeout = timeout_seconds
-        self._tokens: list[int] = []
-        self._child = subprocess.Popen(
-            [sys.executable, "-m", "edgellm.backends.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            **lifeline.attached(),
-        )
+        self._artifact, self._timeout, self._max_bytes = artifact, timeout_seconds, max_bytes
+        self._closed = False
+        self._lost = False  # the child died in an earlier call, which said so
+        self._child = _spawn()
         try:
-            self._info: EngineInfo = self._call("open", artifact, options, max_bytes)
+            self._info: EngineInfo = self._exchange("open", artifact, options, max_bytes)
         except BaseException:
             self.close()
             raise
@@ -125,13 +121,16 @@ class WorkerSession:
         self._call(
             "stream", list(tokens), sampling, limits, drafter.recipe() if drafter is not None else None
         )
+        child = self._child
         try:
             while (token := self._call("next")) is not None:
                 if constraint is not None:
                     constraint.follow(token)
                 yield token
+                if self._lost or child is not self._child:
+                    raise EngineError("the engine ended since; this answer cannot go on: ask again")
         finally:
-            if self._child.poll() is None:
+            if child is self._child and child.poll() is None:
                 self._call("stop")
 
     def rewind(self, n: int) -> None:
@@ -149,6 +148,10 @@ class WorkerSession:
 
     def close(self) -> None:
         """End the child. Idempotent."""
+        self._closed = True
+        self._end_child()
+
+    def _end_child(self) -> None:
         child = self._child
         for pipe in (child.stdin, child.stdout):
             if pipe:
@@ -171,6 +174,16 @@ class WorkerSession:
             self.close()
 
     def _call(self, method: str, *args: object, **kwargs: object) -> Any:
+        if self._closed:
+            raise EngineError("this session is closed; open the model again")
+        if self._lost:
+            self._end_child()
+            self._child = _spawn()
+            self._exchange("open", self._artifact, self._info.options, self._max_bytes)
+            self._lost = False
+        return self._exchange(method, *args, **kwargs)
+
+    def _exchange(self, method: str, *args: object, **kwargs: object) -> Any:
         timer = threading.Timer(self._timeout, self._child.kill) if self._timeout else None
         if timer:
             timer.start()
@@ -179,9 +192,11 @@ class WorkerSession:
             _send(self._child.stdin, (method, args, kwargs))
             ok, value = _receive(self._child.stdout)
         except (EOFError, OSError, ValueError):
+            self._lost = True
             raise EngineCrashError(self._epitaph(timed_out=bool(timer and timer.finished.is_set()))) from None
         except BaseException:  # an interrupt leaves the conversation mid-sentence: it cannot go on
             self._child.kill()
+            self._lost = True
             raise
         finally:
             if timer:
@@ -191,7 +206,7 @@ class WorkerSession:
         return value
 
     def _epitaph(self, *, timed_out: bool) -> str:
-        self.close()
+        self._end_child()
         code = self._child.returncode
         if timed_out:
             how = f"did not answer in {self._timeout:g} s and was stopped"
@@ -200,6 +215,15 @@ class WorkerSession:
         else:
             how = f"ended with exit code {code}"
         return f"the engine running {self._artifact.path.name} {how}; see: edgellm doctor"
+
+
+def _spawn() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "edgellm.backends.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        **lifeline.attached(),
+    )
 
 
 def _send(pipe: BinaryIO | Any, message: object) -> None:

@@ -31,7 +31,10 @@ def resolve(model: str | None = None, *, offline: bool = False) -> Artifact:
     if not source.is_checkpoint:
         return _tried(Artifact.open(source.path))
     source = replace(source, quant=_canonical(source.quant))
-    kept = source.kept if source.kept.exists() else _convert(source)
+    if source.kept.exists():
+        return _tried(Artifact.open(source.kept))
+    with files.turn(str(source.kept), lambda: _say(f"another process is converting {source.name}; waiting")):
+        kept = source.kept if source.kept.exists() else _convert(source)
     return _tried(Artifact.open(kept))
 
 
@@ -53,7 +56,7 @@ def _convert(source: Source) -> Path:
     """Where the conversion is: kept, or in a folder that this process removes at its end, where nothing can be kept."""
     from edgellm.catalog import conversion
 
-    print(f"edgellm: first use of {source.name}: converting it to {source.quant}, once", file=sys.stderr)
+    _say(f"first use of {source.name}: converting it to {source.quant}, once")
     try:
         with files.storage_errors(source.kept):
             source.kept.parent.mkdir(parents=True, exist_ok=True)
@@ -65,3 +68,7 @@ def _convert(source: Source) -> Path:
         files.say_cache_fails(error)
         conversion.convert_checkpoint(source.path, scratch / source.kept.name, source.quant)
         return scratch / source.kept.name
+
+
+def _say(text: str) -> None:
+    print(f"edgellm: {text}", file=sys.stderr)

@@ -307,7 +307,9 @@ class Conversation:
         prompt = self._render(oldest, self.n_hidden, think=False)
         if prompt.n_tokens + self._n_summary > self.n_ctx:
             return False
-        options = dataclasses.replace(_DEFAULTS, max_tokens=self._n_summary, sampling=GREEDY)
+        options = dataclasses.replace(
+            _DEFAULTS, max_tokens=self._n_summary, sampling=GREEDY, exact=self.options.exact
+        )
         reply = self._start(prompt, options, len(chat_messages.turns(messages[self.n_hidden : n_hidden])))
         if self.on_summary:
             self.on_summary(reply)
@@ -321,6 +323,8 @@ class Conversation:
 
     def _render(self, messages: Sequence[Message], n_hidden: int, *, think: bool | None = None) -> Prompt:
         think = self.think if think is None else think
+        if self.options.exact:
+            self.spans.known.clear()  # the prompt's tokens are its text's, not those that were drawn
         return self._renderer.render(
             messages, n_hidden, system=self.system, summary=self.summary, think=think
         )

@@ -167,5 +167,5 @@ class Reply(Iterator[str]):
 def seeded(options: GenerateOptions, n: int = 0) -> GenerateOptions:
     """`options` with a seed that is known: a drawn one where there is none, else the n-th after it."""
     seed = options.sampling.seed
-    seed = secrets.randbits(31) if seed is None else (seed + n) % 2**32
+    seed = secrets.randbits(31) if seed is None else (seed + n) % (2**32 - 1)
     return dataclasses.replace(options, sampling=dataclasses.replace(options.sampling, seed=seed))

@@ -22,16 +22,16 @@ from array import array
 from pathlib import Path
 from typing import Any
 
-from edgellm import files
+from edgellm import digests, files
 from edgellm.chat.spans import Span, SpanCache
 from edgellm.errors import EdgellmError, EngineError
+from edgellm.formats.artifact import Artifact
 from edgellm.session import Session
 
 SUFFIX = ".state"
 _MAGIC = b"edgellm-state/2\n"
 _KEY, _KEY_BYTES = "state.key", 32
 _HEAD = struct.Struct("<32sQ")
-_BLOCKS, _BLOCK_BYTES = 64, 1 << 16  # of a file, read for its fingerprint
 #: Options that change neither what is in the cache nor how it is laid out.
 _FREE = ("n_ctx", "n_threads", "n_threads_batch", "n_batch", "n_ubatch", "use_mmap")
 
@@ -138,21 +138,15 @@ def _identity(session: Session) -> dict[str, Any]:
     """What must be the same for a state to mean the same."""
     info = session.info
     options = dataclasses.asdict(info.options)
-    made = {"model": _fingerprint(session.artifact.path), "engine": info.backend, "build": info.version}
+    made = {"model": _fingerprint(session.artifact), "engine": info.backend, "build": info.version}
     made |= {"CPU and build flags": info.system}
     made |= {name: value for name, value in options.items() if name not in _FREE}
     plain: dict[str, Any] = json.loads(json.dumps(made, default=str))
     return plain
 
 
-def _fingerprint(path: Path) -> str:
-    """A hash of a model's size and of blocks spread over it: all of a large file would take seconds to read."""
-    digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-        size = file.stat().st_size
-        digest.update(f"{file.name} {size}\n".encode())
-        with file.open("rb") as stream:
-            for i in range(_BLOCKS):
-                stream.seek(i * max(size - _BLOCK_BYTES, 0) // max(_BLOCKS - 1, 1))
-                digest.update(stream.read(_BLOCK_BYTES))
-    return digest.hexdigest()
+def _fingerprint(artifact: Artifact) -> str:
+    """What a model's files hold."""
+    path = artifact.path
+    folder = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    return digests.of_all(artifact.parts or folder)

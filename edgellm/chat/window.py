@@ -80,7 +80,8 @@ class Renderer:
     """Messages to prompts, for one session and template."""
 
     def __init__(self, template: Template, spans: SpanCache, tools: Sequence[Tool]) -> None:
-        self._template, self._spans, self._tools = template, spans, tuple(tools)
+        self._template, self._spans = template, spans
+        self._tools = chat_messages.guarded(tuple(tools), spans.guard)
         self._one_call_each = "single tool-calls" in template.source  # Llama 3's template raises on more
         if tools and "tools" not in template.source:
             raise UsageError(
@@ -104,11 +105,11 @@ class Renderer:
         """The prompt for an answer to `messages`, the oldest `n_hidden` left out."""
         guard = self._spans.guard
         told = chat_messages.for_template(messages[n_hidden:], guard, one_call_each=self._one_call_each)
-        head = [guard(system)] if system else []
+        head = [] if system is None else [guard(system)]
         if summary and summary.n_messages == n_hidden:
             head.append(_SUMMARY + guard(summary.text))
-        if head:
-            told.insert(0, {"role": "system", "content": "\n\n".join(head)})
+        if head:  # an empty system prompt is one: without it, templates put their own
+            told.insert(0, {"role": "system", "content": "\n\n".join(filter(None, head))})
         extra = {} if think is None or not self.thinks_on_request else {"enable_thinking": think}
         text = self._template.render(told, add_generation_prompt=True, tools=self._tools or None, **extra)
         if words := lost_words(text, told):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgellm.cli.shared.threads import THREADS
 from edgellm.errors import UsageError
 from edgellm.units import format_seconds, format_size, parse_size
 
@@ -57,7 +58,7 @@ class _Size(click.ParamType[int]):
 @click.option("--pure", is_flag=True, help="Every matrix in TYPE, without the recipe's exceptions.")
 @click.option("--max-ram", type=_Size(), help="Memory the conversion may take, e.g. 300M.")
 @click.option("--split-max-size", type=_Size(), help="Write several files of at most this size.")
-@click.option("-t", "--threads", type=click.IntRange(min=1), help="Threads that quantize.")
+@click.option("-t", "--threads", type=THREADS, help="Threads that quantize.")
 @click.option("--no-verify", is_flag=True, help="Do not check the result against the source.")
 @click.option("--keep-unverified", is_flag=True, help="Keep a file that failed its checks; still exits 3.")
 @click.option("--allow-requantize", is_flag=True, help="Accept a source that is quantized already.")

@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from edgellm.errors import EdgellmError, EngineError
+from edgellm.errors import EdgellmError, EngineError, UsageError
 from edgellm.session import Sampling, Session
 
 if TYPE_CHECKING:
@@ -31,6 +31,14 @@ class GenerateOptions:
     ignore_eos: bool = False
     grammar: Grammar | None = None  # what the answer must look like
     drafter: Drafter | None = field(default=None, compare=False)  # makes it faster; one per session
+    exact: bool = False  # evaluate the whole prompt anew, so that what is cached cannot change the rounding
+
+    def __post_init__(self) -> None:
+        if self.exact and self.drafter:
+            raise UsageError(
+                "an exact answer and draft tokens exclude each other: evaluated several at a time, numbers round "
+                "otherwise"
+            )
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,7 @@ class Generation:
         constraint: GrammarConstraint | None = None
         start = first = last = time.perf_counter()
         try:
-            n_cached = reuse_prefix(session, self._prompt)
+            n_cached = reuse_prefix(session, () if options.exact else self._prompt)
             limit = options.max_tokens
             constraint = self._constraint()
             ids = session.stream(

@@ -51,6 +51,14 @@ def default_threads() -> int:
     return max(1, min(cores, int(quota)) if quota else cores)
 
 
+def threads(asked: int | None) -> int:
+    """Threads to run with: `asked`, else the default; at most one for each processor this process may use.
+
+    More only wait for each other, and llama.cpp aborts above 512 (GGML_MAX_N_THREADS).
+    """
+    return min(asked or default_threads(), cpu().n_logical, 512)
+
+
 def fast_cores() -> int | None:
     """Usable cores of the fastest kind where the processor has several (P and E, big and LITTLE); None where not."""
     return _fast(_affinity(), Path("/sys/devices"))

@@ -106,20 +106,20 @@ def for_template(messages: Sequence[Message], guard: Guard, *, one_call_each: bo
         if message.thinking and i > last_turn:
             told["reasoning_content"] = guard(message.thinking)
         if message.calls:
-            told["tool_calls"] = [_guarded(call.as_message_part(), guard) for call in message.calls]
+            told["tool_calls"] = [guarded(call.as_message_part(), guard) for call in message.calls]
         if message.call_id:
-            told["tool_call_id"] = message.call_id
+            told["tool_call_id"] = guard(message.call_id)
         out.append(told)
     return _one_call_each(out) if one_call_each else out
 
 
-def _guarded(value: Any, guard: Guard) -> Any:
-    """Plain data with every text in it guarded."""
+def guarded(value: Any, guard: Guard) -> Any:
+    """Plain data with every text in it guarded, names of fields among them: all of it may come from strangers."""
     if isinstance(value, str):
         return guard(value)
     if isinstance(value, Mapping):
-        return {key: _guarded(item, guard) for key, item in value.items()}
-    return [_guarded(item, guard) for item in value] if isinstance(value, (list, tuple)) else value
+        return {guarded(key, guard): guarded(item, guard) for key, item in value.items()}
+    return [guarded(item, guard) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _one_call_each(told: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from edgellm.errors import EdgellmError
 from edgellm.profiles.result.codec import from_plain, to_plain
 from edgellm.profiles.result.quality_record import QualityRecord
 from edgellm.profiles.result.settings import QualityPlan
+from edgellm.version import __version__
 
 if TYPE_CHECKING:
     from edgellm.formats.artifact import Artifact
@@ -109,14 +110,21 @@ def _chunks(session: Session, count: int) -> Sequence[Chunk]:
 
 
 def _reference(request: QualityRequest, engine: EngineOptions) -> CompactReference:
-    """The reference's file: made by evaluating it once."""
-    from edgellm import backends
+    """The reference's file: made by evaluating it once, with this engine on this version's dialogues."""
+    from edgellm import backends, digests
     from edgellm.formats.artifact import Artifact
     from edgellm.profiles.quality import dialogues, quality, reference_logits
 
     assert request.reference
     artifact = Artifact.open(request.reference)
-    path = files.cache_dir("references") / f"{artifact.sha256[:16]}-{request.dialogues}.ref"
+    tokenizer = (artifact.path / "tokenizer.json",) if artifact.format == "onnx" else ()  # not in the digest
+    rules = (
+        __version__,
+        backends.build(artifact.format),
+        artifact.chat_template or "",
+        f"{request.dialogues}",
+    )
+    path = files.cache_dir("references") / f"{digests.of_all(tokenizer, artifact.sha256, *rules)[:24]}.ref"
     if not path.exists():
         with backends.open_session(artifact, engine) as session:
             chunks = _chunks(session, request.dialogues)

@@ -118,7 +118,7 @@ def settings_of(options: EngineOptions, format_: str) -> Settings:
     """The other way round: what `options` ask of the engine for models of a format."""
     return Settings(
         backend="llamacpp" if format_ == "gguf" else "onnxruntime",
-        n_threads=options.n_threads or hardware.default_threads(),
+        n_threads=hardware.threads(options.n_threads),
         device=options.device,
         flash_attn=options.flash_attn,
         type_k=options.type_k,

@@ -1,6 +1,8 @@
 """The llama.cpp session on a real, small random model: what it promises beyond one call."""
 
+import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 from edgellm import backends
 from edgellm.backends import worker
 from edgellm.backends.llama import canary, canary_child
-from edgellm.errors import ArtifactError, EngineCrashError
+from edgellm.errors import ArtifactError, EngineCrashError, EngineError
 from edgellm.formats.artifact import Artifact
 from edgellm.session import GREEDY, EngineOptions
 
@@ -54,6 +56,37 @@ def test_a_dead_worker_is_an_error(artifact):
     isolated._child.send_signal(signal.SIGSEGV)
     with pytest.raises(EngineCrashError, match=r"random\.gguf died of SIGSEGV"):
         isolated.eval([1])
+
+
+def test_the_call_after_a_crash_opens_the_model_again(artifact):
+    """The call that crashed is an error, the next one works, with the same options and an empty sequence."""
+    with worker.WorkerSession(artifact, OPTIONS, None, None) as isolated:
+        before, info = isolated.eval([1, 2, 3]), isolated.info
+        for kill in (signal.SIGSEGV, signal.SIGKILL):
+            os.kill(isolated.pid, kill)
+            with pytest.raises(EngineCrashError, match="died of"):
+                isolated.eval([4])
+            assert list(isolated.tokens) == []
+            assert isolated.eval([1, 2, 3]).tolist() == before.tolist()
+            assert isolated.info == info
+        pid = isolated.pid
+    with pytest.raises(EngineError, match="closed"):
+        isolated.eval([1])
+    assert isolated.pid == pid
+
+
+def test_an_answer_cut_by_a_crash_does_not_go_on_in_the_new_engine(artifact):
+    with worker.WorkerSession(artifact, OPTIONS, None, None) as isolated:
+        ids = isolated.stream([1, 2, 3], GREEDY)
+        next(ids)
+        os.kill(isolated.pid, signal.SIGKILL)
+        with pytest.raises(EngineCrashError):
+            isolated.eval([4])
+        assert first(isolated, [1, 2, 3], 3)
+        with pytest.raises(EngineError, match="ask again"):
+            list(ids)
+        ids.close()
+        assert len(isolated.tokens) > 0
 
 
 def test_a_worker_that_hangs_is_stopped(artifact):
@@ -117,3 +150,36 @@ def test_the_verdict_is_remembered(tmp_path, monkeypatch):
     monkeypatch.setattr(canary, "run", lambda: pytest.fail("ran again"))
     assert canary.verdict() == fresh
     canary.verdict.cache_clear()
+
+
+def test_another_library_at_the_same_place_is_tried_anew(tmp_path, monkeypatch):
+    """pip, conda and container layers put builds of one size and time in one place."""
+    folder = tmp_path / "lib"
+    folder.mkdir()
+    for name in ("libggml-cpu.so", "libllama.so"):
+        (folder / name).write_bytes(b"one build")
+    monkeypatch.setattr(canary.lib, "library_file", lambda: folder / "libggml-cpu.so")
+
+    def key() -> str:
+        canary.library_key.cache_clear()
+        return canary.library_key()
+
+    keys = {key()}
+    for name in ("libggml-cpu.so", "libllama.so"):
+        old = (folder / name).stat()
+        (folder / name).write_bytes(b"two build")
+        os.utime(folder / name, ns=(old.st_atime_ns, old.st_mtime_ns))
+        keys.add(key())
+    assert len(keys) == 3
+    canary.library_key.cache_clear()
+
+
+def test_two_processes_try_the_library_at_the_same_time(tmp_path):
+    code = "from edgellm.backends.llama import canary; print(canary.verdict().repack_works)"
+    environment = {**os.environ, "EDGELLM_CACHE": str(tmp_path / "cache")}
+    (tmp_path / "cache").mkdir()
+    both = [
+        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    assert [process.communicate(timeout=120)[0] for process in both] == ["True\n"] * 3

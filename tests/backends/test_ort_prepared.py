@@ -1,5 +1,8 @@
 """Prepared weights, and a second graph for prompts: what starts faster must not compute anything else."""
 
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from edgellm import backends, cli
 from edgellm.backends.ort import prepacked
 from edgellm.convert.onnx.options import OnnxOptions
 from edgellm.convert.onnx.writer import OnnxRequest, convert_onnx
+from edgellm.formats.artifact import Artifact
 from edgellm.session import GREEDY, EngineOptions
 
 OPTIONS = EngineOptions(n_ctx=128, n_threads=1, n_ubatch=24)
@@ -80,6 +84,43 @@ def test_another_model_at_the_same_place_gets_its_own_copy(source, tmp_path, cac
     found, notes = logits(changed)
     assert "prepared" in notes[0]
     assert nmse(found, oracle(source, TOKENS)[-1]) < 2e-3
+
+
+def test_other_weights_of_the_same_size_and_times_get_their_own_copy(source, tmp_path, cache):
+    """As `cp -p`, rsync and container layers leave them: path, size and time of modification say nothing."""
+    first = convert_onnx(OnnxRequest(source, "onnx-int4", tmp_path / "model"))
+    logits(first)
+    seeded = tinymodels.write(tinymodels.variant("llama-256", seed=2), tmp_path / "other source")
+    other = convert_onnx(OnnxRequest(seeded, "onnx-int4", tmp_path / "other"))
+    for file in other.path.iterdir():
+        old = (first.path / file.name).stat()
+        shutil.copyfile(file, first.path / file.name)
+        os.utime(first.path / file.name, ns=(old.st_atime_ns, old.st_mtime_ns))
+        assert file.suffix != ".data" or file.stat().st_size == old.st_size
+    found, notes = logits(first)
+    assert "prepared" in notes[0]
+    assert nmse(found, oracle(seeded, TOKENS)[-1]) < 0.05 < nmse(found, oracle(source, TOKENS)[-1])
+
+
+def test_the_same_model_elsewhere_shares_the_copy(source, tmp_path, cache):
+    artifact = convert_onnx(OnnxRequest(source, "onnx-int4", tmp_path / "model"))
+    whole, _ = logits(artifact)
+    shutil.copytree(artifact.path, tmp_path / "copy")
+    found, notes = logits(Artifact.open(tmp_path / "copy"))
+    assert not notes and len(prepacked.kept()) == 1
+    np.testing.assert_array_equal(found, whole)
+
+
+def test_two_processes_prepare_once(source, tmp_path, cache):
+    artifact = convert_onnx(OnnxRequest(source, "onnx-int4", tmp_path / "model"))
+    code = (
+        "import sys; from edgellm import backends; from edgellm.backends.ort import prepacked\n"
+        "from edgellm.formats.artifact import Artifact; prepacked.MIN_BYTES = 0\n"
+        "print(len(backends.open_session(Artifact.open(sys.argv[1])).info.notes), flush=True)"
+    )
+    command = [sys.executable, "-c", code, str(artifact.path)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert sorted(process.communicate(timeout=120)[0].strip() for process in both) == ["0", "1"]
 
 
 def test_a_damaged_copy_is_dropped_and_said(source, tmp_path, cache):

@@ -1,6 +1,7 @@
 """What every session promises, held against all backends and the worker, on small random models."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -83,8 +84,17 @@ def test_a_seed_repeats_and_another_differs(session):
         session.rewind(0)
         return first(session, [1, 2, 3], 20, dataclasses.replace(HOT, seed=seed))
 
-    assert draw(1) == draw(1)
-    assert draw(1) != draw(2)
+    for seed in (0, 1, 2**31, 2**32 - 2, 2**32 - 1, 2**32, -1, 2**70 + 5):  # 2^32 - 1 is "none" to llama.cpp
+        assert draw(seed) == draw(seed)
+    assert len({tuple(draw(seed)) for seed in (0, 1, 2, 2**31, 2**32 - 2)}) == 5
+
+
+def test_without_a_seed_every_answer_is_another(session):
+    def draw() -> list[int]:
+        session.rewind(0)
+        return first(session, [1, 2, 3], 20, HOT)
+
+    assert len({tuple(draw()) for _ in range(3)}) == 3
 
 
 def test_top_k_one_is_greedy_at_any_temperature(session):
@@ -150,6 +160,16 @@ def test_text_comes_back_from_its_tokens(session):
     assert session.tokenize(text, add_bos=True)[1:] == ids
 
 
+def test_a_text_that_begins_with_bos_gets_no_second_one(session):
+    (bos,) = session.tokenize("<|begin_of_text|>")
+    assert session.tokenize("hi", add_bos=True) == [bos, *session.tokenize("hi")]
+    assert session.tokenize("<|begin_of_text|>hi", add_bos=True) == [bos, *session.tokenize("hi")]
+    assert session.tokenize("<|begin_of_text|>", add_bos=True) == [bos]
+    assert session.tokenize("", add_bos=True) == [bos]
+    plain = session.tokenize("<|begin_of_text|>hi", special=False, add_bos=True)
+    assert plain == [bos, *session.tokenize("<|begin_of_text|>hi", special=False)]
+
+
 def test_control_tokens_are_one_id_or_plain_text(session):
     (eot,) = session.tokenize("<|eot_id|>")
     assert session.piece(eot) == b"" and eot in session.info.eos_ids
@@ -212,3 +232,26 @@ def test_every_engine_finds_the_same(source, tmp_path):
     reference = found.pop("ort")
     for logits, states in found.values():
         assert nmse(logits, reference[0]) < 1e-4 and nmse(states, reference[1]) < 1e-4
+
+
+@pytest.mark.parametrize("field", ["n_threads", "n_threads_batch"])
+@pytest.mark.parametrize("opener", OPENERS.values(), ids=OPENERS)
+def test_more_threads_than_processors_are_fewer_and_said(opener, field, artifact):
+    """llama.cpp aborts the process at 513; ONNX Runtime would start them all."""
+    most = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    options = EngineOptions(n_ctx=128, **{"n_threads": 1, field: 100_000})
+    with opener(artifact, options) as session:
+        assert session.info.options.n_threads <= most and session.info.options.n_threads_batch <= most
+        assert np.isfinite(session.eval([1, 2, 3])).all()
+        said = [note for note in session.info.notes if "100,000 threads reduced to" in note]
+        if field == "n_threads" or artifact.format == "gguf":  # ONNX Runtime has one number for both
+            assert said == [f"100,000 threads reduced to {most}: there are no more processors"]
+
+
+def test_a_context_above_the_trained_window_is_said(artifact):
+    train = artifact.n_ctx_train
+    for n_ctx, expected in ((train, 0), (train + 256, 1)):
+        with backends.open_session(artifact, EngineOptions(n_ctx=n_ctx, n_threads=1)) as session:
+            notes = [note for note in session.info.notes if "context" in note]
+            assert len(notes) == expected
+            assert all(f"{train}" in note and f"{n_ctx}" in note for note in notes)

@@ -7,16 +7,15 @@ from pathlib import Path
 
 import metadata_cases as cases
 
-from edgellm.backends.llama import lib
+from edgellm.backends.llama import lib, vocabulary
 from edgellm.convert.checkpoint.tokenizer import CONTROL, USER_DEFINED
 from edgellm.convert.gguf.writer import encode, layout
 from edgellm.formats.gguf.header import GgufFile
 from edgellm.formats.gguf.reader import read_header
-from edgellm.prompt import normalize
 
 
 class EngineVocabulary:
-    """llama.cpp's tokenizer on the keys we write for a folder; what our runtime does before it, by `normalize`."""
+    """Our runtime's tokenizer on the keys we write for a folder, and llama.cpp's alone beside it."""
 
     def __init__(self, folder: Path, scratch: Path) -> None:
         keys = cases.our_metadata(folder)
@@ -24,7 +23,7 @@ class EngineVocabulary:
         self.path.write_bytes(layout({k: encode(*v) for k, v in keys.items()}, []).header)
         kinds = zip(keys["tokenizer.ggml.tokens"][1], keys["tokenizer.ggml.token_type"][1], strict=True)
         self.special = [token for token, kind in kinds if kind in (CONTROL, USER_DEFINED)]
-        self.normalize = normalize.Normalizer(self.path, {k: v for k, (_, v) in keys.items()})
+        self._metadata = {k: v for k, (_, v) in keys.items()}
 
     def __enter__(self) -> EngineVocabulary:
         self._lib = lib.load()
@@ -33,6 +32,7 @@ class EngineVocabulary:
         self._model = self._lib.llama_model_load_from_file(str(self.path).encode(), params)
         assert self._model
         self._vocab = self._lib.llama_model_get_vocab(self._model)
+        self.engine = vocabulary.Vocabulary(self._lib, self._vocab, self.path, self._metadata)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -41,6 +41,10 @@ class EngineVocabulary:
     def header(self) -> GgufFile:
         """The file's header, as our runtime reads it."""
         return read_header(self.path)
+
+    def ids(self, text: str) -> list[int]:
+        """Our ids of `text`."""
+        return self.engine.tokenize(text, special=True, add_bos=False)
 
     def engine_ids(self, text: str, *, framed: bool = False) -> list[int]:
         """llama.cpp's ids of `text` as it is; `framed` with what it adds by itself."""

@@ -157,7 +157,7 @@ def test_a_profile_uses_and_records_them(cache, artifact):
         (spec,) = Grid(**given).specs([artifact])
         return spec.settings.flash_attn, spec.settings.n_threads
 
-    assert settings() == ("off", 3)
+    assert settings() == ("off", hardware.threads(3))
     assert settings(n_threads=(1,), flash_attn=("on",)) == ("on", 1)
     assert settings(tuned=False) == ("auto", hardware.default_threads())
 

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from edgellm import files, lifeline
+from edgellm import digests, files, lifeline
 from edgellm.backends.llama import lib
 from edgellm.errors import EngineCrashError
 from edgellm.machine import hardware
@@ -58,10 +58,11 @@ def verdict() -> Verdict:
     Raises EngineCrashError when even the plain kernels die.
     """
     path = _record()
-    found = _read(path)
-    if found is None:
-        found = run()
-        files.remember(path, json.dumps(asdict(found), indent=2) + "\n")
+    with files.turn(str(path)):  # another process may be trying it
+        found = _read(path)
+        if found is None:
+            found = run()
+            files.remember(path, json.dumps(asdict(found), indent=2) + "\n")
     if not found.plain_works:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
@@ -114,11 +115,12 @@ def _record() -> Path:
     return files.cache_dir("canary") / f"llamacpp-{key}.json"
 
 
+@cache
 def library_key() -> str:
-    """Identifies a build: path, size and time of the kernels' library."""
+    """Identifies a build by what the kernels' library and those beside it hold."""
     library = lib.library_file()
-    stat = library.stat()
-    return f"{library}|{stat.st_size}|{stat.st_mtime_ns}"
+    beside = {path.resolve() for path in library.parent.iterdir() if path.suffix in library.suffixes[:1]}
+    return f"{library}|{digests.of_all(sorted(beside | {library}))[:16]}"
 
 
 def _read(path: Path) -> Verdict | None:

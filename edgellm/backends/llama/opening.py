@@ -17,6 +17,7 @@ from edgellm.session import EngineInfo, EngineOptions
 
 if TYPE_CHECKING:
     from edgellm.backends.llama.observe import Observer
+    from edgellm.backends.llama.vocabulary import Vocabulary
 
 
 def load_model(lib: Any, artifact: Artifact, options: EngineOptions, device: Device | None) -> Any:
@@ -76,26 +77,23 @@ def _yarn(params: Any, artifact: Artifact) -> None:
 def describe(
     lib: Any,
     context: Any,
-    vocab: Any,
+    vocabulary: Vocabulary,
     artifact: Artifact,
     options: EngineOptions,
     device: Device | None,
     notes: list[str],
 ) -> EngineInfo:
     """What an open context says of itself."""
-    n_vocab = lib.llama_vocab_n_tokens(vocab)
     n_ctx = lib.llama_n_ctx(context)
-    eos = frozenset(i for i in range(n_vocab) if lib.llama_vocab_is_eog(vocab, i))
-    eos |= artifact.stop_ids  # llama.cpp guesses by the tokens' text, and misses some
     return EngineInfo(
         backend="llamacpp",
         version=llama_lib.version(),
         system=llama_lib.system_info(),
         options=replace(options, n_ctx=n_ctx),
         n_ctx=n_ctx,
-        n_vocab=n_vocab,
-        eos_ids=eos,
-        add_bos=bool(lib.llama_vocab_get_add_bos(vocab)),
+        n_vocab=vocabulary.n_tokens,
+        eos_ids=vocabulary.ends | artifact.stop_ids,
+        add_bos=vocabulary.add_bos,
         notes=tuple(notes),
         kv_bytes_per_token=memory_estimate.kv_bytes_per_token(artifact, options),
         buffers=llama_lib.buffers(),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edgellm.backends import tuned
+from edgellm.backends import checks, tuned
 from edgellm.backends.llama import canary, memory, memory_estimate
 from edgellm.backends.llama import devices as llama_devices
 from edgellm.formats.artifact import Artifact
-from edgellm.machine import devices, hardware
+from edgellm.machine import devices
 from edgellm.machine.devices import Device
 from edgellm.session import EngineOptions
 
@@ -27,11 +27,9 @@ def resolve(
     else:
         n_ctx = options.n_ctx or memory.default_ctx(artifact)
         options = memory_estimate.with_defaults(replace(options, n_ctx=n_ctx))
-    threads = options.n_threads or hardware.default_threads()
+    checks.note_window(options.n_ctx or 0, artifact.n_ctx_train, notes)
     options = replace(
-        options,
-        n_threads=threads,
-        n_threads_batch=options.n_threads_batch or threads,
+        checks.with_threads(options, notes),
         repack=options.repack is not False,
         device=device.kind if device else devices.CPU,
     )

@@ -6,7 +6,6 @@ Knows tokens and logits. Does not know chat, stop strings or clocks.
 from __future__ import annotations
 
 import ctypes
-import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,12 +15,13 @@ from edgellm.backends.llama import adapters, canary, devices, opening
 from edgellm.backends.llama import lib as llama_lib
 from edgellm.backends.llama import options as llama_options
 from edgellm.backends.llama import state as llama_state
+from edgellm.backends.llama.sampler import make_sampler
 from edgellm.backends.llama.steps import LlamaStepper
+from edgellm.backends.llama.vocabulary import Vocabulary
 from edgellm.errors import EngineError
 from edgellm.formats.artifact import Artifact
 from edgellm.formats.gguf import reader
 from edgellm.machine.devices import Offer
-from edgellm.prompt.normalize import Normalizer
 from edgellm.session import Constraint, Drafter, EngineInfo, EngineOptions, Sampling, Session
 
 if TYPE_CHECKING:
@@ -70,11 +70,9 @@ class LlamaCppSession:
         weights_of: LlamaCppSession | None = None,
     ) -> None:
         self._model = self._context = None
-        self._pieces: dict[int, bytes] = {}
         self._tokens: list[int] = []
         self._artifact, self._observer, self._weights_of = artifact, observer, weights_of
         self._stepper: LlamaStepper | None = None  # of the stream that last ran ahead
-        self._normalize = Normalizer(artifact.path, artifact.metadata)
         self._lib = lib = llama_lib.load()
         notes: list[str] = []
         options, device = llama_options.resolve(artifact, options, notes)
@@ -87,12 +85,13 @@ class LlamaCppSession:
         except BaseException:
             self.close()
             raise
-        self._vocab = lib.llama_model_get_vocab(self._model)
+        vocab = lib.llama_model_get_vocab(self._model)
+        self._vocabulary = Vocabulary(lib, vocab, artifact.path, artifact.metadata)
         self._memory = lib.llama_get_memory(self._context)
         # The library's word: it cuts batches to the context asked for, and aborts on a longer one.
         self._n_batch = min(lib.llama_n_batch(self._context), lib.llama_n_ubatch(self._context))
         self._buffer = (lib.llama_token * max(self._n_batch, 1))()
-        self._info = opening.describe(lib, self._context, self._vocab, artifact, options, device, notes)
+        self._info = opening.describe(lib, self._context, self._vocabulary, artifact, options, device, notes)
         reader.forget()
 
     def sibling(self, options: EngineOptions) -> LlamaCppSession:
@@ -137,26 +136,19 @@ class LlamaCppSession:
 
     def tokenize(self, text: str, *, special: bool = True, add_bos: bool = False) -> list[int]:
         """Token ids of `text`; with `special`, control tokens written out become their ids."""
-        data = self._normalize(text, special=special).encode()
-        size = len(data) + 2
-        ids = (self._lib.llama_token * size)()
-        n = self._lib.llama_tokenize(self._vocab, data, len(data), ids, size, add_bos, special)
-        if n < 0:
-            raise EngineError(f"the tokenizer failed on a text of {len(data)} bytes")
-        return list(ids[:n])
+        return self._vocabulary.tokenize(text, special=special, add_bos=add_bos)
 
     def piece(self, token: int) -> bytes:
         """The bytes of a token, empty for control tokens."""
-        known = self._pieces.get(token)
-        if known is None:
-            checks.check_ids((token,), self._info)
-            known = self._pieces[token] = self._piece(token)
-        return known
+        checks.check_ids((token,), self._info)
+        return self._vocabulary.piece(token)
 
     def eval(self, tokens: Sequence[int]) -> Logits:
         """Append tokens; logits [n_vocab] after the last, a view valid until the next call."""
         self._append(tokens)
-        return self._logits(-1)
+        logits = self._logits(-1)
+        checks.check_finite(logits, self._info)
+        return logits
 
     def eval_all(self, tokens: Sequence[int]) -> Logits:
         """Append tokens; logits [len(tokens), n_vocab], a copy."""
@@ -183,12 +175,13 @@ class LlamaCppSession:
         if constraint is not None or drafter is not None:
             yield from self._stream_steps(tokens, sampling, constraint, drafter)
             return
-        sampler = _make_sampler(self._lib, sampling, self._info.n_vocab)
+        sampler = make_sampler(self._lib, sampling, self._info.n_vocab)
         self._append(tokens)
         lib, context, room = self._lib, self._context, self._info.n_ctx - len(self.tokens)
         sample, decode, one = lib.llama_sampler_sample, lib.llama_decode, self._buffer
         batch = lib.llama_batch_get_one(one, 1)
         try:
+            self._check_logits()
             for _ in range(room):
                 token = sample(sampler, context, -1)
                 yield token
@@ -198,6 +191,7 @@ class LlamaCppSession:
                 self._tokens.append(token)
                 if decode(context, batch):
                     raise EngineError(f"llama.cpp failed to decode at position {len(self._tokens)}")
+                self._check_logits()
             yield sample(sampler, context, -1)
         finally:
             lib.llama_sampler_free(sampler)
@@ -210,9 +204,9 @@ class LlamaCppSession:
         drafter: Drafter | None,
     ) -> Iterator[int]:
         self._append(tokens)
-        sampler = _make_sampler(self._lib, sampling, self._info.n_vocab)
+        sampler = make_sampler(self._lib, sampling, self._info.n_vocab)
         self._stepper = LlamaStepper(
-            self._lib, self._context, sampler, self._tokens, self._info.n_vocab, self._n_batch
+            self._lib, self._context, sampler, self._tokens, self._info, self._n_batch
         )
         with self._stepper:
             room = self._info.n_ctx - len(self._tokens)
@@ -258,7 +252,7 @@ class LlamaCppSession:
             if self._weights_of is None:
                 self._lib.llama_model_free(self._model)
             self._model = None
-        self._lib = checks.CLOSED
+        self._lib = self._vocabulary = checks.CLOSED
 
     def __enter__(self) -> Session:
         return self
@@ -312,6 +306,7 @@ class LlamaCppSession:
                 self._decode(batch, chunk)
                 for i in range(len(chunk)):
                     out[start + i] = row(i)
+                checks.check_finite(out[start : start + len(chunk)], self._info)
         finally:
             self._lib.llama_batch_free(batch)
         return out
@@ -325,6 +320,11 @@ class LlamaCppSession:
         state: Hidden = np.ctypeslib.as_array(pointer, (self._lib.llama_model_n_embd(self._model),))
         return state
 
+    def _check_logits(self) -> None:
+        """Raise EngineError unless the last logits can be drawn from."""
+        pointer = self._lib.llama_get_logits_ith(self._context, -1)
+        checks.check_finite_bytes(ctypes.string_at(pointer, 4 * self._info.n_vocab), self._info)
+
     def _logits(self, index: int) -> Logits:
         import numpy as np
 
@@ -333,39 +333,3 @@ class LlamaCppSession:
             raise EngineError("llama.cpp has no logits for this position")
         logits: Logits = np.ctypeslib.as_array(pointer, (self._info.n_vocab,))
         return logits
-
-    def _piece(self, token: int) -> bytes:
-        size = 64
-        while True:
-            buffer = ctypes.create_string_buffer(size)
-            n = self._lib.llama_token_to_piece(self._vocab, token, buffer, size, 0, False)
-            if n >= 0:
-                return buffer.raw[:n]
-            size = -n
-
-
-def _make_sampler(lib: Any, sampling: Sampling, n_vocab: int) -> Any:
-    """A llama.cpp sampler chain in the order `Sampling` promises."""
-    chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
-    add = lib.llama_sampler_chain_add
-    s = sampling
-    if s.repeat_penalty != 1.0 or s.frequency_penalty or s.presence_penalty:
-        add(
-            chain,
-            lib.llama_sampler_init_penalties(
-                n_vocab, s.repeat_last_n, s.repeat_penalty, s.frequency_penalty, s.presence_penalty
-            ),
-        )
-    if s.temperature <= 0:
-        add(chain, lib.llama_sampler_init_greedy())
-        return chain
-    if s.top_k > 0:
-        add(chain, lib.llama_sampler_init_top_k(s.top_k))
-    if s.top_p < 1.0:
-        add(chain, lib.llama_sampler_init_top_p(s.top_p, 1))
-    if s.min_p > 0.0:
-        add(chain, lib.llama_sampler_init_min_p(s.min_p, 1))
-    add(chain, lib.llama_sampler_init_temp(s.temperature))
-    seed = random.SystemRandom().getrandbits(31) if s.seed is None else s.seed & 0xFFFFFFFF
-    add(chain, lib.llama_sampler_init_dist(seed))
-    return chain

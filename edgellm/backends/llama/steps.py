@@ -7,13 +7,15 @@ The session's list of ids is the sequence; while a stream runs, the cache may ho
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from edgellm.backends import checks
 from edgellm.errors import EngineError
 
 if TYPE_CHECKING:
-    from edgellm.session import Logits
+    from edgellm.session import EngineInfo, Logits
 
 _MOST = 31  # draft tokens in one batch: more gain little
 
@@ -22,12 +24,12 @@ class LlamaStepper:
     """A `_steps.Stepper`, and a context manager that owns `sampler`."""
 
     def __init__(
-        self, lib: Any, context: Any, sampler: Any, tokens: list[int], n_vocab: int, n_batch: int
+        self, lib: Any, context: Any, sampler: Any, tokens: list[int], info: EngineInfo, n_batch: int
     ) -> None:
         self._lib, self._context, self._sampler = lib, context, sampler
         self._memory = lib.llama_get_memory(context)
         self._tokens = tokens  # the session's own list
-        self._n_vocab = n_vocab
+        self._info = info
         self._ahead = 0  # draft tokens in the cache beyond the sequence
         self._last_only = True  # the last evaluation gave logits at its last position alone: the prompt's
         self.max_draft = min(_MOST, n_batch - 1)
@@ -39,11 +41,18 @@ class LlamaStepper:
         """A view of the engine's own buffer."""
         import numpy as np
 
+        logits: Logits = np.ctypeslib.as_array(self._pointer(row), (self._info.n_vocab,))
+        return logits
+
+    def check(self, row: int) -> None:
+        """Without numpy, which drafting by lookup does not need either."""
+        checks.check_finite_bytes(ctypes.string_at(self._pointer(row), 4 * self._info.n_vocab), self._info)
+
+    def _pointer(self, row: int) -> Any:
         pointer = self._lib.llama_get_logits_ith(self._context, -1 if self._last_only else row)
         if not pointer:
             raise EngineError("llama.cpp has no logits for this position")
-        logits: Logits = np.ctypeslib.as_array(pointer, (self._n_vocab,))
-        return logits
+        return pointer
 
     def sample(self, row: int) -> int:
         """Draw with the sampler chain, which remembers the id for its penalties."""

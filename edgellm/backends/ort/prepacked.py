@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import hashlib
 import json
 import mmap
 import shutil
@@ -20,14 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgellm import files
+from edgellm import digests, files
 from edgellm.backends.ort import graph as ort_graph
 from edgellm.errors import EdgellmError
 from edgellm.machine import hardware
 
 GRAPH, WEIGHTS, ABOUT = "model.onnx", "weights.bin", "about.json"
 MIN_BYTES = 64 << 20  # below it, preparing at every start costs nothing to speak of
-_FORMAT = 1
+_FORMAT = 2
 _GROWTH = 3  # a prepared copy holds the originals too, and repacked weights are a little larger
 
 
@@ -78,9 +77,10 @@ def load(
     providers = ["CPUExecutionProvider"]
     copy = folder() / _key(model, data)
     try:
-        if not (copy / ABOUT).is_file():
-            _prepare(model, options(), data, copy)
-            notes.append(f"prepared {model.parent.name}'s weights for this CPU, once; see: edgellm cache")
+        with files.turn(str(copy)):  # another process may be preparing it
+            if not (copy / ABOUT).is_file():
+                _prepare(model, options(), data, copy)
+                notes.append(f"prepared {model.parent.name}'s weights for this CPU, once; see: edgellm cache")
         graph = ort_graph.load(copy / GRAPH, options(), providers)
         _forget_pages(copy / WEIGHTS)
         with contextlib.suppress(OSError):  # a cache that may only be read
@@ -126,14 +126,7 @@ def _prepare(model: Path, options: Any, data: tuple[Path, ...], copy: Path) -> N
 
 
 def _key(model: Path, data: tuple[Path, ...]) -> str:
-    """A name for this model on this machine: files by path, size and time, library version, CPU features."""
-    parts = [
-        str(_FORMAT),
-        ort_graph.library().__version__,
-        hardware.cpu().name,
-        *sorted(hardware.cpu().flags),
-    ]
-    for file in (model, *data):
-        stat = file.stat()
-        parts.append(f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}")
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    """A name for this model on this machine: what its files hold, library version, CPU features."""
+    cpu = hardware.cpu()
+    more = (str(_FORMAT), ort_graph.library().__version__, cpu.name, *sorted(cpu.flags))
+    return digests.of_all((model, *data), *more)[:16]

@@ -7,12 +7,12 @@ Knows logits and ids, no engine.
 
 from __future__ import annotations
 
-import random
 from collections import Counter, deque
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from edgellm.backends import checks
 from edgellm.session import Sampling
 
 if TYPE_CHECKING:
@@ -38,25 +38,28 @@ class Sampler:
 
     def __init__(self, sampling: Sampling) -> None:
         self._sampling = sampling
-        seed = random.SystemRandom().getrandbits(31) if sampling.seed is None else sampling.seed & 0xFFFFFFFF
-        self._random = np.random.default_rng(seed)
+        self._random = np.random.default_rng(checks.seed(sampling))
         self._recent: deque[int] = deque(maxlen=max(sampling.repeat_last_n, 0))
 
     def draw(self, logits: Logits) -> int:
         """The next id. `logits` [n_vocab] is not changed."""
-        s = self._sampling
-        if self._penalizes:
-            logits = penalized(logits, self._recent, s)
-        if s.temperature <= 0:
-            token = int(np.argmax(logits))
+        if self._sampling.temperature <= 0:
+            token = int(np.argmax(self._penalized(logits)))
         else:
-            left = candidates(logits, s)
-            shares = _softmax(left.logits / np.float32(s.temperature))
+            ids, shares = self.distribution(logits)
             cumulative = np.cumsum(shares, dtype=np.float64)
             place = np.searchsorted(cumulative, self._random.random() * cumulative[-1], side="right")
-            token = int(left.ids[min(int(place), len(left.ids) - 1)])
+            token = int(ids[min(int(place), len(ids) - 1)])
         self._recent.append(token)
         return token
+
+    def distribution(self, logits: Logits) -> tuple[Ids, Logits]:
+        """The ids that can be drawn next, likeliest first, and their probabilities; for a temperature above 0."""
+        left = candidates(self._penalized(logits), self._sampling)
+        return left.ids, _softmax(left.logits / np.float32(self._sampling.temperature))
+
+    def _penalized(self, logits: Logits) -> Logits:
+        return penalized(logits, self._recent, self._sampling) if self._penalizes else logits
 
     @property
     def _penalizes(self) -> bool:

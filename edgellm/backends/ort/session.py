@@ -77,6 +77,7 @@ class OrtSession:
         self._tokens: list[int] = []
         self._stepper: OrtStepper | None = None  # of the stream that last ran ahead
         self._tokenizer = Tokenizer(folder.path, folder.control_ids, folder.bos_id, folder.added)
+        self._bos_id = folder.bos_id
         self._pieces: dict[int, bytes] = {}
         _trim_heap()  # before the weights are mapped, so that the two peaks do not add up
         notes: list[str] = []
@@ -84,9 +85,9 @@ class OrtSession:
         if device is None:
             options = tuned.apply(artifact, build(), options, notes)
         options = replace(options, device=device.kind if device else devices.CPU)
-        threads = options.n_threads or hardware.default_threads()
-        graph = _load(folder, folder.model, threads, options, device, notes)
-        options = _resolve(folder, graph, options, threads, notes)
+        options = checks.with_threads(replace(options, n_threads_batch=None), notes)
+        graph = _load(folder, folder.model, options, device, notes)
+        options = _resolve(folder, graph, options, notes)
         assert options.n_ctx is not None
         self._cache: Cache = (
             InPlaceCache(graph.slots, options.n_ctx) if folder.in_place else ConcatCache(graph.slots)
@@ -95,7 +96,7 @@ class OrtSession:
         self._prompts: Runner | None = None
         self._states: Runner | None = None  # for hidden states, once they are asked for
         if folder.prefill:
-            second = _load(folder, folder.prefill, threads, options, device, notes)
+            second = _load(folder, folder.prefill, options, device, notes)
             self._prompts = Runner(second, self._cache, folder.n_vocab, options.n_ctx)
         self._info = _describe(folder, graph, options, device, notes)
         assert options.n_batch and options.n_ubatch
@@ -119,7 +120,8 @@ class OrtSession:
 
     def tokenize(self, text: str, *, special: bool = True, add_bos: bool = False) -> list[int]:
         """Token ids of `text`; with `special`, control tokens written out become their ids."""
-        return self._tokenizer.encode(text, special=special, add_bos=add_bos)
+        ids = self._tokenizer.encode(text, special=special, add_bos=add_bos)
+        return ids[1:] if add_bos and ids[1:2] == [self._bos_id] else ids  # the text has its BOS
 
     def piece(self, token: int) -> bytes:
         """The bytes of a token, empty for control tokens."""
@@ -174,7 +176,10 @@ class OrtSession:
     ) -> Iterator[int]:
         checks.check_tokens(tokens, len(self._tokens), self._info)
         first = self._append(tokens)
-        with OrtStepper(self._runner, self._cache, self._tokens, Sampler(sampling), first) as self._stepper:
+        self._stepper = OrtStepper(
+            self._runner, self._cache, self._tokens, Sampler(sampling), first, self._info
+        )
+        with self._stepper:
             room = self._info.n_ctx - len(self._tokens)
             yield from steps.draw(self._stepper, self, room, constraint, drafter)
 
@@ -234,7 +239,9 @@ class OrtSession:
         out = np.empty((len(tokens), runner.width), np.float32)
         for start in range(0, len(tokens), self._n_batch):
             chunk = tokens[start : start + self._n_batch]
-            out[start : start + len(chunk)] = runner.run(len(self._tokens), chunk, every=True)
+            rows = runner.run(len(self._tokens), chunk, every=True)
+            checks.check_finite(rows, self._info)
+            out[start : start + len(chunk)] = rows
             self._tokens.extend(chunk)
         return out
 
@@ -247,6 +254,7 @@ class OrtSession:
             logits = self._runner.run(len(self._tokens), chunk)
             self._tokens.extend(chunk)
         last: Logits = logits[0]
+        checks.check_finite(last, self._info)
         return last
 
     def _append_prompt(self, prompts: Runner, tokens: Sequence[int]) -> Sequence[int]:
@@ -261,7 +269,6 @@ class OrtSession:
 def _load(
     folder: onnx_folder.OnnxFolder,
     model: Path,
-    threads: int,
     options: EngineOptions,
     device: Device | None,
     notes: list[str],
@@ -269,7 +276,7 @@ def _load(
     """Open a graph, on the CPU through its prepared copy where that is worth it."""
 
     def fresh() -> Any:
-        return ort_graph.session_options(threads, options.spin_us)
+        return ort_graph.session_options(options.n_threads or 1, options.spin_us)
 
     data = tuple(folder.path / name for name in sorted(onnx_folder.external_files(model)))
     worth = sum(file.stat().st_size for file in data) >= prepacked.MIN_BYTES
@@ -282,7 +289,6 @@ def _resolve(
     folder: onnx_folder.OnnxFolder,
     graph: ort_graph.Graph,
     options: EngineOptions,
-    threads: int,
     notes: list[str],
 ) -> EngineOptions:
     """Fill in what the caller left to us, noting each fallback."""
@@ -302,8 +308,6 @@ def _resolve(
     return replace(
         options,
         n_ctx=n_ctx,
-        n_threads=threads,
-        n_threads_batch=threads,
         n_batch=min(options.n_batch or _CHUNK, _CHUNK),
         n_ubatch=min(options.n_ubatch or _CHUNK, _CHUNK),
         n_gpu_layers=0,

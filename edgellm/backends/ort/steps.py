@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from edgellm.backends import checks
+
 if TYPE_CHECKING:
     from edgellm.backends.ort.cache import Cache
     from edgellm.backends.ort.runner import Runner
     from edgellm.backends.ort.sampler import Sampler
-    from edgellm.session import Logits
+    from edgellm.session import EngineInfo, Logits
 
 _MOST = 15  # draft tokens in one run: more than 16 rows go through another kernel, which rounds otherwise
 
@@ -24,9 +26,16 @@ class OrtStepper:
     max_draft = _MOST
 
     def __init__(
-        self, runner: Runner, cache: Cache, tokens: list[int], sampler: Sampler, first: Logits
+        self,
+        runner: Runner,
+        cache: Cache,
+        tokens: list[int],
+        sampler: Sampler,
+        first: Logits,
+        info: EngineInfo,
     ) -> None:
         self._runner, self._cache, self._tokens, self._sampler = runner, cache, tokens, sampler
+        self._info = info
         self._rows = first[None]
         self._ahead = 0  # draft tokens in the cache beyond the sequence
 
@@ -34,6 +43,10 @@ class OrtStepper:
         """A view of the bound output."""
         logits: Logits = self._rows[row]
         return logits
+
+    def check(self, row: int) -> None:
+        """As the protocol says."""
+        checks.check_finite(self._rows[row], self._info)
 
     def sample(self, row: int) -> int:
         """Draw with the sampler, which remembers the id for its penalties."""

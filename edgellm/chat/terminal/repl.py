@@ -94,7 +94,8 @@ class Repl:
                 f"{artifact.name} · {artifact.quantization} · {window} · /? for help, Ctrl-D leaves"
             )
         if saved:
-            self.load(replace(saved, history=replace(saved.history, system=system or saved.history.system)))
+            history = saved.history if system is None else replace(saved.history, system=system)
+            self.load(replace(saved, history=history))
         else:
             self.start_over()
 

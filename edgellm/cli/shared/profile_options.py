@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from edgellm.cli.shared.threads import THREADS
+
 
 class Several(click.ParamType):  # type: ignore[type-arg]
     """Values with commas between: `1,2,4`."""
@@ -72,7 +74,7 @@ GRID = (
         "-t",
         "--threads",
         "n_threads",
-        type=_COUNTS,
+        type=Several(THREADS),
         default="physical cores",
         metavar="N,...",
         text="Threads.",
@@ -173,7 +175,7 @@ GRID = (
     ),
     _option("-c", "--ctx-size", "n_ctx", type=_COUNT, default="what is needed", text="Tokens of context."),
     _option(
-        "-tb", "--threads-batch", "n_threads_batch", type=_COUNT, default="-t", text="Threads for prompts."
+        "-tb", "--threads-batch", "n_threads_batch", type=THREADS, default="-t", text="Threads for prompts."
     ),
     _option("-ub", "--ubatch-size", "n_ubatch", type=_COUNT, text="Tokens evaluated at once, at most."),
     _option("-ngl", "--n-gpu-layers", "n_gpu_layers", type=_FROM_0, text="Layers on the device."),

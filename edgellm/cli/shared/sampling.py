@@ -72,6 +72,11 @@ _DEVICE_OPTIONS = (
 _IGNORE_EOS = click.option(
     "--ignore-eos", is_flag=True, help="Go on where the model would end, up to -n or the window."
 )
+_EXACT = click.option(
+    "--exact",
+    is_flag=True,
+    help="Evaluate the whole prompt for every answer, so that --seed repeats it whatever was said before.",
+)
 _ENGINE_OPTIONS = (
     _engine("-c", "--ctx-size", "n_ctx", type=_COUNT, text="Tokens of context.  [default: what fits]"),
     _engine("-t", "--threads", "n_threads", type=_COUNT, text="Threads.  [default: physical cores]"),
@@ -119,7 +124,7 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
         engine = _engine_options(values)
         return function(options=_generate_options(values, engine), engine=engine, **values)
 
-    own = (*map(_option, settings.PARAMETERS), _IGNORE_EOS, *guided.OPTIONS, *_ENGINE_OPTIONS)
+    own = (*map(_option, settings.PARAMETERS), _IGNORE_EOS, _EXACT, *guided.OPTIONS, *_ENGINE_OPTIONS)
     for option in reversed(own):
         collected = option(collected)
     return collected
@@ -173,7 +178,7 @@ def _default(parameter: settings.Parameter) -> str:
 
 def _generate_options(values: dict[str, Any], engine: EngineOptions) -> GenerateOptions:
     """Take the sampling options out of click's values."""
-    options = GenerateOptions(ignore_eos=values.pop("ignore_eos"))
+    options = GenerateOptions(ignore_eos=values.pop("ignore_eos"), exact=values.pop("exact"))
     for parameter in settings.PARAMETERS:
         if (value := values.pop(parameter.field)) is not None:
             options = settings.put(options, parameter, value)

@@ -23,13 +23,13 @@ def read_header(path: Path | str) -> GgufFile:
         if not path.is_file():
             raise ArtifactError(f"{path}: no such file" if not path.exists() else f"{path}: not a file")
         stat = path.stat()
-        return _read(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+        return _read(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 @lru_cache(maxsize=1)
-def _read(path: Path, size: int, mtime_ns: int, inode: int) -> GgufFile:
+def _read(path: Path, size: int, mtime_ns: int, ctime_ns: int, inode: int) -> GgufFile:
     with path.open("rb") as file:
         return parse(path, file.fileno(), size)
 

@@ -95,7 +95,7 @@ def test_the_proof_reads_what_transformers_reads(name: str, tmp_path: Path) -> N
 def test_llama_cpp_gets_what_transformers_reads(name: str, tmp_path: Path) -> None:
     expected = EXPECTED[name]
     with EngineVocabulary(folder_of(name, tmp_path), tmp_path) as engine:
-        found = {text: engine.engine_ids(engine.normalize(text)) for text in expected["plain"]}
+        found = {text: engine.ids(text) for text in expected["plain"]}
         assert found == expected["plain"]
         assert engine.engine_ids("the end", framed=True) == expected["framed"]
         header = engine.header()
