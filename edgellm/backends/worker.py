@@ -16,11 +16,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from edgellm.backends import shared_flag
 from edgellm.errors import EdgellmError, EngineCrashError, EngineError
 from edgellm.formats.artifact import Artifact
-from edgellm.session import Constraint, Drafter, EngineInfo, EngineOptions, Sampling, Session
+from edgellm.session import Cancel, Constraint, Drafter, EngineInfo, EngineOptions, Sampling, Session
 
 if TYPE_CHECKING:
     from edgellm.session import Hidden, Logits
@@ -53,14 +55,18 @@ class WorkerSession:
         self._artifact = artifact
         self._timeout = timeout_seconds
         self._tokens: list[int] = []
+        self._flag, file = shared_flag.create()  # that a stream is to end
         self._child = subprocess.Popen(
             [sys.executable, "-m", "edgellm.backends.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         try:
-            self._info: EngineInfo = self._call("open", artifact, options, max_bytes)
+            self._info: EngineInfo = self._call("open", artifact, options, max_bytes, file)
         except BaseException:
             self.close()
             raise
+        finally:
+            with contextlib.suppress(OSError):  # Windows keeps the name while the child has the file
+                file.unlink()
 
     @property
     def artifact(self) -> Artifact:
@@ -115,20 +121,22 @@ class WorkerSession:
         *,
         constraint: Constraint | None = None,
         drafter: Drafter | None = None,
+        cancel: Cancel | None = None,
     ) -> Iterator[int]:
         """Append tokens, then yield sampled ids. The child works with copies of `constraint` and `drafter`."""
         limits = constraint.recipe() if constraint is not None else None
-        self._call(
-            "stream", list(tokens), sampling, limits, drafter.recipe() if drafter is not None else None
-        )
-        try:
-            while (token := self._call("next")) is not None:
-                if constraint is not None:
-                    constraint.follow(token)
-                yield token
-        finally:
-            if self._child.poll() is None:
-                self._call("stop")
+        with (cancel or Cancel()).shared(self._flag):
+            self._call(
+                "stream", list(tokens), sampling, limits, drafter.recipe() if drafter is not None else None
+            )
+            try:
+                while (token := self._call("next")) is not None:
+                    if constraint is not None:
+                        constraint.follow(token)
+                    yield token
+            finally:
+                if self._child.poll() is None:
+                    self._call("stop")
 
     def rewind(self, n: int) -> None:
         """Keep the first `n` tokens."""
@@ -223,6 +231,7 @@ class _Child:
         self._session: Session | None = None
         self._stream: Iterator[int] = iter(())
         self._drafters: dict[bytes, Drafter] = {}
+        self._cancel: Cancel | None = None
 
     def answer(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry out one request. Raises what the engine raises."""
@@ -256,9 +265,12 @@ class _Child:
             key = pickle.dumps(drafter)
             kept = self._drafters.get(key) or self._drafters.setdefault(key, drafter())
         limits = constraint(session) if constraint is not None else None
-        return session.stream(tokens, sampling, constraint=limits, drafter=kept)
+        return session.stream(tokens, sampling, constraint=limits, drafter=kept, cancel=self._cancel)
 
-    def _open(self, artifact: Artifact, options: EngineOptions, max_bytes: int | None) -> EngineInfo:
+    def _open(
+        self, artifact: Artifact, options: EngineOptions, max_bytes: int | None, flag: Path
+    ) -> EngineInfo:
+        self._cancel = Cancel(shared_flag.attach(flag))
         if max_bytes is not None and os.name == "posix":
             import resource
 
