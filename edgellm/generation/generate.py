@@ -65,6 +65,7 @@ class Completion:
     finish_reason: str  # "stop": EOS or a stop string | "length": max_tokens or context full | "cancelled"
     usage: Usage
     valid: bool | None = None  # whether the text is whole by `GenerateOptions.grammar`; None without one
+    shortest: int | None = None  # tokens of the shortest whole answer that was found; None where none was
 
 
 class Generation:
@@ -190,7 +191,8 @@ class Generation:
         ended = bool(drawn) and drawn[-1] in self._session.info.eos_ids and reason == "stop"
         kept = drawn[:-1] if ended else drawn
         valid = None if constraint is None else constraint.valid and not text.stopped
-        return Completion(text.text, tuple(kept), reason, usage, valid)
+        shortest = None if constraint is None else constraint.shortest
+        return Completion(text.text, tuple(kept), reason, usage, valid, shortest)
 
 
 _DEFAULTS = GenerateOptions()
