@@ -49,7 +49,7 @@ def run(session: Session, n: int, seed: int) -> dict[str, object]:
     generate.stream(session, prompt, GenerateOptions(grammar=grammars[0][1], max_tokens=8)).completion  # noqa: B018
     for i in range(n):
         schema, grammar = grammars[i % len(grammars)]
-        least = len(grammar.start(session, 1024)._way or ())
+        least = grammar.start(session, 1024).shortest or 0
         sampling = Sampling(temperature=(0.0, 0.8, 2.0)[i % 3], seed=seed + i)
         todo = GenerateOptions(
             max_tokens=max(least, 1) + rng.choice((0, 1, 3, 20, 100)), sampling=sampling, grammar=grammar

@@ -6,7 +6,8 @@ EdgellmError            1   something failed; the message names the fact, the va
 ├── OutputExistsError   1   refusing to overwrite without --force
 ├── StorageError        1   no space, no permission, a lock held by someone else
 ├── EngineError         1   llama.cpp or ONNX Runtime refused or crashed
-│   └── EngineCrashError    the engine's process died
+│   ├── EngineCrashError    the engine's process died
+│   └── CancelledError      it was asked to stop, and did
 ├── MissingExtraError   1   an optional package is needed; says the pip line
 ├── UsageError          2   the request itself makes no sense
 └── CheckFailedError    3   work was done but a check or constraint is not met
@@ -43,6 +44,13 @@ class EngineError(EdgellmError):
 
 class EngineCrashError(EngineError):
     """The process an engine ran in died (signal or exit), so nothing it held survives."""
+
+
+class CancelledError(EngineError):
+    """An evaluation ended early because its caller asked for that."""
+
+    def __init__(self, why: str = "the answer was cancelled") -> None:
+        super().__init__(why)
 
 
 class MissingExtraError(EdgellmError):

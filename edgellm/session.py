@@ -6,11 +6,17 @@ and logits; it knows nothing about chat, stop strings, time or energy. The calle
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from edgellm.errors import CancelledError
+
 if TYPE_CHECKING:
+    import mmap
+
     import numpy as np
     import numpy.typing as npt
 
@@ -95,6 +101,47 @@ class EngineInfo:
     device: str = "cpu"  # what it runs on, by the engine's own name: "cpu", "CUDA0 (NVIDIA ...)"
     kv_bytes_per_token: float | None = None
     buffers: Buffers | None = None  # what the engine says it set aside in the host's memory
+
+
+class Cancel:
+    """The wish that a stream end, from any thread, signal handler or finalizer. It serves one generation.
+
+    Engines look at `memory` between evaluations and, where they can, while they compute: as a C string, it is
+    empty until the wish is there.
+    """
+
+    def __init__(self, memory: bytearray | mmap.mmap | None = None) -> None:
+        self.memory = bytearray(2) if memory is None else memory
+        self._copy: mmap.mmap | None = None
+        self._lock = threading.RLock()  # a signal handler may come while its own thread holds it
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the stream is to end."""
+        return self.memory[0] != 0
+
+    def set(self) -> None:
+        """Have the stream end: after the id it is at, or while the prompt is evaluated."""
+        with self._lock:
+            self.memory[0] = 1
+            if self._copy is not None:
+                self._copy[0] = 1
+
+    def check(self) -> None:
+        """Raise CancelledError where the stream is to end."""
+        if self.is_set:
+            raise CancelledError
+
+    @contextlib.contextmanager
+    def shared(self, memory: mmap.mmap) -> Iterator[None]:
+        """Tell the process that sees `memory`, too, for the block."""
+        with self._lock:
+            memory[0], self._copy = self.memory[0], memory
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._copy = None
 
 
 class Constraint(Protocol):
@@ -195,12 +242,14 @@ class Session(Protocol):
         *,
         constraint: Constraint | None = None,
         drafter: Drafter | None = None,
+        cancel: Cancel | None = None,
     ) -> Iterator[int]:
         """Append tokens, then yield sampled ids one by one until the caller stops or the context is full.
 
         Each yielded id is appended to the sequence only when the next one is asked for. EOS ids are yielded
         like any other: ending is the caller's decision. `constraint` narrows what is drawn. `drafter` changes
         how fast ids come, not which: every id is drawn from the engine's own logits by the same sampler.
+        Raises CancelledError from an evaluation that `cancel` ends; `tokens` stays true.
         """
         ...
 

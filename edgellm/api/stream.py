@@ -87,21 +87,22 @@ class Turns:
         """End the stream that this thread left open, if there is one."""
         if self._thread == threading.get_ident():
             stream = self._stream() if self._stream else None
-            if stream is None:
+            if stream is None or not stream.take_away():
                 raise UsageError("the model is busy with this very call; a callback cannot use it")
-            stream.take_away()
 
 
 class Stream(Iterator[str]):
     """Text as it is written: iterate over its pieces, or take `text` or `answer` for the whole.
 
-    A piece is never half a character. `close()` (or leaving a `with`) ends it early, with the finish reason
-    "cancelled".
+    A piece is never half a character. `cancel()` or `close()` (or leaving a `with`) ends it early, with the
+    finish reason "cancelled". Any thread may read it, cancel it and close it; the model is free for the next
+    call when whoever reads has left the engine.
     """
 
     def __init__(self, turns: Turns, make: Callable[[], Reply]) -> None:
         self._ended = True  # until there is something to end
-        self._taken_away = False
+        self._taken_away = self._reading = False
+        self._inside = threading.RLock()  # held by who reads or closes
         self._turns = turns
         turns.take()
         try:
@@ -124,21 +125,28 @@ class Stream(Iterator[str]):
             yield part
 
     def _next(self) -> Part | None:
-        if self._taken_away:
-            raise UsageError(
-                "a later call on the same model ended this stream; read a stream to its end first, or load "
-                "the model a second time"
-            )
-        if self._ended:
-            return None
-        self._turns.hand_over()
+        with self._inside:
+            if self._taken_away:
+                raise UsageError(
+                    "a later call on the same model ended this stream; read a stream to its end first, or load "
+                    "the model a second time"
+                )
+            if self._ended:
+                return None
+            self._turns.hand_over()
+            part = self._read()
+        if self._reply.cancelled:  # meanwhile, by somebody who does not wait
+            self.close()
+        return part
+
+    def _read(self) -> Part | None:
+        part, self._reading = None, True
         try:
             part = next(self._reply.parts(), None)
-        except BaseException:  # an engine's error, or Ctrl-C
-            self.close()
-            raise
-        if part is None:
-            self.close()
+        finally:
+            self._reading = False
+            if part is None:  # the end, an engine's error, or Ctrl-C
+                self.close()
         return part
 
     @property
@@ -165,19 +173,42 @@ class Stream(Iterator[str]):
         """The whole text. Reads the stream to its end."""
         return self.answer.text
 
+    def cancel(self) -> None:
+        """End after the token it is at, or while the prompt is evaluated, without waiting for that.
+
+        Whoever reads it gets what is written, and then the end.
+        """
+        if self._ended:
+            return
+        self._reply.cancel()
+        if self._inside.acquire(blocking=False):  # else the reader closes it when it leaves
+            try:
+                self.close()
+            finally:
+                self._inside.release()
+
     def close(self) -> None:
-        """End here. Idempotent."""
-        if not self._ended:
+        """End here; a reader in another thread is waited for, which is a token's time at most. Idempotent."""
+        if self._ended:
+            return
+        self._reply.cancel()
+        with self._inside:
+            if self._ended or self._reading:  # by a signal handler of the reader's thread, which then ends it
+                return
             self._ended = True
             try:
                 self._reply.close()
             finally:
                 self._turns.give_back()
 
-    def take_away(self) -> None:
-        """End because another call needs the model."""
-        self._taken_away = not self._ended
-        self.close()
+    def take_away(self) -> bool:
+        """End because another call needs the model; False where that call comes from within its own reading."""
+        with self._inside:
+            if self._reading:
+                return False
+            self._taken_away = not self._ended
+            self.close()
+        return True
 
     def __enter__(self) -> Stream:
         return self

@@ -16,12 +16,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from edgellm import lifeline
+from edgellm.backends import shared_flag
 from edgellm.errors import EdgellmError, EngineCrashError, EngineError
 from edgellm.formats.artifact import Artifact
-from edgellm.session import Constraint, Drafter, EngineInfo, EngineOptions, Sampling, Session
+from edgellm.session import Cancel, Constraint, Drafter, EngineInfo, EngineOptions, Sampling, Session
 
 if TYPE_CHECKING:
     from edgellm.session import Hidden, Logits
@@ -55,12 +57,21 @@ class WorkerSession:
         self._artifact, self._timeout, self._max_bytes = artifact, timeout_seconds, max_bytes
         self._closed = False
         self._lost = False  # the child died in an earlier call, which said so
+        self._info = self._open(options)
+
+    def _open(self, options: EngineOptions) -> EngineInfo:
+        """Start a child that runs the model."""
+        self._flag, file = shared_flag.create()  # that a stream is to end
         self._child = _spawn()
         try:
-            self._info: EngineInfo = self._exchange("open", artifact, options, max_bytes)
+            info: EngineInfo = self._exchange("open", self._artifact, options, self._max_bytes, file)
+            return info
         except BaseException:
-            self.close()
+            self._end_child()
             raise
+        finally:
+            with contextlib.suppress(OSError):  # Windows keeps the name while the child has the file
+                file.unlink()
 
     @property
     def artifact(self) -> Artifact:
@@ -115,23 +126,26 @@ class WorkerSession:
         *,
         constraint: Constraint | None = None,
         drafter: Drafter | None = None,
+        cancel: Cancel | None = None,
     ) -> Iterator[int]:
         """Append tokens, then yield sampled ids. The child works with copies of `constraint` and `drafter`."""
         limits = constraint.recipe() if constraint is not None else None
-        self._call(
-            "stream", list(tokens), sampling, limits, drafter.recipe() if drafter is not None else None
-        )
-        child = self._child
-        try:
-            while (token := self._call("next")) is not None:
-                if constraint is not None:
-                    constraint.follow(token)
-                yield token
-                if self._lost or child is not self._child:
-                    raise EngineError("the engine ended since; this answer cannot go on: ask again")
-        finally:
-            if child is self._child and child.poll() is None:
-                self._call("stop")
+        self._ensure_child()  # whose flag it is
+        with (cancel or Cancel()).shared(self._flag):
+            self._call(
+                "stream", list(tokens), sampling, limits, drafter.recipe() if drafter is not None else None
+            )
+            child = self._child
+            try:
+                while (token := self._call("next")) is not None:
+                    if constraint is not None:
+                        constraint.follow(token)
+                    yield token
+                    if self._lost or child is not self._child:
+                        raise EngineError("the engine ended since; this answer cannot go on: ask again")
+            finally:
+                if child is self._child and child.poll() is None:
+                    self._call("stop")
 
     def rewind(self, n: int) -> None:
         """Keep the first `n` tokens."""
@@ -174,14 +188,16 @@ class WorkerSession:
             self.close()
 
     def _call(self, method: str, *args: object, **kwargs: object) -> Any:
+        self._ensure_child()
+        return self._exchange(method, *args, **kwargs)
+
+    def _ensure_child(self) -> None:
         if self._closed:
             raise EngineError("this session is closed; open the model again")
         if self._lost:
             self._end_child()
-            self._child = _spawn()
-            self._exchange("open", self._artifact, self._info.options, self._max_bytes)
+            self._info = self._open(self._info.options)
             self._lost = False
-        return self._exchange(method, *args, **kwargs)
 
     def _exchange(self, method: str, *args: object, **kwargs: object) -> Any:
         timer = threading.Timer(self._timeout, self._child.kill) if self._timeout else None
@@ -251,6 +267,7 @@ class _Child:
         self._session: Session | None = None
         self._stream: Iterator[int] = iter(())
         self._drafters: dict[bytes, Drafter] = {}
+        self._cancel: Cancel | None = None
 
     def answer(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry out one request. Raises what the engine raises."""
@@ -284,9 +301,12 @@ class _Child:
             key = pickle.dumps(drafter)
             kept = self._drafters.get(key) or self._drafters.setdefault(key, drafter())
         limits = constraint(session) if constraint is not None else None
-        return session.stream(tokens, sampling, constraint=limits, drafter=kept)
+        return session.stream(tokens, sampling, constraint=limits, drafter=kept, cancel=self._cancel)
 
-    def _open(self, artifact: Artifact, options: EngineOptions, max_bytes: int | None) -> EngineInfo:
+    def _open(
+        self, artifact: Artifact, options: EngineOptions, max_bytes: int | None, flag: Path
+    ) -> EngineInfo:
+        self._cancel = Cancel(shared_flag.attach(flag))
         if max_bytes is not None and os.name == "posix":
             import resource
 

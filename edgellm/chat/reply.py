@@ -83,8 +83,9 @@ class Reply(Iterator[str]):
         return bool(self._ready)
 
     def cancel(self) -> None:
-        """End before the next piece. May be called from a signal handler or another thread."""
+        """End after the token it is at. May be called from a signal handler or another thread."""
         self.cancelled = True
+        self._generation.cancel()
 
     def close(self) -> None:
         """End now. Idempotent."""

@@ -9,7 +9,7 @@ import click
 
 from edgellm.cli.shared.sampling import model_options, valid_text
 from edgellm.cli.shared.view import view_options
-from edgellm.errors import UsageError
+from edgellm.errors import CheckFailedError, UsageError
 
 if TYPE_CHECKING:
     from edgellm.chat.conversation import Reply
@@ -34,7 +34,10 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 @click.option("-sys", "--system", metavar="TEXT", callback=valid_text, help="System prompt.")
 @click.option("--raw", is_flag=True, help="Continue the text as it is, without a chat template.")
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object: text, thinking, finish_reason, usage."
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one JSON object: text, thinking, finish_reason, valid, usage.",
 )
 @click.option("--no-stats", is_flag=True, help="No line with tokens, speed and memory on standard error.")
 @view_options
@@ -60,7 +63,7 @@ def command(
       cat notes.txt | edgellm run -p "Summarize this."
     """
     from edgellm.chat.conversation import Conversation, Reply, seeded
-    from edgellm.cli.shared import model_argument, open_model
+    from edgellm.cli.shared import guided, model_argument, open_model
 
     text = _prompt(prompt if prompt_option is None else prompt_option)
     if prompt is not None and prompt_option is not None:
@@ -76,6 +79,8 @@ def command(
         else:
             conversation = Conversation(session, template, system=system, options=options, think=think)
             reply = conversation.ask(text)
+        if warning := guided.too_little_room(options, session, reply.n_prompt):
+            click.echo(f"edgellm: {warning}", err=True)
         return _show(session, reply, view, as_json=as_json, stats=not no_stats)
 
 
@@ -96,6 +101,7 @@ def _show(session: Session, reply: Reply, view: View, *, as_json: bool, stats: b
     """Print the answer as it comes, or the whole result as JSON. Returns the exit code."""
     from edgellm.chat.terminal.render import Screen, resident_bytes, stats_line
     from edgellm.chat.terminal.repl import interruptible
+    from edgellm.cli.shared import guided
 
     screen = Screen(notes=sys.stderr, view=view)
     with interruptible(reply):
@@ -108,7 +114,12 @@ def _show(session: Session, reply: Reply, view: View, *, as_json: bool, stats: b
         screen.note(f"(cut short: the window of {session.info.n_ctx:,} tokens is full; -c sets a larger one)")
     if stats and not as_json:
         screen.note(stats_line(done.usage, resident_bytes(), reply.n_thinking))
-    return _INTERRUPTED if done.finish_reason == "cancelled" else 0
+    if done.finish_reason == "cancelled":
+        return _INTERRUPTED
+    if done.valid is False:
+        click.echo(f"edgellm: {guided.why_not_whole(done)}", err=True)
+        return CheckFailedError.exit_code
+    return 0
 
 
 def _json(session: Session, reply: Reply) -> str:
@@ -130,6 +141,7 @@ def _json(session: Session, reply: Reply) -> str:
         "text": reply.text,
         "thinking": reply.thinking or None,
         "finish_reason": reply.finish_reason,
+        "valid": done.valid,
         "truncated": reply.truncated,
         "seed": reply.seed,
         "usage": usage,

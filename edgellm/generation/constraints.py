@@ -9,35 +9,25 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgellm.errors import EngineError, UsageError
+from edgellm.generation import json_schema as schemas
 
 if TYPE_CHECKING:
     from edgellm.generation.shortest_completion import Vocabulary
     from edgellm.session import Constraint, Logits, Session
 
-_HORIZON = 48  # ids before the end from which on every step is checked for a way to end in time
-_CHECK_EVERY = 32  # ids; before that, how far the end is, is looked at this often
+_CHECK_EVERY = 32  # ids after which a way to the end is looked for again where none was found
 
 #: JSON as models write it, on one line or indented, but never blank space without end.
 _JSON = {"whitespace_pattern": r"[ \n]{0,12}"}
 
-_VALUES = ("const", "default", "enum", "examples")  # what hangs under these keys is no schema
-_FOUR = "(0[48]|[2468][048]|[13579][26])"  # multiples of four, but for 00
-_DAY = (
-    "([1-9][0-9]{3}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|"
-    f"02-(0[1-9]|1[0-9]|2[0-8]))|([1-9][0-9]{_FOUR}|([2468][048]|[13579][26])00)-02-29)"
-)
-_HOUR = "([01][0-9]|2[0-3])"
-#: RFC 3339, from the year 1000: what `datetime` of every language reads.
-_DAYS = {
-    "date": f"^{_DAY}$",
-    "date-time": f"^{_DAY}T{_HOUR}(:[0-5][0-9]){{2}}(\\.[0-9]{{1,6}})?(Z|[+-]{_HOUR}:[0-5][0-9])$",
-}
+_PATTERN = re.compile(r'"pattern": ?("(?:[^"\\]|\\.)*")')
 
 
 @dataclass(frozen=True)
@@ -46,6 +36,11 @@ class Grammar:
 
     kind: str  # "json_schema" | "grammar"
     text: str
+
+    @property
+    def patterns(self) -> str:
+        """Where its regular expressions are."""
+        return self.text if self.kind == "grammar" else " ".join(_PATTERN.findall(self.text))
 
     @classmethod
     def json_schema(cls, schema: str | Mapping[str, Any] | bool) -> Grammar:
@@ -57,11 +52,11 @@ class Grammar:
                 raise UsageError(f"the JSON schema is not JSON: {error}") from None
         if not isinstance(schema, Mapping | bool):
             raise UsageError(f"a JSON schema is an object, this one is {type(schema).__name__}")
-        matcher = _library().LLMatcher
-        return cls._checked(
-            "json_schema",
-            matcher.grammar_from_json_schema(json.dumps(_days_that_exist(schema)), overrides=_JSON),
-        )
+        given = json.dumps(schemas.prepared(schema))
+        text = _library().LLMatcher.grammar_from_json_schema(given, overrides=_JSON)
+        if wrong := _library().LLMatcher.validate_grammar(text):
+            raise UsageError(f"the JSON schema cannot be followed: {schemas.explained(wrong, schema)}")
+        return cls("json_schema", text)
 
     @classmethod
     def grammar(cls, text: str) -> Grammar:
@@ -70,15 +65,12 @@ class Grammar:
         Raises UsageError for one that cannot be read.
         """
         try:
-            return cls._checked("grammar", _library().grammar_from("grammar", text))
+            text = _library().grammar_from("grammar", text)
         except ValueError as error:
             raise UsageError(f"the grammar cannot be read: {_one_line(error)}") from None
-
-    @classmethod
-    def _checked(cls, kind: str, text: str) -> Grammar:
-        if error := _library().LLMatcher.validate_grammar(text):
-            raise UsageError(f"the {kind.replace('_', ' ')} cannot be followed: {_one_line(error)}")
-        return cls(kind, text)
+        if wrong := _library().LLMatcher.validate_grammar(text):
+            raise UsageError(f"the grammar cannot be followed: {_one_line(wrong)}")
+        return cls("grammar", text)
 
     def start(self, session: Session, n_max: int) -> GrammarConstraint:
         """A constraint for one answer of at most `n_max` ids. Raises EngineError."""
@@ -88,12 +80,15 @@ class Grammar:
 class GrammarConstraint:
     """A `Constraint` by llguidance.
 
-    From `_HORIZON` ids before the end of the room on, the way to a valid end is known after every id: an id after
-    which the end would be out of reach is replaced by the first of that way.
+    A way to a valid end is known after every id, from the first on: an id after which the end would be out of
+    reach is replaced by the first of that way, or by an EOS where the answer is whole. `shortest` is the length of
+    the way from the beginning; None where none was found.
     """
 
     def __init__(self, grammar: Grammar, session: Session, n_max: int) -> None:
         import numpy as np
+
+        from edgellm.generation import shortest_completion
 
         self._grammar, self._n_max = grammar, n_max
         self._vocabulary = vocabulary(session)
@@ -103,8 +98,12 @@ class GrammarConstraint:
         self._ended = False  # by an EOS id
         self._left = n_max  # ids that may still come
         self._check()
-        self._way = self._find_way()
-        self._horizon = self._reach()
+        literals = self._vocabulary.literals(grammar.patterns)
+        self._paths = shortest_completion.Pathfinder(self._vocabulary, self._mask, literals)
+        self._way = self._paths.way(self._matcher, n_max)
+        if self._way is None:  # to say how much it would take
+            self._way = self._paths.shortest(self._matcher)
+        self.shortest = None if self._way is None else len(self._way)
 
     @property
     def ended(self) -> bool:
@@ -133,10 +132,10 @@ class GrammarConstraint:
         self._consume(token)
         if self._way and token == self._way[0]:
             self._way = self._way[1:]
-        elif self._left <= self._horizon or self._left % _CHECK_EVERY == 0:
-            token = self._keep_end_in_reach(token)
-        else:
-            self._way = None
+        elif self._way is not None:
+            token = self._keep_end_in_reach(token, self._way)
+        elif self._left % _CHECK_EVERY == 0:
+            self._way = self._paths.way(self._matcher, self._left)
         return token
 
     def follow(self, token: int) -> None:
@@ -155,22 +154,27 @@ class GrammarConstraint:
         """A function that can be pickled, and makes a fresh copy for another session of the model."""
         return functools.partial(self._grammar.start, n_max=self._n_max)
 
-    def _keep_end_in_reach(self, token: int) -> int:
-        known, self._way = self._way, self._find_way()
-        if (self._way is None or len(self._way) > self._left) and known:
-            self._matcher.rollback(1)
-            self._consume(known[0])
-            token, self._way = known[0], known[1:]
-        self._horizon = max(self._horizon, self._reach())
-        return token
+    def _keep_end_in_reach(self, token: int, known: Sequence[int]) -> int:
+        """The id to use where `token` was taken and `known` led to the end before it."""
+        if len(known) <= self._left and self._leads(known):
+            return token
+        self._way = self._paths.way(self._matcher, self._left, thorough=False)
+        if self._way is not None:
+            return token
+        self._matcher.rollback(1)
+        if not known:
+            self._way, self._ended = known, True
+            return min(self._eos)
+        self._consume(known[0])
+        self._way = known[1:]
+        return known[0]
 
-    def _find_way(self) -> Sequence[int] | None:
-        from edgellm.generation import shortest_completion
-
-        return shortest_completion.shortest_way(self._matcher, self._vocabulary, self._mask)
-
-    def _reach(self) -> int:
-        return _HORIZON + len(self._way or ())
+    def _leads(self, way: Sequence[int]) -> bool:
+        """Whether `way` leads to the end from here, too, as it does from anywhere within a text."""
+        if self._matcher.validate_tokens(list(way)) < len(way):
+            return False
+        walker = self._matcher.deep_copy()
+        return bool(walker.consume_tokens(list(way)) and walker.is_accepting())
 
     def _consume(self, token: int) -> None:
         self._matcher.consume_token(token)
@@ -192,20 +196,6 @@ def vocabulary(session: Session) -> Vocabulary:
         _library()
         _vocabularies[session] = shortest_completion.vocabulary(session)
     return _vocabularies[session]
-
-
-def _days_that_exist(schema: Any) -> Any:
-    """A copy in which dates are also dates of the calendar: llguidance alone would let a 30th of February pass."""
-    if isinstance(schema, list):
-        return [_days_that_exist(item) for item in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    copy = {key: value if key in _VALUES else _days_that_exist(value) for key, value in schema.items()}
-    pattern = _DAYS.get(copy["format"]) if isinstance(copy.get("format"), str) else None
-    if pattern and "pattern" not in copy:
-        del copy["format"]
-        copy["pattern"] = pattern
-    return copy
 
 
 def _library() -> Any:

@@ -6,13 +6,15 @@ Knows sessions and token ids; knows no engine and no chat format.
 from __future__ import annotations
 
 import codecs
+import inspect
+import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from edgellm.errors import EdgellmError, EngineError, UsageError
-from edgellm.session import Sampling, Session
+from edgellm.errors import CancelledError, EdgellmError, EngineError, UsageError
+from edgellm.session import Cancel, Sampling, Session
 
 if TYPE_CHECKING:
     from edgellm.generation.constraints import Grammar, GrammarConstraint
@@ -71,35 +73,50 @@ class Completion:
     finish_reason: str  # "stop": EOS or a stop string | "length": max_tokens or context full | "cancelled"
     usage: Usage
     valid: bool | None = None  # whether the text is whole by `GenerateOptions.grammar`; None without one
+    shortest: int | None = None  # tokens of the shortest whole answer that was found; None where none was
 
 
 class Generation:
     """Iterator over pieces of text; `completion` holds the result once it is exhausted or closed.
 
-    A piece is never half a character and never holds the beginning of a stop string that then completes.
+    A piece is never half a character and never holds the beginning of a stop string that then completes. May be
+    cancelled and closed from any thread, whoever reads.
     """
 
     def __init__(self, session: Session, prompt: Sequence[int], options: GenerateOptions) -> None:
         self._session, self._prompt, self._options = session, list(prompt), options
         self._completion: Completion | None = None
         self._pieces = self._run()
+        self._cancel = Cancel()
+        self._inside = threading.RLock()  # held by who reads or closes
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        return next(self._pieces)
+        with self._inside:
+            return next(self._pieces)
+
+    def cancel(self) -> None:
+        """Have it end after the token it is at, or while the prompt is evaluated. Does not wait for that."""
+        self._cancel.set()
 
     def close(self) -> None:
-        """Stop here. The completion says "cancelled" unless the generation had ended."""
-        self._pieces.close()
-        if self._completion is None:  # never started
-            self._completion = Completion("", (), "cancelled", Usage(len(self._prompt), 0, 0, 0.0, 0.0))
+        """Stop here, waiting for a reader to leave. The completion says "cancelled" unless it had ended."""
+        self._cancel.set()
+        with self._inside:
+            if (
+                inspect.getgeneratorstate(self._pieces) == inspect.GEN_RUNNING
+            ):  # asked for by a signal handler of the reader's own thread
+                return
+            self._pieces.close()
+            if self._completion is None:  # never started
+                self._completion = Completion("", (), "cancelled", Usage(len(self._prompt), 0, 0, 0.0, 0.0))
 
     @property
     def completion(self) -> Completion:
         """The result. Runs the generation to its end when it has not ended yet."""
-        for _ in self._pieces:
+        for _ in self:
             pass
         if self._completion is None:
             raise EngineError("the generation failed before it ended; there is no result")
@@ -111,13 +128,18 @@ class Generation:
         drawn: list[int] = []
         reason, n_cached = "cancelled", 0
         constraint: GrammarConstraint | None = None
+        ids: Iterator[int] = iter(())
         start = first = last = time.perf_counter()
         try:
             n_cached = reuse_prefix(session, () if options.exact else self._prompt)
             limit = options.max_tokens
             constraint = self._constraint()
             ids = session.stream(
-                self._prompt[n_cached:], options.sampling, constraint=constraint, drafter=options.drafter
+                self._prompt[n_cached:],
+                options.sampling,
+                constraint=constraint,
+                drafter=options.drafter,
+                cancel=self._cancel,
             )
             eos = frozenset() if options.ignore_eos else session.info.eos_ids
             reason = "length" if limit == 0 else reason
@@ -130,24 +152,31 @@ class Generation:
                     break
                 if piece := text.feed(session.piece(token)):
                     yield piece
-                if text.stopped or (constraint is not None and constraint.ended):
-                    reason = "stop"
-                    break
-                if len(drawn) == limit:
-                    reason = "length"
+                if ending := self._ending(text, constraint, len(drawn)):
+                    reason = ending
                     break
             else:
                 reason = "length"
-            getattr(ids, "close", lambda: None)()
             if rest := text.finish():
                 yield rest
+        except CancelledError:
+            pass
         except EdgellmError:
             reason = _FAILED
             raise
         finally:
+            getattr(ids, "close", lambda: None)()  # now: an error's traceback would keep it open
             usage = Usage(len(self._prompt), n_cached, len(drawn), first - start, last - first)
             if reason != _FAILED:
                 self._completion = self._finished(text, drawn, reason, usage, constraint)
+
+    def _ending(self, text: _TextStream, constraint: GrammarConstraint | None, n: int) -> str | None:
+        """Why it ends after the n-th token, if it does."""
+        if text.stopped or (constraint is not None and constraint.ended):
+            return "stop"
+        if n == self._options.max_tokens:
+            return "length"
+        return "cancelled" if self._cancel.is_set else None
 
     def _constraint(self) -> GrammarConstraint | None:
         """The grammar's constraint, told how many ids the answer has room for."""
@@ -170,7 +199,8 @@ class Generation:
         ended = bool(drawn) and drawn[-1] in self._session.info.eos_ids and reason == "stop"
         kept = drawn[:-1] if ended else drawn
         valid = None if constraint is None else constraint.valid and not text.stopped
-        return Completion(text.text, tuple(kept), reason, usage, valid)
+        shortest = None if constraint is None else constraint.shortest
+        return Completion(text.text, tuple(kept), reason, usage, valid, shortest)
 
 
 _DEFAULTS = GenerateOptions()

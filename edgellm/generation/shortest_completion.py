@@ -1,14 +1,18 @@
 """The way from where a grammar stands to a valid end: how an answer is closed before its room runs out.
 
-The way is found by walking, not by search: close what is open, give the least that is asked for, and prefer one
-id that ends to several. It is short, not provably the shortest, and there may be none (a pattern that only long
-detours satisfy). Knows llguidance's matcher and a vocabulary; knows no engine.
+Three means, the cheapest first, until one finds a way that fits: a walk that closes what is open and gives the
+least that is asked for; a walk that leaves a repetition wherever it comes by again; a search, breadth first, over
+what may come next. What they find is short, not provably the shortest: of a large vocabulary the search tries those
+ids that differ in kind. Knows llguidance's matcher and a vocabulary; knows no engine.
 """
 
 from __future__ import annotations
 
+import heapq
+import re
 import weakref
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +22,20 @@ if TYPE_CHECKING:
 
     from edgellm.session import Session
 
-_LONGEST = 512  # ids; a longer way is no way
+LONGEST = 512  # ids; a longer way is no way
 #: What to write first where it is allowed, outside a string and inside one.
 _OUTSIDE = tuple(bytes([byte]) for byte in b'}],:0123456789"[{')
 _INSIDE = (b'"',)
 _LETTER = b"q"  # begins no JSON literal: where it may come next, a string or free text is open
+_CLOSERS = frozenset(b'}]"')  # come by again and again, and still lead on
+_SAME = 16  # times the plain walk does the same where the same may follow, before it gives up
+_BUDGET = 1500  # states the search looks at: some 20 ms
+_ALL = 48  # of so many ids that may come next the search tries all
+_KINDS = tuple(bytes([c]) for c in range(32, 127) if not chr(c).isalnum()) + tuple(
+    bytes([c]) for c in b"019aeqzAZ"
+)  # of more, these
+_LITERAL = re.compile(r"[^\W_][\w .:@-]*")  # what a pattern may wait for, as `.*END` does
+_MOST_LITERALS = 24
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,11 @@ class Vocabulary:
     n_vocab: int
     single: dict[bytes, int]  # ids of one byte
     lengths: npt.NDArray[np.int64]  # bytes of each id; 0 for control tokens and for blank space
+
+    def literals(self, patterns: str) -> list[tuple[int, ...]]:
+        """Words in regular expressions, as ids: what they may wait for."""
+        words = list(dict.fromkeys(_LITERAL.findall(patterns)))[:_MOST_LITERALS]
+        return [tuple(self.tokenizer.tokenize_str(word)) for word in words]
 
 
 class _Wrapper:
@@ -69,44 +87,161 @@ def vocabulary(session: Session) -> Vocabulary:
     return Vocabulary(library, n_vocab, single, lengths)
 
 
-def shortest_way(matcher: Any, vocabulary: Vocabulary, mask: npt.NDArray[np.int32]) -> Sequence[int] | None:
-    """Ids that lead from where `matcher` stands to a valid end, none if it is there; None where no way is found.
+class Pathfinder:
+    """Finds ways for one grammar. `mask` is scratch memory, `literals` are `Vocabulary.literals` of its patterns."""
 
-    `mask` is scratch memory. The matcher is left as it was.
-    """
-    walker = matcher.deep_copy()
-    way: list[int] = []
-    while not walker.is_accepting():
-        step = walker.compute_ff_tokens() or [_choose(walker, vocabulary, mask)]
-        way += step
-        if len(way) > _LONGEST or step[0] < 0 or not walker.consume_tokens(step):
-            return None
-    return way
+    def __init__(
+        self, vocabulary: Vocabulary, mask: npt.NDArray[np.int32], literals: Sequence[tuple[int, ...]]
+    ) -> None:
+        self._vocabulary, self._mask, self._literals = vocabulary, mask, literals
+        self._bits = mask.data.cast("B")  # far quicker to ask than numpy, bit by bit
+        self._means: list[Callable[[Any, int], Sequence[int] | None]] = [
+            self._close,
+            self._leave,
+            self._search,
+        ]
+
+    def way(self, matcher: Any, room: int, *, thorough: bool = True) -> Sequence[int] | None:
+        """At most `room` ids that lead from where `matcher` stands to a valid end, none if it is there.
+
+        None where none are found. The matcher is left as it was. Where it is not essential (not `thorough`), there
+        is no search, unless that is what this grammar needs.
+        """
+        for i, find in enumerate(self._means):
+            if i and find == self._search and not thorough:
+                continue
+            if (found := find(matcher, min(room, LONGEST))) is not None:
+                self._means.insert(0, self._means.pop(i))  # what led on here will do so again
+                return found
+        return None
+
+    def shortest(self, matcher: Any) -> Sequence[int] | None:
+        """The shortest way that any of the means finds."""
+        ways = [find(matcher, LONGEST) for find in self._means]
+        return min((way for way in ways if way is not None), key=len, default=None)
+
+    def _close(self, matcher: Any, most: int) -> Sequence[int] | None:
+        return self._walk(matcher, most, leaving=False)
+
+    def _leave(self, matcher: Any, most: int) -> Sequence[int] | None:
+        return self._walk(matcher, most, leaving=True)
+
+    def _walk(self, matcher: Any, most: int, *, leaving: bool) -> Sequence[int] | None:
+        walker = matcher.deep_copy()
+        way: list[int] = []
+        used: Counter[tuple[int, object]] = Counter()
+        while not walker.is_accepting():
+            step = walker.compute_ff_tokens() or [self._choose(walker, used, leaving=leaving)]
+            way += step
+            if len(way) > most or step[0] < 0 or not walker.consume_tokens(step):
+                return None
+        return way
+
+    def _choose(self, walker: Any, used: Counter[tuple[int, object]], *, leaving: bool) -> int:
+        """The id to write next; -1 where none is allowed, or where the plain walk goes round in a circle.
+
+        `used` counts what kind was written where the same may follow: a walk that leaves repetitions takes what
+        it took least.
+        """
+        here = self._look(walker)
+        best: tuple[int, int, object] | None = None
+        for kind, token in self._options(walker):
+            n = 0 if kind in _CLOSERS else used[here, kind]
+            if best is None or n < best[0]:
+                best = n, token, kind
+            if not n or not leaving:
+                break
+        if best is None or (best[0] > _SAME and not leaving):
+            return -1
+        used[here, best[2]] += 1
+        return best[1]
+
+    def _options(self, walker: Any) -> Iterator[tuple[object, int]]:
+        """What may come next, with its kind, the most promising first."""
+        import numpy as np
+
+        single = self._vocabulary.single
+        preferred = _INSIDE if self._may(single.get(_LETTER, 0)) else _OUTSIDE
+        for byte in preferred:
+            if (token := single.get(byte, -1)) >= 0 and self._may(token):
+                yield _kind(byte), token
+        others = [(byte, token) for byte, token in single.items() if self._may(token)]
+        for _, token in others:
+            if _ends(walker, token):
+                yield "end", token
+                break
+        allowed = self._allowed()
+        longest = int(np.argmax(np.where(allowed, self._vocabulary.lengths, -1)))
+        if allowed[longest]:
+            yield "longest", longest
+        yield from {_kind(byte): token for byte, token in others if byte not in preferred}.items()
+
+    def _search(self, matcher: Any, most: int) -> Sequence[int] | None:
+        """The shortest way of at most `most` ids, over ids of every kind. States that allow the same are one."""
+        heap: list[tuple[int, int, Any, tuple[int, ...]]] = [(0, 0, matcher.deep_copy(), ())]
+        seen: set[tuple[int, int, object]] = set()
+        looked = 0
+        while heap:
+            length, _, state, way = heapq.heappop(heap)
+            if state.is_accepting():
+                return way
+            for step, literal in self._steps(state):
+                looked += 1
+                after = state.deep_copy()
+                if looked > _BUDGET:
+                    return None
+                if length + len(step) > most or not after.consume_tokens(list(step)):
+                    continue
+                key = length + len(step), self._look(after) + after.is_accepting(), step if literal else None
+                if key not in seen:
+                    seen.add(key)
+                    heapq.heappush(heap, (length + len(step), looked, after, (*way, *step)))
+        return None
+
+    def _steps(self, state: Any) -> list[tuple[tuple[int, ...], bool]]:
+        """What the search tries from a state, and whether it is one of the literals."""
+        import numpy as np
+
+        if forced := state.compute_ff_tokens():
+            return [(tuple(forced), False)]
+        self._look(state)
+        allowed = np.flatnonzero(self._allowed())
+        chosen: list[int] = allowed.tolist()
+        if len(chosen) > _ALL:
+            single = self._vocabulary.single
+            may = {byte: token for byte, token in single.items() if self._may(token)}
+            ending = [token for token in may.values() if _ends(state, token)][:1]
+            longest = int(allowed[np.argmax(self._vocabulary.lengths[allowed])])
+            chosen = [*ending, *(may[byte] for byte in _KINDS if byte in may), longest]
+        literals = [ids for ids in self._literals if state.validate_tokens(list(ids)) == len(ids)]
+        return [*(((token,), False) for token in chosen), *((ids, True) for ids in literals)]
+
+    def _look(self, state: Any) -> int:
+        """Fill the mask; what it says, as one number."""
+        state.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
+        return hash(self._mask.tobytes())
+
+    def _allowed(self) -> npt.NDArray[np.uint8]:
+        import numpy as np
+
+        return np.unpackbits(self._mask.view(np.uint8), bitorder="little", count=self._vocabulary.n_vocab)
+
+    def _may(self, token: int) -> bool:
+        """Whether the mask allows an id."""
+        return bool(self._bits[token >> 3] >> (token & 7) & 1)
 
 
-def _choose(walker: Any, vocabulary: Vocabulary, mask: npt.NDArray[np.int32]) -> int:
-    """The id to write next; -1 where none is allowed."""
-    import numpy as np
-
-    walker.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
-    bits, single = mask.data.cast("B"), vocabulary.single  # far quicker to ask than numpy, bit by bit
-
-    def may(token: int) -> bool:
-        return bool(bits[token >> 3] >> (token & 7) & 1)
-
-    for byte in _INSIDE if may(single.get(_LETTER, 0)) else _OUTSIDE:
-        if (token := single.get(byte, -1)) >= 0 and may(token):
-            return token
-    for token in single.values():
-        if may(token) and _ends(walker, token):
-            return token
-    allowed = np.unpackbits(mask.view(np.uint8), bitorder="little", count=vocabulary.n_vocab)
-    longest = int(np.argmax(np.where(allowed, vocabulary.lengths, -1)))
-    return longest if allowed[longest] else -1
+def _kind(byte: bytes) -> object:
+    """What is one and the same where a repetition is concerned."""
+    if byte.isdigit():
+        return "digit"
+    if byte.isalpha():
+        return "lower" if byte.islower() else "upper"
+    return byte[0] if byte < b"\x80" else "beyond ASCII"
 
 
 def _ends(walker: Any, token: int) -> bool:
-    """Whether `token` completes the answer."""
+    """Whether `token`, which is allowed, completes the answer."""
     done = walker.consume_token(token) and walker.is_accepting()
     walker.rollback(1)
     return bool(done)

@@ -17,7 +17,7 @@ from edgellm.cli import run
 from edgellm.cli.shared import model_argument
 from edgellm.errors import UsageError
 from edgellm.formats.artifact import Artifact
-from edgellm.generation import constraints, generate
+from edgellm.generation import generate, json_schema
 from edgellm.generation.constraints import Grammar
 from edgellm.generation.generate import GenerateOptions
 from edgellm.session import EngineOptions, Sampling
@@ -70,9 +70,9 @@ def test_answers_of_many_schemas_are_valid_at_any_length(session):
     rng = random.Random(1)
     for seed, schema in enumerate(schemas()):
         grammar = Grammar.json_schema(schema)
-        way = grammar.start(session, 256)._way
-        assert way is not None, schema
-        check(answer(session, grammar, seed, max_tokens=len(way) + rng.choice((0, 1, 5, 60))), schema)
+        shortest = grammar.start(session, 256).shortest
+        assert shortest is not None, schema
+        check(answer(session, grammar, seed, max_tokens=shortest + rng.choice((0, 1, 5, 60))), schema)
 
 
 def test_too_little_room_is_a_clear_length(session):
@@ -124,6 +124,7 @@ def test_characters_of_several_tokens_stay_whole(session):
 
 def test_a_worker_gives_the_same_answer(artifact, session):
     grammar = Grammar.json_schema(PERSON)
+    session.rewind(0)  # a prompt found in the cache was evaluated in other chunks, which rounds otherwise
     with worker.open_isolated(artifact, OPTIONS) as isolated:
         there, here = (answer(s, grammar, 4, max_tokens=40) for s in (isolated, session))
     check(there, PERSON)
@@ -142,8 +143,8 @@ def test_dates_are_days_of_the_calendar():
             right = datetime.date.fromisoformat(day).year >= 1000
         except ValueError:
             right = False
-        assert bool(re.match(constraints._DAYS["date"], day)) == right, day
-        assert bool(re.match(constraints._DAYS["date-time"], f"{day}T23:59:59.25+01:00")) == right, day
+        assert bool(re.match(json_schema.DAYS["date"], day)) == right, day
+        assert bool(re.match(json_schema.DAYS["date-time"], f"{day}T23:59:59.25+01:00")) == right, day
 
 
 @pytest.mark.parametrize("schema", ["{", '"x"', '{"type": "objec"}', '{"$ref": "#/nowhere"}'])
@@ -181,5 +182,5 @@ def test_a_thousand_answers_are_valid(session):
     shapes = [(schema, Grammar.json_schema(schema)) for schema in schemas()]
     for seed in range(1000):
         schema, grammar = shapes[seed % len(shapes)]
-        least = len(grammar.start(session, 256)._way)
+        least = grammar.start(session, 256).shortest
         check(answer(session, grammar, seed, max_tokens=least + rng.choice((0, 1, 5, 60))), schema)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edgellm.backends import checks, steps
-from edgellm.backends.llama import adapters, canary, devices, opening
+from edgellm.backends.llama import abort, adapters, canary, devices, opening
 from edgellm.backends.llama import lib as llama_lib
 from edgellm.backends.llama import options as llama_options
 from edgellm.backends.llama import state as llama_state
@@ -22,7 +22,7 @@ from edgellm.errors import EngineError
 from edgellm.formats.artifact import Artifact
 from edgellm.formats.gguf import reader
 from edgellm.machine.devices import Offer
-from edgellm.session import Constraint, Drafter, EngineInfo, EngineOptions, Sampling, Session
+from edgellm.session import Cancel, Constraint, Drafter, EngineInfo, EngineOptions, Sampling, Session
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,6 +73,8 @@ class LlamaCppSession:
         self._tokens: list[int] = []
         self._artifact, self._observer, self._weights_of = artifact, observer, weights_of
         self._stepper: LlamaStepper | None = None  # of the stream that last ran ahead
+        self._cancel: Cancel | None = None  # of the stream that runs
+        self._flag: object = None  # its memory, which llama.cpp looks at
         self._lib = lib = llama_lib.load()
         notes: list[str] = []
         options, device = llama_options.resolve(artifact, options, notes)
@@ -170,13 +172,26 @@ class LlamaCppSession:
         *,
         constraint: Constraint | None = None,
         drafter: Drafter | None = None,
+        cancel: Cancel | None = None,
     ) -> Iterator[int]:
         """Append tokens, then yield sampled ids until the caller stops or the context is full."""
-        if constraint is not None or drafter is not None:
-            yield from self._stream_steps(tokens, sampling, constraint, drafter)
-            return
-        sampler = make_sampler(self._lib, sampling, self._info.n_vocab)
+        self._heed(cancel)
+        try:
+            if constraint is not None or drafter is not None:
+                yield from self._stream_steps(tokens, sampling, constraint, drafter)
+            else:
+                yield from self._stream_plain(tokens, sampling)
+        finally:
+            if self._cancel is cancel:  # no later stream has begun
+                self._heed(None)
+
+    def _heed(self, cancel: Cancel | None) -> None:
+        if self._context is not None and self._cancel is not cancel:
+            self._flag, self._cancel = abort.heed(self._lib, self._context, cancel), cancel
+
+    def _stream_plain(self, tokens: Sequence[int], sampling: Sampling) -> Iterator[int]:
         self._append(tokens)
+        sampler = make_sampler(self._lib, sampling, self._info.n_vocab)
         lib, context, room = self._lib, self._context, self._info.n_ctx - len(self.tokens)
         sample, decode, one = lib.llama_sampler_sample, lib.llama_decode, self._buffer
         batch = lib.llama_batch_get_one(one, 1)
@@ -189,8 +204,8 @@ class LlamaCppSession:
                     raise EngineError("this session was closed while it answered; open the model again")
                 one[0] = token
                 self._tokens.append(token)
-                if decode(context, batch):
-                    raise EngineError(f"llama.cpp failed to decode at position {len(self._tokens)}")
+                if code := decode(context, batch):
+                    raise abort.failure(code, f"at position {len(self._tokens)}")
                 self._check_logits()
             yield sample(sampler, context, -1)
         finally:
@@ -268,6 +283,8 @@ class LlamaCppSession:
         checks.check_tokens(tokens, len(self.tokens), self._info)
         lib, buffer = self._lib, self._buffer
         for start in range(0, len(tokens), self._n_batch):
+            if self._cancel is not None:
+                self._cancel.check()  # not every device asks while it computes
             chunk = tokens[start : start + self._n_batch]
             buffer[: len(chunk)] = chunk
             self._decode(lib.llama_batch_get_one(buffer, len(chunk)), chunk)
@@ -279,8 +296,8 @@ class LlamaCppSession:
             self._observer.check()
         if code:
             done = len(self.tokens)  # the cache's word: drops what was not decoded
-            why = {1: "the KV cache is full", 2: "it was aborted"}.get(code, f"code {code}")
-            raise EngineError(f"llama.cpp failed to decode {len(chunk)} tokens at position {done}: {why}")
+            why = "the KV cache is full" if code == 1 else f"code {code}"
+            raise abort.failure(code, f"{len(chunk)} tokens at position {done}: {why}")
 
     def _fill(self, batch: Any, chunk: Sequence[int]) -> None:
         past = len(self.tokens)

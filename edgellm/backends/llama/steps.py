@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgellm.backends import checks
+from edgellm.backends.llama import abort
 from edgellm.errors import EngineError
 
 if TYPE_CHECKING:
@@ -71,8 +72,8 @@ class LlamaStepper:
             batch.token[i], batch.pos[i] = drafted, past + i
         self._tokens.append(token)
         self._ahead = len(draft)
-        if self._lib.llama_decode(self._context, batch):
-            raise EngineError(f"llama.cpp failed to decode at position {past + 1}")
+        if code := self._lib.llama_decode(self._context, batch):
+            raise abort.failure(code, f"at position {past + 1}")
         self._last_only = False
 
     def accept(self, token: int) -> None:

@@ -28,7 +28,7 @@ from edgellm.formats import onnx_folder
 from edgellm.formats.artifact import Artifact
 from edgellm.machine import devices, hardware
 from edgellm.machine.devices import Device, Offer
-from edgellm.session import Constraint, Drafter, EngineInfo, EngineOptions, Sampling, Session
+from edgellm.session import Cancel, Constraint, Drafter, EngineInfo, EngineOptions, Sampling, Session
 
 if TYPE_CHECKING:
     from edgellm.session import Hidden, Logits
@@ -76,6 +76,7 @@ class OrtSession:
         folder = onnx_folder.read(artifact.path)
         self._tokens: list[int] = []
         self._stepper: OrtStepper | None = None  # of the stream that last ran ahead
+        self._cancel: Cancel | None = None  # of the stream that runs
         self._tokenizer = Tokenizer(folder.path, folder.control_ids, folder.bos_id, folder.added)
         self._bos_id = folder.bos_id
         self._pieces: dict[int, bytes] = {}
@@ -153,11 +154,20 @@ class OrtSession:
         *,
         constraint: Constraint | None = None,
         drafter: Drafter | None = None,
+        cancel: Cancel | None = None,
     ) -> Iterator[int]:
         """Append tokens, then yield sampled ids until the caller stops or the context is full."""
-        if constraint is not None or drafter is not None:
-            yield from self._stream_steps(tokens, sampling, constraint, drafter)
-            return
+        self._cancel = cancel
+        try:
+            if constraint is not None or drafter is not None:
+                yield from self._stream_steps(tokens, sampling, constraint, drafter)
+            else:
+                yield from self._stream_plain(tokens, sampling)
+        finally:
+            if self._cancel is cancel:  # no later stream has begun
+                self._cancel = None
+
+    def _stream_plain(self, tokens: Sequence[int], sampling: Sampling) -> Iterator[int]:
         sampler = Sampler(sampling)
         checks.check_tokens(tokens, len(self._tokens), self._info)
         logits = self._append(tokens)
@@ -250,6 +260,7 @@ class OrtSession:
         if self._prompts and len(tokens) > _SHORT:
             tokens = self._append_prompt(self._prompts, tokens)
         for start in range(0, len(tokens), self._n_batch):
+            self._check_cancel()
             chunk = tokens[start : start + self._n_batch]
             logits = self._runner.run(len(self._tokens), chunk)
             self._tokens.extend(chunk)
@@ -257,9 +268,14 @@ class OrtSession:
         checks.check_finite(last, self._info)
         return last
 
+    def _check_cancel(self) -> None:
+        if self._cancel is not None:
+            self._cancel.check()
+
     def _append_prompt(self, prompts: Runner, tokens: Sequence[int]) -> Sequence[int]:
         """All but the last token through the graph for prompts; return what is left."""
         for start in range(0, len(tokens) - 1, self._n_batch):
+            self._check_cancel()
             chunk = tokens[start : min(start + self._n_batch, len(tokens) - 1)]
             prompts.fill(len(self._tokens), chunk)
             self._tokens.extend(chunk)

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from edgellm.errors import UsageError
-from edgellm.generation.generate import GenerateOptions
-from edgellm.session import EngineOptions
+from edgellm.generation.generate import Completion, GenerateOptions
+from edgellm.session import EngineOptions, Session
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -37,6 +37,28 @@ def put(options: GenerateOptions, values: dict[str, Any], engine: EngineOptions)
     """Take these options out of click's values. Raises EdgellmError."""
     options = _with_grammar(options, values.pop("json_schema"), values.pop("grammar"))
     return _with_drafter(options, values.pop("lookup"), values.pop("draft"), engine, values.get("offline"))
+
+
+def too_little_room(options: GenerateOptions, session: Session, n_prompt: int) -> str:
+    """What to say before the answer, where no whole one fits; empty where one does, or no shape is asked for."""
+    if options.grammar is None:
+        return ""
+    room = max(session.info.n_ctx - n_prompt + 1, 1)
+    room = room if options.max_tokens is None else min(room, options.max_tokens)
+    shortest = options.grammar.start(session, room).shortest
+    if shortest is None:
+        return "no end of this shape was found: the answer may be cut"
+    if shortest <= room:
+        return ""
+    return f"no whole answer fits: the shortest found takes {shortest:,} tokens, {room:,} are left; raise -n or -c"
+
+
+def why_not_whole(done: Completion) -> str:
+    """What to say after an answer that is not of the shape asked for."""
+    if done.finish_reason == "length":
+        needed = f" (the shortest found takes {done.shortest:,})" if done.shortest else ""
+        return f"the answer is cut: {len(done.tokens):,} tokens were too few{needed}; raise -n or -c"
+    return "the answer is not whole: a stop string ended it; leave --stop out"
 
 
 def _with_grammar(options: GenerateOptions, schema: str | None, grammar: Path | None) -> GenerateOptions:
