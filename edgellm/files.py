@@ -78,8 +78,11 @@ def write_bytes(target: Path, data: bytes, *, force: bool = True) -> None:
 
 
 def write_text(target: Path, text: str, *, force: bool = True) -> None:
-    """Write a small UTF-8 text file atomically."""
-    write_bytes(target, text.encode(), force=force)
+    """Write a small UTF-8 text file atomically.
+
+    Surrogates, as in paths that are not UTF-8, are written as JSON escapes them, so that JSON gives them back.
+    """
+    write_bytes(target, text.encode("utf-8", "backslashreplace"), force=force)
 
 
 def sha256(*paths: Path, block: int = 1 << 20) -> str:

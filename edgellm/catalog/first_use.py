@@ -5,12 +5,12 @@ Knows what a name means (catalog) and how to convert; opens no engine.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgellm.catalog import models
 from edgellm.formats.artifact import Artifact
+from edgellm.terminal import note
 
 if TYPE_CHECKING:
     from edgellm.catalog.models import Source
@@ -40,6 +40,6 @@ def _canonical(quant: str) -> str:
 def _convert(source: Source) -> None:
     from edgellm.catalog import conversion
 
-    print(f"edgellm: first use of {source.name}: converting it to {source.quant}, once", file=sys.stderr)
+    note(f"first use of {source.name}: converting it to {source.quant}, once")
     source.kept.parent.mkdir(exist_ok=True)
     conversion.convert_checkpoint(source.path, source.kept, source.quant)

@@ -230,6 +230,9 @@ def _from_json(name: str, data: dict[str, Any]) -> Saved:
     """Raises KeyError, TypeError or ValueError for what is no conversation."""
     if data["format"] != FORMAT:
         raise ValueError(f"format {data['format']!r}, not {FORMAT!r}")
+    model, created, updated = (data[key] for key in ("model", "created", "updated"))
+    if not all(isinstance(text, str) for text in (model, created, updated, data["system"] or "")):
+        raise TypeError("model, created, updated and system must be texts")
     messages = _checked(data["messages"])
     summary = data.get("summary")
     history = History(
@@ -242,7 +245,7 @@ def _from_json(name: str, data: dict[str, Any]) -> Saved:
             for branch in data.get("branches", ())
         ),
     )
-    return Saved(name, data["model"], data["created"], data["updated"], history)
+    return Saved(name, model, created, updated, history)
 
 
 def _checked(data: Sequence[dict[str, Any]], before: tuple[Message, ...] = ()) -> tuple[Message, ...]:

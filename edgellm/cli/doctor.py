@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgellm.cli.shared.sampling import engine_options
+from edgellm.terminal import aligned, emit
 
 if TYPE_CHECKING:
     from edgellm.doctor.machine import Finding
@@ -30,7 +31,7 @@ def command(model: str | None, as_json: bool, offline: bool, engine: EngineOptio
 
     findings = machine.examine() if model is None else _explain(model, engine, offline=offline)
     if as_json:
-        click.echo(
+        emit(
             json.dumps(
                 [{"section": f.section, "name": f.name, "value": f.value, "ok": f.ok} for f in findings]
             )
@@ -50,10 +51,11 @@ def _explain(model: str, engine: EngineOptions, *, offline: bool) -> list[Findin
 
 
 def _print(findings: list[Finding]) -> None:
+    lines = aligned((f.name, f.value) for f in findings)
     section = ""
-    for finding in findings:
+    for finding, line in zip(findings, lines, strict=True):
         if finding.section != section:
             section = finding.section
             click.secho(section, bold=True)
         mark = " " if finding.ok else click.style("!", fg="red")
-        click.echo(f" {mark} {finding.name:<16} {finding.value}")
+        click.echo(f" {mark} {line}")

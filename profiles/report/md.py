@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from edgellm.profiles.report.page import joined
@@ -11,11 +12,13 @@ from edgellm.profiles.report.page.rows import Row, model_type, params, rows
 from edgellm.profiles.report.words.english import caveat_words, say
 from edgellm.profiles.result.result import Report
 from edgellm.stats import plus_minus
+from edgellm.terminal import visible
 
 SUFFIX = ".md"
 
 _HEAD = ("model", "size", "params", "backend", "threads", "test", "t/s", "text B/s", "ttft", "peak", "J/tok")
 _LEFT = 1  # columns set flush left
+_MARKS = re.compile(r"[\\|]|!(?=\[)|(?<=\])[(:]")
 
 
 def render(report: Report, lang: str = "en") -> str:
@@ -24,12 +27,13 @@ def render(report: Report, lang: str = "en") -> str:
     lines = [line(_HEAD), line(["---"] * _LEFT + ["---:"] * (len(_HEAD) - _LEFT))]
     lines += [line(_cells(row, types[row["model_name"]])) for row in rows(report)]
     machine = report.machine.cpu_model or say("unknown", lang)
-    text = [f"{machine}, {report.machine.os}, edgellm {report.edgellm_version}", "", *lines, ""]
+    about = escape(f"{machine}, {report.machine.os}, edgellm {report.edgellm_version}")
+    text = [about, "", *lines, ""]
     if reason := energy_reason(report):
-        text += [f"{say('energy', lang)}: {say('not_measured', lang)} ({_escape(reason)})", ""]
+        text += [f"{say('energy', lang)}: {say('not_measured', lang)} ({escape(reason)})", ""]
     for caveat in report.caveats:
         fact, advice = caveat_words(caveat, lang)
-        text.append(_escape(f"- {caveat.subject + ': ' if caveat.subject else ''}{fact}; {advice}"))
+        text.append(escape(f"- {caveat.subject + ': ' if caveat.subject else ''}{fact}; {advice}"))
     return "\n".join(text).rstrip() + "\n"
 
 
@@ -38,7 +42,7 @@ def render_many(results: Mapping[str, Report], lang: str = "en") -> str:
     blocks = []
     for title, found in joined.tables(results, lang):
         lines = [line(found[0]), line(["---"] + ["---:"] * (len(found[0]) - 1)), *map(line, found[1:])]
-        blocks.append("\n".join([f"**{title}**", "", *lines]))
+        blocks.append("\n".join([f"**{escape(title)}**", "", *lines]))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -64,8 +68,9 @@ def _scaled(unit: str, value: float | None) -> str:
 
 def line(cells: Sequence[str]) -> str:
     """A line of a Markdown table."""
-    return "| " + " | ".join(_escape(cell) for cell in cells) + " |"
+    return "| " + " | ".join(escape(cell) for cell in cells) + " |"
 
 
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+def escape(text: str) -> str:
+    """Text in which nobody can begin a cell, a tag, an image or a link, or hide anything."""
+    return _MARKS.sub(r"\\\g<0>", visible(" ".join(text.split()))).replace("<", "&lt;")

@@ -12,7 +12,7 @@ import pexpect
 import pytest
 from places import ROOT
 
-from edgellm.chat.terminal.text import clean
+from edgellm.chat.terminal.text import Cleaner
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*multi-threaded.*:DeprecationWarning"
@@ -86,7 +86,7 @@ def ask(chat: pexpect.spawn, text: str) -> tuple[str, tuple[int, ...]]:
     chat.send(text + "\r")
     chat.expect(STATS)
     counts = tuple(map(int, chat.match.groups()))
-    answer = clean(chat.before.rpartition(SENT)[2])
+    answer = Cleaner().feed(chat.before.rpartition(SENT)[2])
     chat.expect(PROMPT)
     return "\n".join(line for line in answer.split("\n") if not line.startswith("(")).strip(), counts
 
