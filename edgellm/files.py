@@ -35,6 +35,11 @@ def unnamed(path: Path) -> str:
     return str(path)
 
 
+def as_text(name: str) -> str:
+    """`name` with U+FFFD for what is no text: bytes that are not UTF-8 (PEP 383), halves of a surrogate pair."""
+    return name.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def check_space(folder: Path, need_bytes: int) -> None:
     """Raise StorageError when the file system of `folder` has fewer than `need_bytes` free."""
     free = shutil.disk_usage(folder).free
@@ -186,7 +191,7 @@ def _fsync_dir(folder: Path) -> None:
 @contextlib.contextmanager
 def _lock(target: Path) -> Iterator[None]:
     """Hold the lock of one output. The lock file lives in the cache, so that nothing is left beside outputs."""
-    name = hashlib.sha256(str(target.resolve()).encode()).hexdigest()[:24]
+    name = hashlib.sha256(os.fsencode(target.resolve())).hexdigest()[:24]
     folder = cache_dir() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / name).open("a") as handle:

@@ -7,6 +7,7 @@ answers, which stream and are styled, are the chat's (chat/terminal).
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import itertools
 import os
@@ -72,6 +73,16 @@ def _write(stream: TextIO | None, text: str) -> None:
         stream.flush()
 
 
+def takes_escapes(stream: TextIO | None) -> bool:
+    """Whether `stream` is a terminal that can erase a line."""
+    return stream is not None and stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def takes_styles(stream: TextIO | None) -> bool:
+    """Whether `stream` is a terminal where bold and colours are wanted (no-color.org)."""
+    return takes_escapes(stream) and not os.environ.get("NO_COLOR")
+
+
 def columns() -> int:
     """Width of the terminal now: it may have been resized."""
     return shutil.get_terminal_size().columns
@@ -87,14 +98,17 @@ def width(text: str) -> int:
 
 
 def fit(text: str, columns: int) -> str:
-    """One line of at most `columns`, cut with an ellipsis."""
+    """Any text as one line of at most `columns`, cut with an ellipsis."""
     begin = text[: 16 * columns]  # a whole book need not be measured to be cut
-    line = visible(" ".join(begin.split()))
-    if begin == text and width(line) <= columns:
+    return cut(visible(" ".join(begin.split())), columns)
+
+
+def cut(line: str, columns: int) -> str:
+    """A line of at most `columns`, its end an ellipsis where there is more."""
+    if width(line) <= columns:
         return line
-    while line and width(line) > columns - 1:
-        line = line[:-1]
-    return f"{line}…"
+    longer = bisect.bisect_right(range(len(line)), columns - 1, key=lambda end: width(line[:end]))
+    return f"{line[: max(longer - 1, 0)]}…"
 
 
 def wrap(text: str, columns: int) -> list[str]:
@@ -137,8 +151,7 @@ class Progress:
     """One line on a terminal's standard error, drawn over and over and gone at the end; silent elsewhere."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        terminal = sys.stderr is not None and sys.stderr.isatty()
-        self.live = terminal and not quiet and os.environ.get("TERM", "dumb") != "dumb"
+        self.live = takes_escapes(sys.stderr) and not quiet
         self._begin, self._shown = time.monotonic(), False
 
     def __enter__(self) -> Self:
@@ -152,7 +165,7 @@ class Progress:
     def show(self, text: str) -> None:
         """What is being done now."""
         if self.live:
-            self._draw(fit(text, columns() - 1))
+            self._draw(cut(visible(text), columns() - 1))
             self._shown = True
 
     def count(self, what: str, done: int, total: int) -> None:

@@ -51,7 +51,7 @@ def load_tokenizer(folder: Path) -> Any:
     from tokenizers import Tokenizer
 
     try:
-        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+        return Tokenizer.from_buffer((folder / "tokenizer.json").read_bytes())
     except Exception as error:  # the library raises bare Exception
         raise CheckpointError(f"{folder}/tokenizer.json cannot be used: {str(error)[:200]}") from error
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,7 +37,7 @@ class Source:
     @cached_property  # once: what is being converted may change under us, and the place must not
     def kept(self) -> Path:
         """Where this checkpoint's conversion is kept: in a folder named by a digest of what it was made from."""
-        name = f"{self.name}-{self.quant}" + ("" if self.quant.startswith("onnx") else ".gguf")
+        name = f"{files.as_text(self.name)}-{self.quant}" + ("" if self.quant.startswith("onnx") else ".gguf")
         return models_dir() / _fingerprint(self.path) / name
 
 
@@ -146,4 +147,4 @@ def _fingerprint(folder: Path) -> str:
         if file.suffix in (".json", ".safetensors", ".jinja"):
             stat = file.stat()
             parts.append(f"{file.name}|{stat.st_size}|{stat.st_mtime_ns}")
-    return hashlib.sha256("\n".join([str(folder.resolve()), *parts]).encode()).hexdigest()[:8]
+    return hashlib.sha256(os.fsencode("\n".join([str(folder.resolve()), *parts]))).hexdigest()[:8]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import struct
 from array import array
 from pathlib import Path
@@ -102,7 +103,7 @@ def _fingerprint(path: Path) -> str:
     digest = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
         size = file.stat().st_size
-        digest.update(f"{file.name} {size}\n".encode())
+        digest.update(os.fsencode(f"{file.name} {size}\n"))
         with file.open("rb") as stream:
             for i in range(_BLOCKS):
                 stream.seek(i * max(size - _BLOCK_BYTES, 0) // max(_BLOCKS - 1, 1))

@@ -171,7 +171,7 @@ class Store:
     def _read(self, path: Path) -> Saved:
         try:
             return _from_json(path.stem, json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StorageError(
                 f"{path} is not a saved conversation: {error}; delete it or repair it by hand"
             ) from error

@@ -58,12 +58,13 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         code = _INTERRUPTED
     except BrokenPipeError:
-        streams.output_fails()
+        streams.is_lost(sys.stdout)
         code = 1
     except OSError as error:  # of the system, which no part of edgellm knew a remedy for
-        what = "standard output" if streams.output_fails() else error.filename
-        note(f"{what}: {error.strerror}" if what else str(error))
+        what = "standard output" if streams.is_lost(sys.stdout) else error.filename
+        note(": ".join(str(part) for part in (what, error.strerror or error) if part))
         code = 1
+    streams.is_lost(sys.stderr)  # which is no failure
     sys.exit(code if isinstance(code, int) else 0)
 
 

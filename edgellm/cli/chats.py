@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from edgellm.terminal import emit, note, say
+from edgellm.terminal import aligned, columns, cut, emit, fit, note, say
 
 if TYPE_CHECKING:
     from edgellm.chat.store import Saved, Store
@@ -39,15 +40,18 @@ def list_(as_json: bool) -> None:
     if not found:
         note(f"no saved conversations in {store.folder}")
         return
-    import sys
-
-    from edgellm.chat.terminal.render import Screen
-
+    room = columns() - 1 if sys.stdout.isatty() else sys.maxsize
     rows = [
-        (s.name, s.updated[:16].replace("T", " "), f"{s.n_turns} turns", Path(s.model).name, s.title)
+        (
+            s.name,
+            s.updated[:16].replace("T", " "),
+            f"{s.n_turns} turns",
+            Path(s.model).name,
+            fit(s.title, room),
+        )
         for s in found
     ]
-    Screen(notes=sys.stdout).table(rows, cut=True)
+    say(*(cut(line, room) for line in aligned(rows)))
 
 
 @command.command()

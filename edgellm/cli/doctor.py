@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from edgellm.cli.shared.sampling import engine_options
-from edgellm.terminal import aligned, emit
+from edgellm.terminal import aligned, emit, takes_styles
 
 if TYPE_CHECKING:
     from edgellm.doctor.machine import Finding
@@ -52,10 +53,10 @@ def _explain(model: str, engine: EngineOptions, *, offline: bool) -> list[Findin
 
 def _print(findings: list[Finding]) -> None:
     lines = aligned((f.name, f.value) for f in findings)
-    section = ""
+    section, styled = "", takes_styles(sys.stdout)
     for finding, line in zip(findings, lines, strict=True):
         if finding.section != section:
             section = finding.section
-            click.secho(section, bold=True)
+            click.secho(section, bold=True, color=styled)
         mark = " " if finding.ok else click.style("!", fg="red")
-        click.echo(f" {mark} {line}")
+        click.echo(f" {mark} {line}", color=styled)

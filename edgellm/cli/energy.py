@@ -48,13 +48,13 @@ def import_(
     from edgellm import files
     from edgellm.errors import UsageError
     from edgellm.profiles.measure import energy_import
-    from edgellm.profiles.result.result import from_json, to_json
+    from edgellm.profiles.result.result import read, to_json
 
     if align and offset:
         raise UsageError("--align finds the offset; leave --offset out")
     if out:
         files.check_output(out, force=force)
-    report = from_json(result.read_text(encoding="utf-8"), str(result))
+    report = read(result)
     meter = energy_import.read(log, unit)
     if align:
         spans = [span for run in report.runs for launch in run.launches for span in launch.spans]

@@ -145,6 +145,7 @@ def _resumed(
     from dataclasses import replace
 
     from edgellm.errors import UsageError
+    from edgellm.profiles.result.result import read
     from edgellm.profiles.study import plan, resume
 
     changes = {name: given.pop(name) for name in ("until", "budget", "max_launches") if name in given}
@@ -152,7 +153,7 @@ def _resumed(
         raise UsageError(
             "--resume goes on with the report's own plan; beside it, only --until and --budget count"
         )
-    report = resume.load(path)
+    report = read(path)
     wanted = report.plan
     if "until" in changes:
         wanted = replace(wanted, until=plan.parse_share(changes["until"]))

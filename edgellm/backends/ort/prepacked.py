@@ -11,6 +11,7 @@ import ctypes
 import hashlib
 import json
 import mmap
+import os
 import shutil
 import sys
 import time
@@ -103,7 +104,7 @@ def _forget_pages(weights: Path) -> None:
     madvise = ctypes.CDLL(None).madvise
     madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     name = str(weights.resolve())
-    for line in Path("/proc/self/maps").read_text().splitlines():
+    for line in Path("/proc/self/maps").read_text("utf-8", "surrogateescape").splitlines():
         if line.endswith(name):
             start, end = (int(address, 16) for address in line.split(maxsplit=1)[0].split("-"))
             madvise(start, end - start, mmap.MADV_DONTNEED)
@@ -136,4 +137,4 @@ def _key(model: Path, data: tuple[Path, ...]) -> str:
     for file in (model, *data):
         stat = file.stat()
         parts.append(f"{file.resolve()}|{stat.st_size}|{stat.st_mtime_ns}")
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    return hashlib.sha256(os.fsencode("\n".join(parts))).hexdigest()[:16]

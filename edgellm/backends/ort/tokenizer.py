@@ -72,7 +72,7 @@ def _load(path: Path) -> Any:
     from tokenizers import Tokenizer as Library
 
     try:
-        return Library.from_file(str(path))
+        return Library.from_buffer(path.read_bytes())
     except Exception as error:  # the library raises bare Exception
         raise ArtifactError(f"{path} cannot be read ({error}); convert the model again") from error
 

@@ -14,7 +14,7 @@ from typing import TextIO
 from edgellm.chat.terminal.answer import AnswerPrinter, View
 from edgellm.generation.generate import Usage
 from edgellm.prompt.markup import Part
-from edgellm.terminal import aligned, columns, fit, visible, width, wrap
+from edgellm.terminal import aligned, columns, fit, takes_escapes, takes_styles, visible, width, wrap
 
 _DIM, _RED, _OFF, _ERASE = "\x1b[2m", "\x1b[31m", "\x1b[0m", "\r\x1b[K"
 
@@ -29,11 +29,9 @@ class Screen:
         self.terminal = self.out.isatty()
         self._notes = notes or (self.out if self.terminal else sys.stderr)
         self.view = view or View()
-        escapes = os.environ.get("TERM", "dumb") != "dumb"
-        coloured = escapes and not os.environ.get("NO_COLOR")
-        self._erases = self.terminal and escapes
-        self._colours = self.terminal and coloured  # of answers
-        self._colour = self._notes.isatty() and coloured  # of all else
+        self._erases = takes_escapes(self.out)
+        self._colours = takes_styles(self.out)  # of answers
+        self._colour = takes_styles(self._notes)  # of all else
 
     def answer(self, parts: Iterable[Part | str], waiting: str = "") -> None:
         """Show an answer as it comes and end its line. A file or pipe gets its text as it is, and no thinking.
@@ -97,8 +95,9 @@ class Screen:
     def _line(self, text: str, style: str) -> None:
         if style and self.terminal:
             text = "\n".join(wrap(text, columns()))
-        self._notes.write(f"{style}{text}{_OFF}\n" if style and self._colour else f"{text}\n")
-        self._notes.flush()
+        with contextlib.suppress(OSError):  # a note that cannot be shown must not end the chat
+            self._notes.write(f"{style}{text}{_OFF}\n" if style and self._colour else f"{text}\n")
+            self._notes.flush()
 
 
 def stats_line(usage: Usage, memory_bytes: int | None = None, n_thinking: int = 0) -> str:

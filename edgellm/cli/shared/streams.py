@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import sys
+from typing import TextIO
 
 from edgellm.terminal import escaped
 
@@ -43,12 +44,12 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
     return escaped(error.object[error.start : error.end]), error.end
 
 
-def output_fails() -> bool:
-    """Whether what was printed cannot be written; then it is dropped, so that the flush at exit is silent."""
+def is_lost(stream: TextIO) -> bool:
+    """Whether what was printed cannot be written. Then it is dropped, so that Python's flush at exit is silent."""
     try:
-        sys.stdout.flush()
+        stream.flush()
     except OSError:
         with contextlib.suppress(OSError, ValueError):  # it may be a test's, without a descriptor
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return True
     return False
