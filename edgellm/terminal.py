@@ -29,7 +29,8 @@ _HIDDEN = re.compile(
     "\U000e0000-\U000e007f]"
 )
 _NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
-_ERASE = "\r\x1b[K"
+#: Empties the line the cursor stands on.
+ERASE = "\r\x1b[K"
 
 
 def visible(text: str, keep: str = "") -> str:
@@ -178,4 +179,4 @@ class Progress:
 
     def _draw(self, text: str) -> None:
         with contextlib.suppress(OSError):
-            _write(sys.stderr, _ERASE + text)
+            _write(sys.stderr, ERASE + text)

@@ -57,6 +57,6 @@ def _print(findings: list[Finding]) -> None:
     for finding, line in zip(findings, lines, strict=True):
         if finding.section != section:
             section = finding.section
-            click.secho(section, bold=True, color=styled)
-        mark = " " if finding.ok else click.style("!", fg="red")
-        click.echo(f" {mark} {line}", color=styled)
+            print(click.style(section, bold=True) if styled else section)
+        mark = " " if finding.ok else click.style("!", fg="red") if styled else "!"
+        print(f" {mark} {line}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgellm.cli.shared.sampling import engine_options
+from edgellm.cli.shared.sampling import engine_options, valid_text
 from edgellm.errors import UsageError
 from edgellm.generation.embedding import POOLINGS
 from edgellm.terminal import emit, say
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Turn texts into vectors.")
 @click.argument("model")
-@click.argument("texts", metavar="[TEXT]...", nargs=-1)
+@click.argument("texts", metavar="[TEXT]...", nargs=-1, callback=valid_text)
 @click.option(
     "--pooling",
     type=click.Choice(POOLINGS),

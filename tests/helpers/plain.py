@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 #: Clears the screen, sets the title, rings, steps back, colours (7 and 8 bit), turns letters around, fakes a line.
 EVIL = "a\x1b[2J\x1b]0;owned\x07\x08\x9b31m\u202eb\u2066\r\nedgellm: verified\x7f|<img src=x>中"
-#: A name no file system but some may hold: bytes that are not UTF-8.
-LATIN = "caf\udce9"
+#: The same as a file's name, with a byte that is not UTF-8 where file systems take one.
+NAME = EVIL.replace("/", "").replace(":", "") + ("" if sys.platform == "darwin" else "\udce9")
 
 _BIDI = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
 

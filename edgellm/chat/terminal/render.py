@@ -14,9 +14,9 @@ from typing import TextIO
 from edgellm.chat.terminal.answer import AnswerPrinter, View
 from edgellm.generation.generate import Usage
 from edgellm.prompt.markup import Part
-from edgellm.terminal import aligned, columns, fit, takes_escapes, takes_styles, visible, width, wrap
+from edgellm.terminal import ERASE, aligned, columns, fit, takes_escapes, takes_styles, visible, width, wrap
 
-_DIM, _RED, _OFF, _ERASE = "\x1b[2m", "\x1b[31m", "\x1b[0m", "\r\x1b[K"
+_DIM, _RED, _OFF = "\x1b[2m", "\x1b[31m", "\x1b[0m"
 
 
 class Screen:
@@ -44,14 +44,14 @@ class Screen:
             for part in parts:
                 part = Part("text", part) if isinstance(part, str) else part
                 if shown := printer.feed(part):
-                    self._write((_ERASE if waiting else "") + shown)
+                    self._write((ERASE if waiting else "") + shown)
                     waiting = ""
                 elif part.kind == "thinking" and not waiting and not self.view.thinking:
                     waiting = self._wait("thinking…")
         except BaseException:
-            self._write(_ERASE if waiting else printer.end() if printer.began else "")
+            self._write(ERASE if waiting else printer.end() if printer.began else "")
             raise
-        self._write((_ERASE if waiting else "") + printer.end())
+        self._write((ERASE if waiting else "") + printer.end())
 
     def _wait(self, text: str) -> str:
         """Show what the user is waiting for, where it can be erased; returns what stands there."""
