@@ -92,7 +92,10 @@ class TestGguf:
         code, shown = in_terminal(("chat", *common, "-p", "hello", "-st"), places)
         assert code == 0
         check(shown)
-        for arguments in (("tune", path, "--show"), ("eval", path, *"--chunks 1 -c 32 -t 1".split())):
+        for arguments in (
+            ("tune", path, "--show"),
+            ("eval", path, *["--chunks", "1", "-c", "32", "-t", "1"]),
+        ):
             assert SHOWN in check(in_terminal(arguments, places)[1])
         assert json.loads(edgellm("run", *common, "-p", "hello", "--json").stdout)["model"].startswith(
             "a\x1b"
