@@ -91,10 +91,8 @@ def columns() -> int:
 
 def width(text: str) -> int:
     """Columns `text` takes in a terminal: two for CJK and emoji, none for marks that combine."""
-    if (
-        max(text.replace("…", "."), default="") < "\u0300"
-    ):  # before the first mark; wcwidth takes 30 ms to import
-        return len(text)
+    if max(text.replace("…", "."), default="") < "\u0300":
+        return len(text)  # nothing combines or is wide below; importing wcwidth takes 30 ms
     from wcwidth import wcswidth
 
     return max(wcswidth(text), 0)

@@ -21,14 +21,14 @@ def prepare() -> None:
     """Open what the shell closed (`>&-`), and have characters a stream cannot encode written as JSON escapes them.
 
     A closed descriptor would be given to the next file that is opened, and what libraries print would go into it.
-    As in gnulib's stdopen.c, what stands in for standard output refuses to be written to; for standard error it
+    As in xz (tuklib_open_stdxxx.c), what stands in for standard output refuses to be written to; for standard error it
     takes everything, for there is nobody to tell.
     """
     for number, flags in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, flags)  # gets the lowest free number: this one
+            os.set_inheritable(os.open(os.devnull, flags), True)  # gets the lowest free number: this one
     sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
