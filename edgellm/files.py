@@ -63,6 +63,11 @@ def unnamed(path: Path) -> str:
     return str(path)
 
 
+def as_text(name: str) -> str:
+    """`name` with U+FFFD for what is no text: bytes that are not UTF-8 (PEP 383), halves of a surrogate pair."""
+    return name.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def check_space(folder: Path, need_bytes: int) -> None:
     """Raise StorageError when the file system of `folder` has fewer than `need_bytes` free."""
     free = shutil.disk_usage(folder).free
@@ -110,8 +115,11 @@ def write_bytes(target: Path, data: bytes, *, force: bool = True, mode: int | No
 
 
 def write_text(target: Path, text: str, *, force: bool = True, mode: int | None = None) -> None:
-    """Write a small UTF-8 text file atomically."""
-    write_bytes(target, text.encode(), force=force, mode=mode)
+    """Write a small UTF-8 text file atomically.
+
+    Surrogates, as in paths that are not UTF-8, are written as JSON escapes them, so that JSON gives them back.
+    """
+    write_bytes(target, text.encode("utf-8", "backslashreplace"), force=force, mode=mode)
 
 
 def sha256(*paths: Path, block: int = 1 << 20) -> str:

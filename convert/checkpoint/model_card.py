@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from edgellm import files
 from edgellm.convert.checkpoint.folder import find_file
 from edgellm.convert.checkpoint.model_name import NameParts, read_name, title
 
@@ -86,7 +87,7 @@ def general_keys(
     if isinstance(fields["license"], list):
         fields["license"] = ",".join(map(str, fields["license"]))
     for model_id in _model_ids(folder, config):
-        _fill(fields, read_name(model_id, n_params))
+        _fill(fields, read_name(files.as_text(model_id), n_params))
     keys = dict(_sampling(generation_config))
     keys |= {f"general.{k}": ("str", str(v)) for k, v in fields.items() if v is not None}
     for kind, names in _RELATED.items():

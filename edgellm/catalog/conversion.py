@@ -6,13 +6,13 @@ Stands on both sides of the house: `convert` writes, an engine in a process of i
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from edgellm import terminal
 from edgellm.errors import CheckFailedError, CheckpointError, EdgellmError
 from edgellm.units import format_seconds
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from edgellm.formats.artifact import Artifact
     from edgellm.session import EngineOptions, Session
 
-_BAR = 24  # characters
 _KV_TEXT_BYTES = 4000  # of calibration text for an int8 KV cache: more tokens than are looked at
 _CHECK_SECONDS = 600.0  # for the engine to answer while a file is being verified
 _PHASES = {"flush": "writing to disk", "hash": "hashing the source", "verify": "verifying"}
@@ -56,7 +55,7 @@ def run(request: ConvertRequest, *, verify: bool = True, keep_unverified: bool =
             keep_unverified,
         )
         return _timed(
-            lambda: convert(request, verify=checker if verify else None, report=display.show), checker
+            lambda: convert(request, verify=checker if verify else None, report=display.weights), checker
         )
 
 
@@ -193,46 +192,25 @@ def _timed(convert: Callable[[], Artifact], checker: _Checker) -> Converted:
     return Converted(artifact, checker.verdict, checker.failure, time.monotonic() - start)
 
 
-class Display:
-    """One line on a terminal, drawn over and over and empty at the end; silent elsewhere."""
+class Display(terminal.Progress):
+    """The progress of a conversion."""
 
-    def __init__(self) -> None:
-        self._on = sys.stderr is not None and sys.stderr.isatty()
-        self._shown = False
-
-    def __enter__(self) -> Display:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._shown:
-            self._write("\r\x1b[K")
-            self._shown = False
-
-    def show(self, progress: Progress) -> None:
-        """Progress of the conversion."""
+    def weights(self, progress: Progress) -> None:
+        """Progress of the conversion, by weights."""
         if progress.phase != "quantize":
             return self.note(_PHASES.get(progress.phase, progress.phase))
         share = progress.weights_done / max(progress.weights_total, 1)
-        bar = ("#" * round(share * _BAR)).ljust(_BAR, ".")
         left = progress.seconds_left
         pace = f"{progress.weights_per_second / 1e6:.0f}M weights/s"
-        self._draw(f"[{bar}] {share:4.0%}  {pace}{'' if left is None else f'  {format_seconds(left)} left'}")
+        ending = "" if left is None else f"  {format_seconds(left)} left"
+        self.show(f"{terminal.bar(share)} {share:4.0%}  {pace}{ending}")
 
     def pace(self, done: int, total: int, seconds: float) -> None:
         """Progress of weights, for writers that report plain numbers."""
         from edgellm.convert.gguf.stream import Progress
 
-        self.show(Progress("quantize", done, total, seconds))
+        self.weights(Progress("quantize", done, total, seconds))
 
     def note(self, what: str) -> None:
         """What is being done now."""
-        self._draw(f"{what} ...")
-
-    def _draw(self, text: str) -> None:
-        if self._on:
-            self._write(f"\r\x1b[K{text}")
-            self._shown = True
-
-    def _write(self, text: str) -> None:
-        sys.stderr.write(text)
-        sys.stderr.flush()
+        self.show(f"{what} ...")

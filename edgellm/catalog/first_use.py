@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import shutil
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from edgellm import files
 from edgellm.catalog import models
 from edgellm.errors import StorageError
 from edgellm.formats.artifact import Artifact
+from edgellm.terminal import note
 
 if TYPE_CHECKING:
     from edgellm.catalog.models import Source
@@ -33,7 +33,7 @@ def resolve(model: str | None = None, *, offline: bool = False) -> Artifact:
     source = replace(source, quant=_canonical(source.quant))
     if source.kept.exists():
         return _tried(Artifact.open(source.kept))
-    with files.turn(str(source.kept), lambda: _say(f"another process is converting {source.name}; waiting")):
+    with files.turn(str(source.kept), lambda: note(f"another process is converting {source.name}; waiting")):
         kept = source.kept if source.kept.exists() else _convert(source)
     return _tried(Artifact.open(kept))
 
@@ -56,7 +56,7 @@ def _convert(source: Source) -> Path:
     """Where the conversion is: kept, or in a folder that this process removes at its end, where nothing can be kept."""
     from edgellm.catalog import conversion
 
-    _say(f"first use of {source.name}: converting it to {source.quant}, once")
+    note(f"first use of {source.name}: converting it to {source.quant}, once")
     try:
         with files.storage_errors(source.kept):
             source.kept.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,3 @@ def _convert(source: Source) -> Path:
         files.say_cache_fails(error)
         conversion.convert_checkpoint(source.path, scratch / source.kept.name, source.quant)
         return scratch / source.kept.name
-
-
-def _say(text: str) -> None:
-    print(f"edgellm: {text}", file=sys.stderr)

@@ -36,7 +36,7 @@ class Source:
     @cached_property  # once: what is being converted may change under us, and the place must not
     def kept(self) -> Path:
         """Where this checkpoint's conversion is kept: in a folder named by a digest of what it was made from."""
-        name = f"{self.name}-{self.quant}" + ("" if self.quant.startswith("onnx") else ".gguf")
+        name = f"{files.as_text(self.name)}-{self.quant}" + ("" if self.quant.startswith("onnx") else ".gguf")
         return models_dir() / _fingerprint(self.path) / name
 
 

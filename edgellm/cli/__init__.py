@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-import os
+import io
 import pkgutil
 import sys
 
 import click
 
-from edgellm.cli.shared import signals
+from edgellm.cli.shared import signals, streams
 from edgellm.errors import EdgellmError
+from edgellm.terminal import note, visible
 from edgellm.version import __version__
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -43,19 +45,34 @@ def cli() -> None:
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 failed, 2 usage, 3 a check or constraint not met."""
     signals.end_in_order()
+    streams.prepare()
     try:
         code = cli.main(standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.ClickException as error:
-        error.show()
-        code = error.exit_code
+        code = _tell_usage(error)
     except EdgellmError as error:
-        click.echo(f"edgellm: {' '.join(str(error).split())}", err=True)
         code = error.exit_code
+        note(" ".join(str(error).split()))
     except (KeyboardInterrupt, click.Abort):
         code = _INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # silence the flush at exit
+        streams.is_lost(sys.stdout)
         code = 1
+    except OSError as error:  # of the system, which no part of edgellm knew a remedy for
+        what = "standard output" if streams.is_lost(sys.stdout) else error.filename
+        note(": ".join(str(part) for part in (what, error.strerror or error) if part))
+        code = 1
+    streams.is_lost(sys.stderr)  # which is no failure
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _tell_usage(error: click.ClickException) -> int:
+    """Click's lines about a wrong command line, which quote it."""
+    text = io.StringIO()
+    error.show(text)
+    with contextlib.suppress(OSError):
+        sys.stderr.write(visible(text.getvalue(), keep="\n"))
+    return error.exit_code

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from edgellm.terminal import aligned, say
+
 
 @click.command(short_help="Show or clear ONNX weights prepared for this CPU.")
 @click.option("--clear", is_flag=True, help="Delete them; they are made again when needed.")
@@ -13,9 +15,10 @@ def command(clear: bool) -> None:
     from edgellm.units import format_seconds, format_size
 
     if clear:
-        click.echo(f"freed {format_size(prepacked.clear())}")
+        say(f"freed {format_size(prepacked.clear())}")
         return
-    for item in prepacked.kept():
-        ago = format_seconds(item.used_seconds_ago)
-        click.echo(f"{format_size(item.size_bytes):>9}  used {ago} ago  {item.model}")
-    click.echo(f"in {prepacked.folder()}")
+    rows = [
+        (format_size(item.size_bytes), f"used {format_seconds(item.used_seconds_ago)} ago", item.model)
+        for item in prepacked.kept()
+    ]
+    say(*aligned(rows, "><"), f"in {prepacked.folder()}")

@@ -10,6 +10,7 @@ import click
 from edgellm.cli.shared.sampling import device_options
 from edgellm.cli.shared.text import text_file_option
 from edgellm.errors import UsageError
+from edgellm.terminal import Progress, note, say
 
 if TYPE_CHECKING:
     from edgellm.calibration import Calibration
@@ -87,10 +88,9 @@ def _check(artifact: Artifact) -> None:
             f"{artifact.path} is no GGUF model; calibrate one made with edgellm convert --quant F16"
         )
     if artifact.quantization not in _FAITHFUL:
-        click.echo(
-            f"edgellm: {artifact.path} is {artifact.quantization}: its activations differ from the original's; "
-            f"an F16 or Q8_0 model gives a better matrix",
-            err=True,
+        note(
+            f"{artifact.path} is {artifact.quantization}: its activations differ from the original's; "
+            f"an F16 or Q8_0 model gives a better matrix"
         )
 
 
@@ -114,31 +114,26 @@ def _chunks(artifact: Artifact, engine: EngineOptions, text_file: Path | None, n
 
 def _run(job: Job) -> Calibration:
     """Run with a progress bar; an interrupt says how to go on."""
-    import sys
-
     from edgellm.calibration import store
 
-    with click.progressbar(
-        length=len(job.chunks), label="calibrating", show_pos=True, file=sys.stderr
-    ) as bar:
-        try:
-            return store.run(job, lambda state: bar.update(state.n_chunks - bar.pos))
-        except KeyboardInterrupt:
-            if store.partial_path(job.output).exists():
-                click.echo("\nedgellm: stopped; the same command with --resume goes on from here", err=True)
-            raise
+    try:
+        with Progress() as progress:
+            return store.run(
+                job, lambda state: progress.count("calibrating", state.n_chunks, len(job.chunks))
+            )
+    except KeyboardInterrupt:
+        if store.partial_path(job.output).exists():
+            note("stopped; the same command with --resume goes on from here")
+        raise
 
 
 def _show(state: Calibration, job: Job) -> None:
     n_counts = sum(len(counts) for _, counts in state.sums.values())
     unseen = sum(int((counts == 0).sum()) for _, counts in state.sums.values())
     n_tokens = sum(len(chunk.tokens) for chunk in job.chunks)
-    click.echo(
-        f"{job.output}: {len(state.sums)} matrices, {state.n_chunks} chunks, {n_tokens:,} tokens of {job.dataset}"
+    say(
+        f"{job.output}: {len(state.sums)} matrices, {state.n_chunks} chunks, {n_tokens:,} tokens of {job.dataset}",
+        f"PPL = {state.perplexity:.4f} ± {state.perplexity_error:.4f} over {state.n_scored:,} tokens",
     )
-    click.echo(f"PPL = {state.perplexity:.4f} ± {state.perplexity_error:.4f} over {state.n_scored:,} tokens")
     if unseen:
-        click.echo(
-            f"edgellm: {unseen} of {n_counts} experts saw no token and count as unweighted; a longer text helps",
-            err=True,
-        )
+        note(f"{unseen} of {n_counts} experts saw no token and count as unweighted; a longer text helps")

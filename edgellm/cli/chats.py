@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from edgellm.terminal import aligned, columns, cut, emit, fit, note, say
 
 if TYPE_CHECKING:
     from edgellm.chat.store import Saved, Store
@@ -32,27 +35,30 @@ def list_(as_json: bool) -> None:
         import json
 
         for saved in found:
-            click.echo(json.dumps(_facts(store, saved), ensure_ascii=False))
+            emit(json.dumps(_facts(store, saved), ensure_ascii=False))
         return
     if not found:
-        click.echo(f"no saved conversations in {store.folder}", err=True)
+        note(f"no saved conversations in {store.folder}")
         return
-    import sys
-
-    from edgellm.chat.terminal.render import Screen
-
+    room = columns() - 1 if sys.stdout.isatty() else sys.maxsize
     rows = [
-        (s.name, s.updated[:16].replace("T", " "), f"{s.n_turns} turns", Path(s.model).name, s.title)
+        (
+            s.name,
+            s.updated[:16].replace("T", " "),
+            f"{s.n_turns} turns",
+            Path(s.model).name,
+            fit(s.title, room),
+        )
         for s in found
     ]
-    Screen(notes=sys.stdout).table(rows, cut=True)
+    say(*(cut(line, room) for line in aligned(rows)))
 
 
 @command.command()
 @click.argument("name")
 def show(name: str) -> None:
     """Print a conversation as Markdown."""
-    _print(_markdown(_store().load(name)))
+    emit(_markdown(_store().load(name)))
 
 
 @command.command()
@@ -62,7 +68,7 @@ def delete(names: tuple[str, ...]) -> None:
     store = _store()
     for name in names:
         store.delete(name)
-        click.echo(f"deleted {name}")
+        say(f"deleted {name}")
 
 
 @command.command()
@@ -91,7 +97,7 @@ def export(name: str, kind: str, output: Path | None, force: bool) -> None:
     else:
         text = _openai(saved) if kind == "openai" else store.path(name).read_text(encoding="utf-8")
     if output is None:
-        _print(text)
+        emit(text)
     else:
         files.write_text(output, text, force=force)
 
@@ -100,15 +106,6 @@ def _store() -> Store:
     from edgellm.chat.store import Store
 
     return Store()
-
-
-def _print(text: str) -> None:
-    """To a terminal without what would command it; elsewhere as it is."""
-    import sys
-
-    from edgellm.chat.terminal.text import clean
-
-    click.echo(clean(text) if sys.stdout.isatty() else text, nl=not text.endswith("\n"))
 
 
 def _facts(store: Store, saved: Saved) -> dict[str, object]:

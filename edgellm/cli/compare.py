@@ -13,6 +13,7 @@ import click
 
 from edgellm.cli.shared.report_options import read_results
 from edgellm.errors import UsageError
+from edgellm.terminal import emit, note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -138,7 +139,7 @@ def command(
     report = next(iter(results.values())) if len(results) == 1 else None
     for path in files:
         _write(path, render(outputs[path], found, report, lang))
-    click.echo(render("table" if files else format_, found, report, lang), nl=False)
+    emit(render("table" if files else format_, found, report, lang))
     if limit is not None:
         comparison.check_not_slower(found, limit)
 
@@ -183,4 +184,4 @@ def _write(path: Path, text: str) -> None:
     from edgellm import files as writing
 
     writing.write_text(path, text)
-    click.echo(f"edgellm: wrote {path}", err=True)
+    note(f"wrote {path}")

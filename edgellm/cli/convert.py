@@ -9,6 +9,7 @@ import click
 
 from edgellm.cli.shared.threads import THREADS
 from edgellm.errors import UsageError
+from edgellm.terminal import aligned, say
 from edgellm.units import format_seconds, format_size, parse_size
 
 if TYPE_CHECKING:
@@ -160,16 +161,18 @@ def _tensor_type(text: str) -> tuple[str, str]:
 
 def _print_preview(found: Preview) -> None:
     plan = found.plan
-    width = max(len(tensor.name) for tensor in plan.tensors)
-    for tensor in plan.tensors:
-        note = f"  (rows do not fit {tensor.wanted.name})" if tensor.wanted else ""
-        shape = "x".join(map(str, tensor.shape))
-        click.echo(
-            f"{tensor.name:{width}}  {shape:>14}  {tensor.type.name:8} {format_size(tensor.nbytes):>8}{note}"
+    rows = [
+        (
+            tensor.name,
+            "x".join(map(str, tensor.shape)),
+            tensor.type.name,
+            format_size(tensor.nbytes),
+            f"(rows do not fit {tensor.wanted.name})" if tensor.wanted else "",
         )
-    for path, size in found.files:
-        click.echo(f"{path}: {size:,} bytes")
-    click.echo(
+        for tensor in plan.tensors
+    ]
+    say(*aligned(rows, "<><><"), *(f"{path}: {size:,} bytes" for path, size in found.files))
+    say(
         f"{len(plan.tensors)} tensors, {plan.n_weights / 1e6:.1f}M weights, "
         f"{format_size(found.total_bytes)}, {plan.bits_per_weight:.2f} bits per weight"
     )
@@ -183,14 +186,14 @@ def _print_result(done: Converted) -> None:
     size = sum(path.stat().st_size for path in paths)
     n_weights = sum(_n_weights(path) for path in paths)
     files = f"{done.artifact.path}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
-    click.echo(
+    say(
         f"{files}: {done.artifact.quantization}, {format_size(size)}, {8 * size / n_weights:.2f} bits per weight, "
         f"in {format_seconds(done.seconds)}"
     )
     if done.verdict:
-        click.echo(f"verified: {done.verdict}")
+        say(f"verified: {done.verdict}")
     elif done.failure is None:
-        click.echo("not verified (--no-verify)")
+        say("not verified (--no-verify)")
 
 
 def _n_weights(path: Path) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from edgellm.cli.shared.sampling import engine_options
+from edgellm.terminal import aligned, emit, takes_styles
 
 if TYPE_CHECKING:
     from edgellm.doctor.machine import Finding
@@ -30,7 +32,7 @@ def command(model: str | None, as_json: bool, offline: bool, engine: EngineOptio
 
     findings = machine.examine() if model is None else _explain(model, engine, offline=offline)
     if as_json:
-        click.echo(
+        emit(
             json.dumps(
                 [{"section": f.section, "name": f.name, "value": f.value, "ok": f.ok} for f in findings]
             )
@@ -50,10 +52,11 @@ def _explain(model: str, engine: EngineOptions, *, offline: bool) -> list[Findin
 
 
 def _print(findings: list[Finding]) -> None:
-    section = ""
-    for finding in findings:
+    lines = aligned((f.name, f.value) for f in findings)
+    section, styled = "", takes_styles(sys.stdout)
+    for finding, line in zip(findings, lines, strict=True):
         if finding.section != section:
             section = finding.section
-            click.secho(section, bold=True)
-        mark = " " if finding.ok else click.style("!", fg="red")
-        click.echo(f" {mark} {finding.name:<16} {finding.value}")
+            print(click.style(section, bold=True) if styled else section)
+        mark = " " if finding.ok else click.style("!", fg="red") if styled else "!"
+        print(f" {mark} {line}")

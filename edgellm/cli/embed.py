@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgellm.cli.shared.sampling import engine_options
+from edgellm.cli.shared.sampling import engine_options, valid_text
 from edgellm.errors import UsageError
 from edgellm.generation.embedding import POOLINGS
+from edgellm.terminal import emit, say
 
 if TYPE_CHECKING:
     from edgellm.formats.artifact import Artifact
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Turn texts into vectors.")
 @click.argument("model")
-@click.argument("texts", metavar="[TEXT]...", nargs=-1)
+@click.argument("texts", metavar="[TEXT]...", nargs=-1, callback=valid_text)
 @click.option(
     "--pooling",
     type=click.Choice(POOLINGS),
@@ -69,7 +70,7 @@ def command(
     if npy:
         _write(npy, vectors, force=force)
     else:
-        click.echo(_json(artifact, vectors, pooling) if as_json else _rows(vectors))
+        emit(_json(artifact, vectors, pooling) if as_json else _rows(vectors))
 
 
 def _lines() -> tuple[str, ...]:
@@ -109,4 +110,4 @@ def _write(path: Path, vectors: Vectors, *, force: bool) -> None:
 
     with files.atomic_path(path, force=force) as temporary, temporary.open("wb") as file:
         np.save(file, vectors)
-    click.echo(f"{path}: {vectors.shape[0]} x {vectors.shape[1]} float32")
+    say(f"{path}: {vectors.shape[0]} x {vectors.shape[1]} float32")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from edgellm.terminal import note, say
+
 
 @click.group(short_help="Bring a wall meter's or smart plug's log into a profile.")
 def command() -> None:
@@ -46,20 +48,20 @@ def import_(
     from edgellm import files
     from edgellm.errors import UsageError
     from edgellm.profiles.measure import energy_import
-    from edgellm.profiles.result.result import from_json, to_json
+    from edgellm.profiles.result.result import read, to_json
 
     if align and offset:
         raise UsageError("--align finds the offset; leave --offset out")
     if out:
         files.check_output(out, force=force)
-    report = from_json(result.read_text(encoding="utf-8"), str(result))
+    report = read(result)
     meter = energy_import.read(log, unit)
     if align:
         spans = [span for run in report.runs for launch in run.launches for span in launch.spans]
         offset = energy_import.align(meter, spans)
     done = energy_import.apply(report, meter.shifted(offset))
     files.write_text(out or result, to_json(done))
-    click.echo(f"edgellm: {log.name} shifted by {offset:+.2f} s; wrote {out or result}", err=True)
+    note(f"{log.name} shifted by {offset:+.2f} s; wrote {out or result}")
     for run in done.runs:
         for launch in run.launches:
             _tell(f"{run.model.name} launch {launch.index + 1}", (launch.energy, *launch.energy_beside))
@@ -69,6 +71,5 @@ def _tell(title: str, records: tuple) -> None:  # type: ignore[type-arg]
     for record in records:
         if record.kind == "imported":
             phases = dict.fromkeys(window.phase for window in record.windows)
-            click.echo(f"{title}: {', '.join(phases) or 'nothing'}")
-            for why in (record.phase_reasons or {}).values():
-                click.echo(f"  not: {why}")
+            reasons = (f"  not: {why}" for why in (record.phase_reasons or {}).values())
+            say(f"{title}: {', '.join(phases) or 'nothing'}", *reasons)

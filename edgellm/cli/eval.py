@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import click
 from edgellm.cli.shared.sampling import device_options
 from edgellm.cli.shared.text import text_file_option
 from edgellm.errors import UsageError
+from edgellm.terminal import Progress, emit
 
 if TYPE_CHECKING:
     from edgellm.formats.artifact import Artifact
@@ -119,7 +119,7 @@ def command(
         subject, answers = _on_tasks(artifact, engine, items, max_tokens)
     if subject:
         result = evaluation.Evaluation(subject, on_text, tuple(answers))
-        click.echo(evaluation.to_json(result) if output == "json" else evaluation.to_table(result))
+        emit(evaluation.to_json(result) if output == "json" else evaluation.to_table(result))
 
 
 def _on_text(artifact: Artifact, engine: EngineOptions, text: _Text) -> tuple[Subject, TextResult]:
@@ -227,9 +227,6 @@ def _subject(session: Session) -> Subject:
 
 @contextlib.contextmanager
 def _progress(label: str, length: int) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error, with time left; silent where that is no terminal."""
-    if not sys.stderr.isatty():
-        yield lambda done: None
-        return
-    with click.progressbar(length=length, label=label, show_pos=True, file=sys.stderr) as bar:
-        yield lambda done: bar.update(done - bar.pos)
+    """A bar on standard error, with time left."""
+    with Progress() as progress:
+        yield lambda done: progress.count(label, done, length)

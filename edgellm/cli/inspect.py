@@ -14,12 +14,13 @@ import click
 
 from edgellm.errors import ArtifactError
 from edgellm.formats import onnx_folder
+from edgellm.terminal import aligned, emit, fit, say, visible
 from edgellm.units import format_size
 
 if TYPE_CHECKING:
     from edgellm.formats.gguf.header import GgufFile
 
-_TEMPLATE_CHARS = 60  # of a chat template, in the overview
+_TEMPLATE_COLUMNS = 60  # of a chat template, in the overview
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,10 @@ def command(path: Path, with_tensors: bool, as_json: bool, verify: bool) -> None
     if verify:
         onnx_folder.verify(path)
     found = describe(path)
-    click.echo(_as_json(found, with_tensors) if as_json else _as_text(found, with_tensors))
+    if as_json:
+        emit(_as_json(found, with_tensors))
+    else:
+        say(*_as_text(found, with_tensors))
 
 
 def describe(path: Path) -> Description:
@@ -265,33 +269,32 @@ def _as_json(found: Description, with_tensors: bool) -> str:
     return json.dumps(data, ensure_ascii=False, indent=1)
 
 
-def _as_text(found: Description, with_tensors: bool) -> str:
-    lines = [found.path, *_table(found.facts), "", f"{'type':12}{'tensors':>8}{'weights':>14}{'bytes':>12}"]
-    for name, (n, weights, n_bytes) in found.types.items():
-        lines.append(f"{name:12}{n:>8}{weights:>14,}{format_size(n_bytes):>12}")
+def _as_text(found: Description, with_tensors: bool) -> Iterable[str]:
+    yield from (found.path, *_table(found.facts), "")
+    head = ("type", "tensors", "weights", "bytes")
+    rows = [
+        (name, f"{n}", f"{weights:,}", format_size(size)) for name, (n, weights, size) in found.types.items()
+    ]
+    yield from aligned([head, *rows], "<>")
     if found.provenance:
-        lines += ["", "made by edgellm", *_table(found.provenance)]
+        yield from ("", "made by edgellm", *_table(found.provenance))
     if with_tensors:
-        lines.append("")
-        width = max(map(len, (t.name for t in found.tensors)), default=0)
-        for tensor in found.tensors:
-            shape = "x".join(map(str, tensor.shape))
-            lines.append(
-                f"{tensor.name:{width}}  {shape:>14}  {tensor.type:8}{format_size(tensor.bytes):>10}"
-            )
-    return "\n".join(lines)
+        yield ""
+        yield from aligned(
+            ((t.name, "x".join(map(str, t.shape)), t.type, format_size(t.bytes)) for t in found.tensors),
+            "<><>",
+        )
 
 
 def _table(facts: Mapping[str, Any]) -> Iterable[str]:
-    for key, value in facts.items():
-        yield f"  {key:22}{_shown(key, value)}"
+    rows = ((key, _shown(key, value)) for key, value in facts.items())
+    return (f"  {line}" for line in aligned(rows))
 
 
 def _shown(key: str, value: Any) -> str:
-    """One line: control characters escaped, long texts cut, sizes and counts readable."""
+    """Long texts cut, sizes and counts readable."""
     if key == "chat template":
-        first = str(value)[:_TEMPLATE_CHARS].encode("unicode_escape").decode()
-        return f"{len(str(value)):,} characters: {first}{'...' if len(str(value)) > _TEMPLATE_CHARS else ''}"
+        return f"{len(str(value)):,} characters: {fit(visible(str(value)), _TEMPLATE_COLUMNS)}"
     if key == "file bytes":
         return f"{value:,} ({format_size(value)})"
     if isinstance(value, bool):
@@ -302,4 +305,4 @@ def _shown(key: str, value: Any) -> str:
         return ", ".join(map(str, value))
     if isinstance(value, dict):
         return ", ".join(f"{k} {v[:12] if isinstance(v, str) else v}" for k, v in value.items())
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
+    return str(value)

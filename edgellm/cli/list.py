@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from edgellm.terminal import aligned, emit, say
+
 
 @click.command(short_help="List the models on this machine, and what they take.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
@@ -26,10 +28,9 @@ def command(as_json: bool) -> None:
         rows = [
             {"name": k.name, "kind": k.kind, "size_bytes": k.size_bytes, "path": str(k.path)} for k in found
         ]
-        click.echo(json.dumps(rows, indent=2))
+        emit(json.dumps(rows, indent=2))
         return
-    width = max(len(item.name) for item in found)
-    for item in found:
-        click.echo(f"{item.name:<{width}}  {item.kind:<8}  {format_size(item.size_bytes):>8}  {item.path}")
+    table = [(item.name, item.kind, format_size(item.size_bytes), str(item.path)) for item in found]
     total = sum(item.size_bytes for item in found if item.kind != "bundled")
-    click.echo(f"{'':<{width}}  {'':<8}  {format_size(total):>8}  without the bundled ones")
+    table.append(("", "", format_size(total), "without the bundled ones"))
+    say(*aligned(table, "<<><"))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgellm.terminal import say
+
 if TYPE_CHECKING:
     from edgellm.session import Logits
 
@@ -35,7 +37,7 @@ def command(source: str, offline: bool) -> None:
         ours = convert_onnx(OnnxRequest(folder, "onnx-fp32", Path(scratch) / "ours", hash_sources=False))
         theirs = optimum.export(folder, Path(scratch) / "optimum", "onnx-fp32")
         fidelity = logits.compare(_logits(theirs.path), _logits(ours.path))
-    click.echo(f"ours against optimum: relative error {fidelity.nmse**0.5:.2g}, {fidelity.text}")
+    say(f"ours against optimum: relative error {fidelity.nmse**0.5:.2g}, {fidelity.text}")
     if fidelity.nmse**0.5 > _MAX_ERROR:
         raise CheckFailedError(f"the relative error is {fidelity.nmse**0.5:.2g}, over {_MAX_ERROR:g}")
 

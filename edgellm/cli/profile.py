@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import functools
 import sys
 import time
 from pathlib import Path
@@ -12,6 +12,7 @@ import click
 
 from edgellm.cli.shared.profile_options import grid_options
 from edgellm.cli.shared.report_options import outputs, report_options
+from edgellm.terminal import Progress, emit, note
 
 if TYPE_CHECKING:
     from edgellm.formats.artifact import Artifact
@@ -87,11 +88,11 @@ def command(
     else:
         request = _new(_grid(models, plan_name, given), offline=offline, roofline=not no_roofline)
     save = _Writer(wanted, lang)
-    with _Progress(quiet=quiet) as progress:
-        result = profile(request, progress, save)
-    click.echo(reports.render(result, on_screen, lang), nl=False)
+    with Progress(quiet=quiet) as progress:
+        result = profile(request, functools.partial(_tell, progress, quiet), save)
+    emit(reports.render(result, on_screen, lang))
     for path in () if quiet else wanted:
-        click.echo(f"edgellm: wrote {path}", err=True)
+        note(f"wrote {path}")
 
 
 def _grid(models: tuple[str, ...], plan_name: str | None, given: dict[str, Any]) -> Grid:
@@ -144,6 +145,7 @@ def _resumed(
     from dataclasses import replace
 
     from edgellm.errors import UsageError
+    from edgellm.profiles.result.result import read
     from edgellm.profiles.study import plan, resume
 
     changes = {name: given.pop(name) for name in ("until", "budget", "max_launches") if name in given}
@@ -151,7 +153,7 @@ def _resumed(
         raise UsageError(
             "--resume goes on with the report's own plan; beside it, only --until and --budget count"
         )
-    report = resume.load(path)
+    report = read(path)
     wanted = report.plan
     if "until" in changes:
         wanted = replace(wanted, until=plan.parse_share(changes["until"]))
@@ -210,24 +212,9 @@ class _Writer:
             self._next = end + (end - begin) / _WRITING_SHARE
 
 
-class _Progress:
-    """One line on a terminal's standard error that changes in place; a line for each step elsewhere."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
-        self._live = sys.stderr.isatty()
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __call__(self, text: str) -> None:
-        if self._quiet:
-            return
-        if self._live:
-            click.echo(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 1]}", nl=False, err=True)
-        elif "repetition" not in text:
-            click.echo(f"edgellm: {text}", err=True)
-
-    def __exit__(self, *exc: object) -> None:
-        if self._live and not self._quiet:
-            click.echo("\r\x1b[K", nl=False, err=True)
+def _tell(progress: Progress, quiet: bool, text: str) -> None:
+    """What is being measured: in place on a terminal, elsewhere a line for each step but not each repetition."""
+    if progress.live:
+        progress.show(text)
+    elif not quiet and "repetition" not in text:
+        note(text)

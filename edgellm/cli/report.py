@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edgellm.cli.shared.report_options import outputs, read_results, report_options
+from edgellm.terminal import emit, note
 
 
 @click.command(short_help="Render results, and join those of several machines into one page.")
@@ -33,6 +34,6 @@ def command(
     read = read_results(results)
     for path, name in wanted.items():
         writing.write_text(path, reports.render_all(read, name, lang))
-        click.echo(f"edgellm: wrote {path}", err=True)
+        note(f"wrote {path}")
     if not files or format_ == "table":
-        click.echo(reports.render_all(read, format_ or "table", lang), nl=False)
+        emit(reports.render_all(read, format_ or "table", lang))

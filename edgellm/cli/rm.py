@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgellm.terminal import say
+
 if TYPE_CHECKING:
     from edgellm.catalog import models
 
@@ -35,9 +37,9 @@ def command(names: tuple[str, ...], everything: bool, download: bool) -> None:
         if item.kind == "download":
             if download and item.name in names:
                 hub.delete(item.name)
-                click.echo(f"deleted the download {item.name} ({format_size(item.size_bytes)})")
+                say(f"deleted the download {item.name} ({format_size(item.size_bytes)})")
         elif (everything or any(_is_meant(item, name) for name in names)) and item.path.exists():
-            click.echo(f"deleted {item.name} ({format_size(models.remove(item))})")
+            say(f"deleted {item.name} ({format_size(models.remove(item))})")
 
 
 def _is_meant(item: models.Kept, name: str) -> bool:

@@ -10,6 +10,7 @@ import click
 from edgellm.cli.shared.sampling import model_options, valid_text
 from edgellm.cli.shared.view import view_options
 from edgellm.errors import CheckFailedError, UsageError
+from edgellm.terminal import emit, note
 
 if TYPE_CHECKING:
     from edgellm.chat.conversation import Reply
@@ -88,7 +89,7 @@ def _prompt(given: str | None) -> str:
     """Standard input, when it is no terminal, then the prompt. A person who gives neither may type it."""
     typing = sys.stdin is not None and sys.stdin.isatty()
     if typing and given is None:
-        click.echo("edgellm: type the prompt and end it with Ctrl-D on a line of its own", err=True)
+        note("type the prompt and end it with Ctrl-D on a line of its own")
     nothing = sys.stdin is None or (typing and given is not None)
     piped = "" if nothing else sys.stdin.buffer.read().decode("utf-8", "replace").strip()
     text = "\n\n".join(part for part in (piped, given) if part)
@@ -106,7 +107,7 @@ def _show(session: Session, reply: Reply, view: View, *, as_json: bool, stats: b
     screen = Screen(notes=sys.stderr, view=view)
     with interruptible(reply):
         if as_json:
-            click.echo(_json(session, reply))
+            emit(_json(session, reply))
         else:
             screen.answer(reply.parts())
     done = reply.completion

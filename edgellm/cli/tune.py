@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgellm.errors import UsageError
+from edgellm.terminal import aligned, emit, note, say
 
 if TYPE_CHECKING:
     from edgellm.backends.tuned import Record
@@ -81,14 +83,14 @@ def command(
     build = backends.build(artifact.format)
     if forget:
         gone = store.forget(artifact, build)
-        click.echo("forgotten" if gone else f"nothing was remembered for {artifact.name} on this machine")
+        say("forgotten" if gone else f"nothing was remembered for {artifact.name} on this machine")
         return
     if show or quick:
         record = first_look.look(artifact) if quick else store.read(artifact, build)
         _show(artifact, record, as_json=as_json)
         return
     options = tune.TuneOptions(depths, budget_seconds, lossy)
-    tuned = tune.tune(artifact, options, lambda text: click.echo(f"edgellm: {text}", err=True))
+    tuned = tune.tune(artifact, options, note)
     if not as_json:
         _trials(tuned)
     _show(artifact, tuned.record, as_json=as_json)
@@ -96,12 +98,18 @@ def command(
 
 def _trials(tuned: Tuned) -> None:
     """What was tried, knob by knob."""
-    width = max((len(_variant(trial)) for trial in tuned.found.trials), default=0)
-    for trial in tuned.found.trials:
-        rates = "  ".join(f"{rate:7.1f} at {depth}" for depth, rate in trial.rates.items())
-        click.echo(f"{trial.knob:<14} {_variant(trial):<{width}}  {rates}  {trial.verdict}")
+    rows = [
+        (
+            trial.knob,
+            _variant(trial),
+            *(f"{rate:.1f} at {depth}" for depth, rate in trial.rates.items()),
+            trial.verdict,
+        )
+        for trial in tuned.found.trials
+    ]
     ending = "" if tuned.found.finished else ": the budget ended it, --budget gives it more"
-    click.echo(f"(tok/s, {tuned.found.seconds:.0f} s of search{ending})")
+    n_rates = max((len(trial.rates) for trial in tuned.found.trials), default=0)
+    say(*aligned(rows, "<<" + ">" * n_rates + "<"), f"(tok/s, {tuned.found.seconds:.0f} s of search{ending})")
 
 
 def _variant(trial: Trial) -> str:
@@ -118,22 +126,22 @@ def _show(artifact: Artifact, record: Record | None, *, as_json: bool) -> None:
     from edgellm.machine import others
 
     if as_json:
-        click.echo(json.dumps(record and asdict(record), ensure_ascii=False, indent=1))
+        emit(json.dumps(record and asdict(record), ensure_ascii=False, indent=1))
         return
     if record is None:
-        click.echo(f"nothing is remembered for {artifact.name} here; find settings with: edgellm tune")
+        say(f"nothing is remembered for {artifact.name} here; find settings with: edgellm tune")
         return
-    click.echo(
-        f"{record.model}, {record.how}, {record.made}: {record.flags or 'the defaults are the best found'}"
-    )
+    say(f"{record.model}, {record.how}, {record.made}: {record.flags or 'the defaults are the best found'}")
     if record.busy is not None and record.busy > others.BUSY:
-        click.echo(
+        say(
             f"  other programs used {record.busy:.0%} of the processors meanwhile: tune again when they are done"
         )
-    for row in record.rows:
-        value, low, high = row["ratio"]
-        interval = f" ({low:.2f} to {high:.2f})" if low is not None else ""
-        click.echo(
-            f"  {row['phase']:<13} at {row['depth']:>5}: {row['start']:7.1f} -> {row['found']:7.1f} tok/s, "
-            f"{value:.2f} times{interval}"
-        )
+    say(*(f"  {line}" for line in aligned(map(_gain, record.rows), "<>>>>><")))
+
+
+def _gain(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the settings found bring in one phase at one depth."""
+    value, low, high = row["ratio"]
+    interval = f" ({low:.2f} to {high:.2f})" if low is not None else ""
+    rates = (f"{row['start']:.1f}", "->", f"{row['found']:.1f} tok/s")
+    return (row["phase"], f"at {row['depth']}", *rates, f"{value:.2f} times{interval}")

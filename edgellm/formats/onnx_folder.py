@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -109,7 +110,7 @@ def digest(path: Path) -> str:
 
     total = hashlib.sha256()
     for file in read(path).data_files:
-        total.update(f"{file.name}\0{files.sha256(file)}\n".encode())
+        total.update(os.fsencode(f"{file.name}\0{files.sha256(file)}\n"))
     return total.hexdigest()
 
 

@@ -75,7 +75,7 @@ class MemoryWatch:
         """Resident bytes of the mappings of the model's files."""
         if not self._weights:
             return 0
-        with (self._proc / "smaps").open() as lines:
+        with (self._proc / "smaps").open(encoding="utf-8", errors="surrogateescape") as lines:
             return sum(rss for path, rss in mappings(lines) if self._is_weight(path))
 
     def _is_weight(self, path: str) -> bool:

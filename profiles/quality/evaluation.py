@@ -10,6 +10,7 @@ from edgellm.profiles.quality.quality import Divergence, Quality
 from edgellm.profiles.quality.task_scores import Answer, TaskScore, languages, scores, total
 from edgellm.profiles.result.codec import to_plain
 from edgellm.profiles.result.quality_stats import Estimate, Share
+from edgellm.terminal import aligned, visible
 
 #: Changed whenever a field changes its meaning or goes.
 SCHEMA = "edgellm.eval/1"
@@ -63,7 +64,7 @@ def to_table(evaluation: Evaluation) -> str:
         lines += ["", *_text_lines(evaluation.text)]
     if evaluation.answers:
         lines += ["", *task_lines(evaluation.answers)]
-    return "\n".join(lines)
+    return "\n".join(map(visible, lines))
 
 
 def task_lines(answers: tuple[Answer, ...]) -> list[str]:
@@ -106,8 +107,7 @@ def _text_lines(result: TextResult) -> list[str]:
     ]
     if quality.divergence:
         rows += [("reference", str(result.reference)), *_divergence_rows(quality.divergence)]
-    width = max(len(name) for name, _ in rows)
-    return [f"{name:<{width}}  {value}" for name, value in rows]
+    return aligned(rows)
 
 
 def _divergence_rows(found: Divergence) -> list[tuple[str, str]]:

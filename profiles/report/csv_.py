@@ -8,8 +8,12 @@ from collections.abc import Mapping, Sequence
 
 from edgellm.profiles.report.figures.llama_bench import Row, rows
 from edgellm.profiles.result.result import Report
+from edgellm.terminal import visible
 
 SUFFIX = ".csv"
+
+#: What makes a spreadsheet take a cell for a formula; a quote before it makes it text (OWASP, CSV Injection).
+_FORMULA = ("=", "+", "-", "@")
 
 
 def render(report: Report, lang: str = "en") -> str:
@@ -32,4 +36,9 @@ def _text(found: Sequence[Row]) -> str:
 
 
 def _cell(value: object) -> object:
-    return " ".join(map(str, value)) if isinstance(value, list) else value
+    if isinstance(value, list):
+        return " ".join(str(_cell(each)) for each in value)
+    if not isinstance(value, str):
+        return value
+    text = visible(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text

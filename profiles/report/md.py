@@ -23,7 +23,8 @@ def render(report: Report, lang: str = "en") -> str:
     types = {run.model.name: model_type(run.model) for run in report.runs}
     table = [_HEAD, *(_cells(row, types[row["model_name"]]) for row in rows(report))]
     machine = report.machine.cpu_model or say("unknown", lang)
-    text = [f"{machine}, {report.machine.os}, edgellm {report.edgellm_version}", "", markdown(table), ""]
+    about = escape(f"{machine}, {report.machine.os}, edgellm {report.edgellm_version}")
+    text = [about, "", markdown(table), ""]
     if reason := energy_reason(report):
         text += [f"{say('energy', lang)}: {say('not_measured', lang)} ({escape(reason)})", ""]
     for caveat in report.caveats:
@@ -35,7 +36,7 @@ def render(report: Report, lang: str = "en") -> str:
 def render_many(results: Mapping[str, Report], lang: str = "en") -> str:
     """Machine against machine: a table for each measurement."""
     tables = machines.tables(results, lang)
-    return "\n\n".join(f"**{title}**\n\n{markdown(found)}" for title, found in tables) + "\n"
+    return "\n\n".join(f"**{escape(title)}**\n\n{markdown(found)}" for title, found in tables) + "\n"
 
 
 def _cells(row: Row, kind: str) -> list[str]:

@@ -10,6 +10,7 @@ from edgellm.profiles.report.figures.numbers import energy_reason, number_rows
 from edgellm.profiles.report.figures.text_table import aligned
 from edgellm.profiles.report.words import caveat_words, metric_name, say
 from edgellm.profiles.result.result import Report
+from edgellm.terminal import visible
 
 SUFFIX = ".txt"
 
@@ -24,16 +25,18 @@ def render(report: Report, lang: str = "en") -> str:
     text = ["\n\n".join(blocks)] if blocks else []
     reason = energy_reason(report)
     if reason:
-        text.append(f"{say('energy', lang)}: {say('not_measured', lang)} - {reason}")
+        text.append(visible(f"{say('energy', lang)}: {say('not_measured', lang)} - {reason}"))
     for caveat in report.caveats:
         fact, advice = caveat_words(caveat, lang)
-        text.append(f"! {caveat.subject + ': ' if caveat.subject else ''}{fact}; {advice}")
+        text.append(visible(f"! {caveat.subject + ': ' if caveat.subject else ''}{fact}; {advice}"))
     return "\n".join(text) + "\n"
 
 
 def render_many(results: Mapping[str, Report], lang: str = "en") -> str:
     """Machine against machine: a table for each measurement."""
-    return "\n".join(f"{title}\n{aligned(found)}\n" for title, found in machines.tables(results, lang))
+    return "\n".join(
+        f"{visible(title)}\n{aligned(found)}\n" for title, found in machines.tables(results, lang)
+    )
 
 
 def _block(report: Report, shown: Sequence[Line], lang: str) -> str:

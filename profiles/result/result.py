@@ -327,7 +327,7 @@ def from_json(text: str, name: str = "report") -> Report:
     try:
         plain = json.loads(text)
         schema = plain["schema"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ResultError(f"{name} is not an edgellm result: no readable `schema` field") from error
     if schema != SCHEMA:
         raise ResultError(f"{name} has schema {schema!r}; this edgellm reads {SCHEMA!r}")

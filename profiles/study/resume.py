@@ -8,7 +8,7 @@ from pathlib import Path
 from edgellm.errors import CheckFailedError
 from edgellm.formats.artifact import Artifact
 from edgellm.profiles.measure import machine
-from edgellm.profiles.result.result import Machine, Report, from_json
+from edgellm.profiles.result.result import Machine, Report
 from edgellm.profiles.result.settings import Plan
 from edgellm.profiles.study.run import ProfileRequest, RunSpec
 
@@ -25,15 +25,6 @@ _IDENTITY = (
     "python",
     "libraries",
 )
-
-
-def load(path: Path) -> Report:
-    """The report to go on with. Raises ResultError."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckFailedError(f"{path} cannot be read: {error}") from error
-    return from_json(text, str(path))
 
 
 def request(report: Report, plan: Plan, command: str, *, ceilings: bool = True) -> ProfileRequest:

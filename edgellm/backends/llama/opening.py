@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ def load_model(lib: Any, artifact: Artifact, options: EngineOptions, device: Dev
     params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if options.use_mmap else lib.LLAMA_LOAD_MODE_NONE
     params.use_extra_bufts = bool(options.repack)
     llama_lib.log_clear()
-    model = lib.llama_model_load_from_file(str(artifact.path).encode(), params)
+    model = lib.llama_model_load_from_file(os.fsencode(artifact.path), params)
     if not model:
         raise EngineError(
             f"llama.cpp cannot load {artifact.path}: {llama_lib.last_error() or 'no reason given'}"

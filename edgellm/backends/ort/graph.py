@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edgellm import privacy
+from edgellm import files, privacy
 from edgellm.errors import EngineError
 from edgellm.machine import hardware
 
@@ -96,6 +96,8 @@ def session_options(n_threads: int, spin_us: int | None = None) -> Any:
 def load(model: Path, options: Any, providers: list[Any]) -> Graph:
     """Load a graph. Raises EngineError when the library refuses it."""
     ort = library()
+    if files.as_text(str(model)) != str(model):
+        raise EngineError(f"{model}: ONNX Runtime opens no path that is not UTF-8; rename it")
     try:
         session = ort.InferenceSession(str(model), options, providers=providers)
     except Exception as error:  # the library's own exceptions share no base

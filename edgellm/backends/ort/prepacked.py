@@ -103,7 +103,7 @@ def _forget_pages(weights: Path) -> None:
     madvise = ctypes.CDLL(None).madvise
     madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     name = str(weights.resolve())
-    for line in Path("/proc/self/maps").read_text().splitlines():
+    for line in Path("/proc/self/maps").read_text("utf-8", "surrogateescape").splitlines():
         if line.endswith(name):
             start, end = (int(address, 16) for address in line.split(maxsplit=1)[0].split("-"))
             madvise(start, end - start, mmap.MADV_DONTNEED)

@@ -6,14 +6,14 @@ Pure: parts in, what to write out. Knows nothing of models.
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 
 from edgellm.chat.terminal import markdown
 from edgellm.chat.terminal.markdown import Markdown
-from edgellm.chat.terminal.text import Cleaner, clean
+from edgellm.chat.terminal.text import Cleaner
 from edgellm.chat.terminal.wrap import Wrapper
 from edgellm.prompt.markup import Part
+from edgellm.terminal import columns, visible
 
 _THINKING, _DONE = "(thinking)\n", "(done thinking)\n\n"
 
@@ -91,12 +91,7 @@ class AnswerPrinter:
             f"(calls {part.call.name} {json.dumps(part.call.arguments, ensure_ascii=False)})"
         )
         start = "" if self._wrapper.at_line_start else "\n"
-        return self._end_thinking() + self._dim(f"{start}{clean(line)}\n")
+        return self._end_thinking() + self._dim(f"{start}{visible(line)}\n")
 
     def _dim(self, text: str) -> str:
         return self._wrapper.feed((char, markdown.MARK) for char in text)
-
-
-def columns() -> int:
-    """Width of the terminal now: it may have been resized."""
-    return shutil.get_terminal_size().columns

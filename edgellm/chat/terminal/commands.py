@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING
 from edgellm.chat import settings
 from edgellm.chat.store import Store
 from edgellm.chat.terminal import render
-from edgellm.chat.terminal.answer import columns
-from edgellm.chat.terminal.text import fit
 from edgellm.errors import UsageError
 from edgellm.prompt.messages import n_common, turns
+from edgellm.terminal import bar, columns, fit
 
 if TYPE_CHECKING:
     from edgellm.chat.terminal.repl import Repl
@@ -313,7 +312,7 @@ def _stats(repl: Repl, arg: str) -> None:
     conversation, memory = repl.conversation, render.resident_bytes()
     share = conversation.n_used / conversation.n_ctx
     used = f"{conversation.n_used:,} of {conversation.n_ctx:,} tokens ({share:.0%})"
-    rows = [("context", f"{render.bar(share)} {used}")]
+    rows = [("context", f"{bar(share, 20)} {used}")]
     if conversation.n_hidden:
         rows.append(("left out", f"the {conversation.n_hidden} oldest messages, to make room"))
     if last := conversation.last:

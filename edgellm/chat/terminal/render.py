@@ -6,18 +6,17 @@ Knows terminals and text; knows no model and no conversation.
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
-from edgellm.chat.terminal.answer import AnswerPrinter, View, columns
-from edgellm.chat.terminal.text import clean, fit, width, wrap
+from edgellm.chat.terminal.answer import AnswerPrinter, View
 from edgellm.generation.generate import Usage
 from edgellm.prompt.markup import Part
+from edgellm.terminal import ERASE, aligned, columns, fit, takes_escapes, takes_styles, visible, width, wrap
 
-_DIM, _RED, _OFF, _ERASE = "\x1b[2m", "\x1b[31m", "\x1b[0m", "\r\x1b[K"
+_DIM, _RED, _OFF = "\x1b[2m", "\x1b[31m", "\x1b[0m"
 
 
 class Screen:
@@ -29,15 +28,10 @@ class Screen:
         self.out = out or sys.stdout
         self.terminal = self.out.isatty()
         self._notes = notes or (self.out if self.terminal else sys.stderr)
-        for stream in (self.out, self._notes):
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 gets "?" and no traceback
         self.view = view or View()
-        escapes = os.environ.get("TERM", "dumb") != "dumb"
-        coloured = escapes and not os.environ.get("NO_COLOR")
-        self._erases = self.terminal and escapes
-        self._colours = self.terminal and coloured  # of answers
-        self._colour = self._notes.isatty() and coloured  # of all else
+        self._erases = takes_escapes(self.out)
+        self._colours = takes_styles(self.out)  # of answers
+        self._colour = takes_styles(self._notes)  # of all else
 
     def answer(self, parts: Iterable[Part | str], waiting: str = "") -> None:
         """Show an answer as it comes and end its line. A file or pipe gets its text as it is, and no thinking.
@@ -50,14 +44,14 @@ class Screen:
             for part in parts:
                 part = Part("text", part) if isinstance(part, str) else part
                 if shown := printer.feed(part):
-                    self._write((_ERASE if waiting else "") + shown)
+                    self._write((ERASE if waiting else "") + shown)
                     waiting = ""
                 elif part.kind == "thinking" and not waiting and not self.view.thinking:
                     waiting = self._wait("thinking…")
         except BaseException:
-            self._write(_ERASE if waiting else printer.end() if printer.began else "")
+            self._write(ERASE if waiting else printer.end() if printer.began else "")
             raise
-        self._write((_ERASE if waiting else "") + printer.end())
+        self._write((ERASE if waiting else "") + printer.end())
 
     def _wait(self, text: str) -> str:
         """Show what the user is waiting for, where it can be erased; returns what stands there."""
@@ -67,15 +61,15 @@ class Screen:
 
     def note(self, text: str) -> None:
         """A dim line about what happened."""
-        self._line(text, _DIM)
+        self._line(visible(text), _DIM)
 
     def error(self, text: str) -> None:
         """A line about what went wrong."""
-        self._line(text, _RED)
+        self._line(visible(text), _RED)
 
     def print(self, text: str) -> None:
         """Plain lines that were asked for."""
-        self._line(text, "")
+        self._line(visible(text, keep="\n\t"), "")
 
     def message(self, text: str) -> None:
         """A message that was asked for again, shown as answers are."""
@@ -86,25 +80,24 @@ class Screen:
 
     def table(self, rows: Iterable[Sequence[str]], *, cut: bool = False) -> None:
         """Rows in columns. The last column wraps at the terminal's edge, or with `cut` ends there."""
-        rows = [[clean(cell) for cell in row] for row in rows]
-        widths = [max(map(width, column)) for column in zip(*rows, strict=True)][:-1]
-        indent = 2 + sum(w + 2 for w in widths)
-        room = max(columns() - 1 - indent, 12) if self.terminal else sys.maxsize
-        for row in rows:
-            head = "".join(f"{cell}{' ' * (w - width(cell))}  " for cell, w in zip(row, widths, strict=False))
-            tail = [fit(row[-1], room)] if cut else wrap(row[-1], room)
-            self.print("  " + head + f"\n{' ' * indent}".join(tail))
+        rows = list(rows)
+        heads = [f"  {line}" for line in aligned((*row[:-1], "|") for row in rows)]
+        for head, row in zip(heads, rows, strict=True):
+            indent = width(head) - 1
+            room = max(columns() - 1 - indent, 12) if self.terminal else sys.maxsize
+            tail = [fit(row[-1], room)] if cut else wrap(visible(row[-1]), room)
+            self.print(head[:-1] + f"\n{' ' * indent}".join(tail))
 
     def _write(self, text: str) -> None:
         self.out.write(text)
         self.out.flush()
 
     def _line(self, text: str, style: str) -> None:
-        text = clean(text)
         if style and self.terminal:
             text = "\n".join(wrap(text, columns()))
-        self._notes.write(f"{style}{text}{_OFF}\n" if style and self._colour else f"{text}\n")
-        self._notes.flush()
+        with contextlib.suppress(OSError):  # a note that cannot be shown must not end the chat
+            self._notes.write(f"{style}{text}{_OFF}\n" if style and self._colour else f"{text}\n")
+            self._notes.flush()
 
 
 def stats_line(usage: Usage, memory_bytes: int | None = None, n_thinking: int = 0) -> str:
@@ -118,12 +111,6 @@ def stats_line(usage: Usage, memory_bytes: int | None = None, n_thinking: int = 
     if memory_bytes is not None:
         parts.append(f"{memory_bytes / 1e6:,.0f} MB")
     return " · ".join(parts)
-
-
-def bar(share: float, cells: int = 20) -> str:
-    """How full something is, as a row of blocks."""
-    full = min(round(share * cells), cells)
-    return "█" * full + "░" * (cells - full)
 
 
 def resident_bytes() -> int:

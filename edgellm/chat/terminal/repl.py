@@ -19,6 +19,7 @@ from edgellm.chat.store import Saved, Store
 from edgellm.chat.terminal import commands, render
 from edgellm.chat.terminal.reader import Reader
 from edgellm.errors import EdgellmError, UsageError
+from edgellm.terminal import visible
 
 PROMPT, CONTINUATION = ">>> ", "... "
 QUOTES = '"""'
@@ -121,7 +122,7 @@ class Repl:
 
     def read_message(self) -> str:
         """One message: a line, or the lines between two \"\"\"."""
-        names = "".join(f"[{attachment.name}] " for attachment in self.attachments)
+        names = "".join(f"[{visible(attachment.name)}] " for attachment in self.attachments)
         text = self.reader.read(names + PROMPT)
         if not text.lstrip().startswith(QUOTES):
             return text

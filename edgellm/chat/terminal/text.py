@@ -1,6 +1,6 @@
-"""Text for terminals: control characters taken out, widths, lines cut and broken.
+"""A model's answer made fit for a terminal: escape sequences and control characters taken out while it streams.
 
-Knows no terminal: the caller says how many columns there are.
+What is no answer shows them instead (edgellm/terminal.py): there they are somebody's doing.
 """
 
 from __future__ import annotations
@@ -34,36 +34,3 @@ class Cleaner:
         cut = found.start() if found and len(text) - found.start() <= _LONGEST else len(text)
         text, self._held = text[:cut], text[cut:]
         return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
-
-
-def clean(text: str) -> str:
-    """`text` without escape sequences and control characters."""
-    return Cleaner().feed(text)
-
-
-def width(text: str) -> int:
-    """Columns `text` takes in a terminal: two for CJK and emoji, none for marks that combine."""
-    from wcwidth import wcswidth
-
-    return max(wcswidth(text), 0)
-
-
-def fit(text: str, columns: int) -> str:
-    """One line of at most `columns`, cut with an ellipsis, never inside a character."""
-    line = " ".join(clean(text).split())
-    if width(line) <= columns:
-        return line
-    while line and width(line) > columns - 1:
-        line = line[:-1]
-    return f"{line}…"
-
-
-def wrap(text: str, columns: int) -> list[str]:
-    """Lines of at most `columns`, broken at spaces; a longer word is left whole for the terminal to break."""
-    lines = [""]
-    for word in text.split(" "):
-        if lines[-1] and width(lines[-1]) + 1 + width(word) > columns:
-            lines.append(word)
-        else:
-            lines[-1] = f"{lines[-1]} {word}" if lines[-1] else word
-    return lines

@@ -6,10 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from edgellm.catalog import conversion
 from edgellm.errors import UsageError
+from edgellm.terminal import aligned, say
 from edgellm.units import format_seconds, format_size
 
 if TYPE_CHECKING:
@@ -39,14 +38,14 @@ def command(
         return _print_preview(request)
     done = conversion.run_onnx(request, verify=verify, keep_unverified=keep_unverified)
     artifact = done.artifact
-    click.echo(
+    say(
         f"{artifact.path}: {artifact.quantization}, {format_size(artifact.size_bytes)}, "
         f"in {format_seconds(done.seconds)}"
     )
     if done.verdict:
-        click.echo(f"verified: {done.verdict}")
+        say(f"verified: {done.verdict}")
     elif done.failure is None:
-        click.echo("not verified (--no-verify)")
+        say("not verified (--no-verify)")
     if done.failure:
         raise done.failure
 
@@ -80,7 +79,7 @@ def _export(request: OnnxRequest) -> None:
         raise UsageError("--exporter optimum merges no adapter: leave it out, or use the direct exporter")
     output = request.output or Path(f"{request.source.resolve().name}-{request.quant}-optimum")
     artifact = optimum.export(request.source, output, request.quant, force=request.force)
-    click.echo(f"{artifact.path}: {format_size(artifact.size_bytes)}, exported by optimum, not verified")
+    say(f"{artifact.path}: {format_size(artifact.size_bytes)}, exported by optimum, not verified")
 
 
 def _print_preview(request: OnnxRequest) -> None:
@@ -91,9 +90,10 @@ def _print_preview(request: OnnxRequest) -> None:
     )  # its scales need no room to speak of
     with request.open_source() as checkpoint:
         plan = make_plan(checkpoint, plain)
-    for job in plan.jobs:
-        head = job.regions[0]
-        shape = "x".join(map(str, head.shape))
-        click.echo(f"{head.name:32} {shape:>18}  {head.type.name:8} {format_size(job.nbytes):>9}")
+    heads = [(job.regions[0], format_size(job.nbytes)) for job in plan.jobs]
+    rows = [(head.name, "x".join(map(str, head.shape)), head.type.name, size) for head, size in heads]
     bits = 8 * plan.nbytes / plan.spec.n_params
-    click.echo(f"{request.output or plan.stem}: {format_size(plan.nbytes)}, {bits:.2f} bits per weight")
+    say(
+        *aligned(rows, "<><>"),
+        f"{request.output or plan.stem}: {format_size(plan.nbytes)}, {bits:.2f} bits per weight",
+    )

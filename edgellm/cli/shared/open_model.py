@@ -6,9 +6,8 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from edgellm.errors import EngineError
+from edgellm.terminal import note
 
 if TYPE_CHECKING:
     from edgellm.formats.artifact import Artifact
@@ -25,12 +24,12 @@ def session(artifact: Artifact, engine: EngineOptions) -> Session:
     from edgellm.tuning import first_look
 
     if first_look.due(artifact, engine):
-        click.echo("edgellm: first use of this model: trying settings for a few seconds, once", err=True)
+        note("first use of this model: trying settings for a few seconds, once")
         with contextlib.suppress(EngineError):  # whatever it is, opening tells
             first_look.look(artifact)
     opened = backends.open_session(artifact, engine)
-    for note in opened.info.notes:
-        click.echo(f"edgellm: {note}", err=True)
+    for text in opened.info.notes:
+        note(text)
     return opened
 
 

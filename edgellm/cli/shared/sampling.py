@@ -111,9 +111,15 @@ _ENGINE_OPTIONS = (
 )
 
 
-def valid_text(context: click.Context, param: click.Parameter, value: str | None) -> str | None:
+def valid_text(
+    context: click.Context, param: click.Parameter, value: str | tuple[str, ...] | None
+) -> str | tuple[str, ...] | None:
     """Click callback: bytes of the command line that are not UTF-8 become U+FFFD, as in a prompt from a pipe."""
-    return value and value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return tuple(map(_valid, value)) if isinstance(value, tuple) else value and _valid(value)
+
+
+def _valid(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -155,8 +161,8 @@ def _option(parameter: settings.Parameter) -> Callable[[Callable[..., Any]], Cal
     def read(context: click.Context, param: click.Parameter, text: Any) -> Any:
         try:
             if several:
-                text = [valid_text(context, param, one) for one in text]
-                return tuple(stop for one in text for stop in cast("tuple[str, ...]", parameter.parse(one)))
+                parsed = [parameter.parse(_valid(one)) for one in text]
+                return tuple(stop for stops in parsed for stop in cast("tuple[str, ...]", stops))
             return None if text is None else parameter.parse(text)
         except UsageError as error:
             raise click.BadParameter(str(error), context, param) from None

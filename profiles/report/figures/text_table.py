@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import unicodedata
+import re
 from collections.abc import Sequence
+
+from edgellm import terminal
+
+#: What begins a cell, an image or a link's target in Markdown.
+_MARKS = re.compile(r"[\\|]|!(?=\[)|(?<=\])[(:]")
 
 
 def aligned(table: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:
     """Columns of one width each; those in `left` begin at their left edge."""
-    widths = [max(width(line[i]) for line in table) for i in range(len(table[0]))]
-    lines = [[_pad(cell, widths[i], left=i in left) for i, cell in enumerate(line)] for line in table]
-    return "\n".join("  ".join(cells).rstrip() for cells in lines)
-
-
-def _pad(text: str, size: int, *, left: bool) -> str:
-    space = " " * (size - width(text))
-    return text + space if left else space + text
-
-
-def width(text: str) -> int:
-    """Columns a text takes on a terminal, where Chinese characters take two."""
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+    sides = "".join("<" if i in left else ">" for i in range(len(table[0])))
+    return "\n".join(terminal.aligned(table, sides))
 
 
 def markdown(table: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:
@@ -32,5 +26,5 @@ def markdown(table: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:
 
 
 def escape(text: str) -> str:
-    """Text that makes no column, no tag and no line of its own."""
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    """Text in which nobody can begin a cell, a tag, an image or a link, or hide anything."""
+    return _MARKS.sub(r"\\\g<0>", terminal.visible(" ".join(text.split()))).replace("<", "&lt;")

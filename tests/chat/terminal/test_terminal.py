@@ -1,5 +1,6 @@
 """`edgellm chat` and `edgellm run` as a person meets them: the real program, a real model, a pseudo-terminal."""
 
+import io
 import json
 import os
 import re
@@ -11,8 +12,11 @@ from pathlib import Path
 import pexpect
 import pytest
 from places import ROOT
+from plain import EVIL
 
-from edgellm.chat.terminal.text import clean
+from edgellm.chat.store import Store
+from edgellm.chat.terminal.text import Cleaner
+from edgellm.prompt.messages import History, Message
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*multi-threaded.*:DeprecationWarning"
@@ -47,7 +51,7 @@ def start(model, environment):
     """Start `edgellm chat` in a terminal."""
     started = []
 
-    def chat(*options: str, **variables: str) -> pexpect.spawn:
+    def chat(*options: str, log: io.StringIO | None = None, **variables: str) -> pexpect.spawn:
         arguments = ["-m", "edgellm", "chat", str(model), "-t", "1", *options]
         child = pexpect.spawn(
             sys.executable,
@@ -57,7 +61,7 @@ def start(model, environment):
             timeout=60,
             dimensions=(30, 160),
         )
-        child.delaybeforesend = None
+        child.delaybeforesend, child.logfile_read = None, log
         started.append(child)
         child.expect("/\\? for help")
         child.expect(PROMPT)
@@ -86,7 +90,7 @@ def ask(chat: pexpect.spawn, text: str) -> tuple[str, tuple[int, ...]]:
     chat.send(text + "\r")
     chat.expect(STATS)
     counts = tuple(map(int, chat.match.groups()))
-    answer = clean(chat.before.rpartition(SENT)[2])
+    answer = Cleaner().feed(chat.before.rpartition(SENT)[2])
     chat.expect(PROMPT)
     return "\n".join(line for line in answer.split("\n") if not line.startswith("(")).strip(), counts
 
@@ -277,6 +281,19 @@ def test_chat_is_a_filter_in_a_pipe(model, environment):
     wrong = run(environment, "chat", str(model), "-t", "1", stdin=b"/load nothing\n")
     assert wrong.returncode == 2
     assert b"no conversation 'nothing'" in wrong.stderr
+
+
+def test_a_hostile_conversation_commands_no_terminal(start, environment):
+    store = Store(Path(environment["EDGELLM_DATA"]) / "chats")
+    said = (Message("user", EVIL), Message("assistant", EVIL, "stop"))
+    store.rename(store.write(store.new(EVIL, "x"), History(said, EVIL)), "trip")
+    log = io.StringIO()
+    chat = start("--resume", "trip", log=log)
+    for command in ("/load", "/show system", "/show messages", "/system", "/undo"):
+        tell(chat, command, "img src")
+    for evil in ("\x1b[2J", "\x1b]0;", "\x07", "\x9b"):
+        assert evil not in log.getvalue()
+    assert r"\u001b[2J" in log.getvalue()
 
 
 def test_run_streams_text_or_gives_json(model, environment):

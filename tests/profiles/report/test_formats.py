@@ -196,7 +196,7 @@ def test_csv_has_a_line_per_test_and_empty_cells_where_nothing_was_measured():
 
 
 def test_the_table_is_aligned_in_chinese_too():
-    from edgellm.profiles.report.figures.text_table import width
+    from edgellm.terminal import width
 
     lines = reports.render(CASES["two"], "table", "zh").splitlines()
     ends = {
