@@ -125,3 +125,18 @@ def test_where_no_summary_can_be_asked_for_the_turns_are_dropped():
     reply = conversation.ask("z" * 200)
     assert "".join(reply) == "x" * ANSWER
     assert reply.n_dropped == 1 and conversation.n_hidden == 2 and conversation.summary is None
+
+
+def test_a_large_window_keeps_no_more_than_512_tokens_for_answer_and_summary():
+    session = ChatSession(lambda prompt: b"SUM" if "Summarize" in prompt[-400:] else b"x" * ANSWER, n_ctx=8192)
+    conversation = Conversation(session, ChatMl(), on_full="stop")
+    "".join(conversation.ask("q" * 4000))
+    fits = 8192 - 512 - chatml_tokens(("user", 4000), ("assistant", ANSWER), ("user", 0))
+    with pytest.raises(ContextFullError, match="512 kept for the answer"):
+        conversation.ask("y" * (fits + 1))
+    conversation.on_full = "summarise"
+    shown: list[str] = []
+    conversation.on_summary = lambda reply: shown.append("".join(reply) + session.text(session.tokens))
+    "".join(conversation.ask("y" * (fits + 1)))
+    assert "in at most 256 words" in shown[0]
+    assert conversation.summary is not None and conversation.summary.n_messages == 2
