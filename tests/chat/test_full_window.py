@@ -128,7 +128,9 @@ def test_where_no_summary_can_be_asked_for_the_turns_are_dropped():
 
 
 def test_a_large_window_keeps_no_more_than_512_tokens_for_answer_and_summary():
-    session = ChatSession(lambda prompt: b"SUM" if "Summarize" in prompt[-400:] else b"x" * ANSWER, n_ctx=8192)
+    session = ChatSession(
+        lambda prompt: b"SUM" if "Summarize" in prompt[-400:] else b"x" * ANSWER, n_ctx=8192
+    )
     conversation = Conversation(session, ChatMl(), on_full="stop")
     "".join(conversation.ask("q" * 4000))
     fits = 8192 - 512 - chatml_tokens(("user", 4000), ("assistant", ANSWER), ("user", 0))

@@ -20,11 +20,15 @@ def engine(tmp_path, monkeypatch):
 
 
 def test_an_engine_without_its_library_is_said(engine):
-    with pytest.raises(EngineError, match=r"lib holds no ggml library; reinstall it with: pip install llama-cpp"):
+    with pytest.raises(
+        EngineError, match=r"lib holds no ggml library; reinstall it with: pip install llama-cpp"
+    ):
         ggml.library.__wrapped__()
 
 
 def test_a_library_that_is_none_is_said(engine):
     (engine / "lib" / "libggml-base.so").write_bytes(b"not ELF")
-    with pytest.raises(EngineError, match=r"libggml-base.so cannot be used \(.*\); reinstall llama-cpp-python"):
+    with pytest.raises(
+        EngineError, match=r"libggml-base.so cannot be used \(.*\); reinstall llama-cpp-python"
+    ):
         ggml.library.__wrapped__()
