@@ -58,7 +58,8 @@ class Map:
         if mutant.lines:
             found = self._at(root, mutant.path, mutant.lines)
         else:
-            for path in self.sources:
+            inner = all(name.startswith("_") for name in mutant.names)
+            for path in [mutant.path] if inner else self.sources:
                 found |= self._at(root, path, _lines_naming(root / path, mutant.names))
             found = found or self._at(root, mutant.path, range(1, 10_000))
         mirror = mirror_of(root, mutant.path)
