@@ -26,9 +26,9 @@ def test_figures_are_plausible():
         len(cents) == 2 and 1 <= int(whole.replace(",", "")) <= 900 for whole, cents in prices
     )
     shares = [int(n) for n in re.findall(r"百分之(\d+)", WHOLE)]
-    assert shares and 1 <= min(shares) and max(shares) <= 99
+    assert shares and min(shares) >= 1 and max(shares) <= 99
     years = [int(n) for n in re.findall(r"(\d+)年", WHOLE)]
-    assert years and 1480 <= min(years) and max(years) <= 2025
+    assert years and min(years) >= 1480 and max(years) <= 2025
 
 
 def test_no_chinese_sentence_holds_an_english_name_and_none_the_other_way_round():

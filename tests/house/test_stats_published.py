@@ -1,4 +1,4 @@
-"""Statistics held against what others published or compute: the t density integrated, numpy's fits, normal quantiles."""
+"""Statistics held against what others publish: the t density integrated, numpy's fits, normal quantiles."""
 
 import math
 import statistics
