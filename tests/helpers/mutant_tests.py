@@ -19,7 +19,7 @@ from typing import Any
 from mutate import Mutant
 
 #: What a first round of tests may take, and a second one of all that lie near (seconds, as measured under coverage).
-FIRST_SECONDS, SECOND_SECONDS = 30.0, 60.0
+FIRST_SECONDS, SECOND_SECONDS = 30.0, 45.0
 #: More tests than this cost more in collection than they find.
 MOST_TESTS = 150
 
@@ -61,9 +61,16 @@ class Map:
             inner = all(name.startswith("_") for name in mutant.names)
             for path in [mutant.path] if inner else self.sources:
                 found |= self._at(root, path, _lines_naming(root / path, mutant.names))
+            found = found | self._in_files_naming(root, mutant.names)
             found = found or self._at(root, mutant.path, range(1, 10_000))
         mirror = mirror_of(root, mutant.path)
         return sorted(found, key=lambda t: (not t.startswith(mirror), self.tests[t], t))
+
+    def _in_files_naming(self, root: Path, names: tuple[str, ...]) -> set[str]:
+        """Tests in files that use one of the names themselves."""
+        files = {test.split("::")[0] for test in self.tests}
+        naming = {file for file in files if (root / file).exists() and _lines_naming(root / file, names)}
+        return {test for test in self.tests if test.split("::")[0] in naming}
 
     def _at(self, root: Path, path: str, lines: Any) -> set[str]:
         known = self.lines.get(path, {})
