@@ -12,6 +12,8 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from mutate import Mutant
 #: What a first round of tests may take, and a second one of all that lie near (seconds, as measured under coverage).
 FIRST_SECONDS, SECOND_SECONDS = 30.0, 45.0
 #: More tests than this cost more in collection than they find.
-MOST_TESTS = 150
+MOST_TESTS = 200
 
 _COVERAGE = """[run]
 data_file = {folder}/data
@@ -62,9 +64,18 @@ class Map:
             for path in [mutant.path] if inner else self.sources:
                 found |= self._at(root, path, _lines_naming(root / path, mutant.names))
             found = found | self._in_files_naming(root, mutant.names)
-            found = found or self._at(root, mutant.path, range(1, 10_000))
-        mirror = mirror_of(root, mutant.path)
-        return sorted(found, key=lambda t: (not t.startswith(mirror), self.tests[t], t))
+            found = found | self._at(root, mutant.path, range(1, 10_000))
+        return self.ordered(found, mirror_of(root, mutant.path))
+
+    def ordered(self, tests: Iterable[str], mirror: str) -> list[str]:
+        """The room's own first, quick before slow; but one case of each test before the second of any."""
+        quick = sorted(tests, key=lambda t: (self.tests[t], t))
+        seen: Counter[str] = Counter()
+        place: dict[str, int] = {}
+        for test in quick:
+            name = test.split("[")[0]
+            place[test], seen[name] = seen[name], seen[name] + 1
+        return sorted(quick, key=lambda t: (place[t], not t.startswith(mirror)))
 
     def _in_files_naming(self, root: Path, names: tuple[str, ...]) -> set[str]:
         """Tests in files that use one of the names themselves."""
@@ -170,8 +181,8 @@ def rounds(root: Path, known: Map, mutant: Mutant) -> list[list[str]]:
     new = [f for f in (p.relative_to(root).as_posix() for p in there) if f not in mapped]
     near = [t for t in known.tests if t not in set(first) and (t in covering or t.startswith(mirror))]
     near += [t for t in known.tests if t.split("::")[0] in homes and t not in {*near, *first}]
-    cheap = sorted(near, key=lambda t: (t not in covering, known.tests[t]))
-    return [each for each in (new + first, _within(cheap, known.tests, SECOND_SECONDS)) if each]
+    second = _within(known.ordered(near, mirror), known.tests, SECOND_SECONDS)
+    return [each for each in (new + first, second) if each]
 
 
 def _within(tests: list[str], seconds: dict[str, float], most: float) -> list[str]:
