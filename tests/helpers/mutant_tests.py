@@ -21,7 +21,7 @@ from typing import Any
 from mutate import Mutant
 
 #: What a first round of tests may take, and a second one of all that lie near (seconds, as measured under coverage).
-FIRST_SECONDS, SECOND_SECONDS = 30.0, 45.0
+FIRST_SECONDS, SECOND_SECONDS = 20.0, 30.0
 #: More tests than this cost more in collection than they find.
 MOST_TESTS = 200
 
@@ -75,7 +75,7 @@ class Map:
         for test in quick:
             name = test.split("[")[0]
             place[test], seen[name] = seen[name], seen[name] + 1
-        return sorted(quick, key=lambda t: (place[t], not t.startswith(mirror)))
+        return sorted(quick, key=lambda t: (not t.startswith(mirror), place[t]))
 
     def _in_files_naming(self, root: Path, names: tuple[str, ...]) -> set[str]:
         """Tests in files that use one of the names themselves."""
