@@ -23,7 +23,7 @@ from mutate import Mutant
 #: What a first round of tests may take, and a second one of all that lie near (seconds, as measured under coverage).
 FIRST_SECONDS, SECOND_SECONDS = 20.0, 30.0
 #: More tests than this cost more in collection than they find.
-MOST_TESTS = 200
+MOST_TESTS = 120
 
 _COVERAGE = """[run]
 data_file = {folder}/data
@@ -167,22 +167,23 @@ def mirror_of(root: Path, path: str) -> str:
 
 
 def rounds(root: Path, known: Map, mutant: Mutant) -> list[list[str]]:
-    """Arguments for pytest: tests that execute the lines; then, for a survivor, all that lie near.
+    """Arguments for pytest, one call after the other: the room's tests that execute the lines, tests that are newer
+    than the map, then for a survivor what lies near.
 
-    The second round is for what shared fixtures and caches hide: a test that never executes a line itself, because
-    another one, earlier, made what it uses. And for tests that are newer than the map.
+    The last is for what shared fixtures and caches hide: a test that never executes a line itself, because another
+    one, earlier, made what it uses.
     """
-    covering = known.of(root, mutant)
-    first = _within(covering, known.tests, FIRST_SECONDS)
-    homes = {t.split("::")[0] for t in covering}
-    mirror = mirror_of(root, mutant.path)
-    mapped = {t.split("::")[0] for t in known.tests}
+    covering, mirror = known.of(root, mutant), mirror_of(root, mutant.path)
+    first = _within([t for t in covering if t.startswith(mirror)] or covering, known.tests, FIRST_SECONDS)
+    mapped, homes = ({t.split("::")[0] for t in tests} for tests in (known.tests, covering))
     there = [root / mirror] if mirror.endswith(".py") else sorted((root / mirror).rglob("test_*.py"))
     new = [f for f in (p.relative_to(root).as_posix() for p in there) if f not in mapped]
-    near = [t for t in known.tests if t not in set(first) and (t in covering or t.startswith(mirror))]
-    near += [t for t in known.tests if t.split("::")[0] in homes and t not in {*near, *first}]
-    second = _within(known.ordered(near, mirror), known.tests, SECOND_SECONDS)
-    return [each for each in (new + first, second) if each]
+    done = set(first)
+    near = [t for t in covering if t not in done]
+    also = [t for t in known.tests if t.startswith(mirror) or t.split("::")[0] in homes]
+    left = {*done, *near}
+    near += known.ordered((t for t in also if t not in left), mirror)
+    return [each for each in (first, new, _within(near, known.tests, SECOND_SECONDS)) if each]
 
 
 def _within(tests: list[str], seconds: dict[str, float], most: float) -> list[str]:
