@@ -171,7 +171,7 @@ class Scratch:
             return "timeout", f"{limit:.0f} s"
         finally:
             _end(process)
-        if process.returncode == 0:
+        if process.returncode in (0, 5):  # 5: a file whose tests are all skipped or left out here
             return "survived", ""
         if process.returncode == 4 and "not found" in said:
             raise RuntimeError(f"the map names tests that are gone; make it anew:\n{said[-500:]}")
