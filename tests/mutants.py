@@ -116,6 +116,8 @@ class Scratch:
 
     def __init__(self, root: Path, folder: Path) -> None:
         self.root, self.folder = folder / "tree", folder
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.chmod(0o755)  # some tests step down to another user
         listed = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
             cwd=root,
@@ -135,21 +137,23 @@ class Scratch:
             stale.unlink()
 
     def fate(self, mutant: Mutant, known: mutant_tests.Map) -> tuple[str, str]:
-        """Make the mutant, run what may notice, and take it back."""
+        """Make the mutant, run what may notice, and take it back. A test that fails without it too notices nothing."""
         source = (self.root / mutant.path).read_bytes()
         rounds = mutant_tests.rounds(self.root, known, mutant)
         spared = "survived" if known.of(self.root, mutant) else "unreached"
-        self._write(mutant.path, mutant.apply(source))
-        try:
-            for tests in rounds:
-                fate, by = self._run(tests, known)
-                if fate != "survived":
-                    return fate, by
-            return spared, ""
-        finally:
-            self._write(mutant.path, source)
-            for litter in ("cache", "tmp"):
-                shutil.rmtree(self.folder / litter, ignore_errors=True)
+        while rounds:
+            self._write(mutant.path, mutant.apply(source))
+            try:
+                fate, by = self._run(rounds[0], known)
+            finally:
+                self._write(mutant.path, source)
+            if fate == "timeout" or (fate == "killed" and "::" not in by):
+                return fate, by
+            if fate == "killed" and self._run([by], known)[0] == "survived":
+                return fate, by
+            left = [test for test in rounds[0] if test != by] if by in rounds[0] else []
+            rounds = [each for each in (left, *rounds[1:]) if each]
+        return spared, ""
 
     def _run(self, tests: Sequence[str], known: mutant_tests.Map) -> tuple[str, str]:
         command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", *tests]
@@ -171,6 +175,8 @@ class Scratch:
             return "timeout", f"{limit:.0f} s"
         finally:
             _end(process)
+            for litter in ("cache", "tmp"):
+                shutil.rmtree(self.folder / litter, ignore_errors=True)
         if process.returncode in (0, 5):  # 5: a file whose tests are all skipped or left out here
             return "survived", ""
         if process.returncode == 4 and "not found" in said:
