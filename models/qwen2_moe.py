@@ -10,7 +10,7 @@ ARCHITECTURE = Architecture(
     class_names=("Qwen2MoeForCausalLM",),
     model_types=("qwen2_moe",),
     tensor_names=DECODER | EXPERTS | SHARED_EXPERT,
-    biases=(Bias((Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V), key="qkv_bias", default=True),),
+    biases=(Bias((Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V), key="qkv_bias"),),
     moe=True,
     shared_expert=True,
     stacked_gate_up=STACKED_GATE_UP,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
 _CHECK_BYTES = 4 << 20
+_INT32_MAX = (1 << 31) - 1  # llama.cpp counts calls and chunks in an int
 
 
 @dataclass(frozen=True)
@@ -187,14 +188,14 @@ def _open_dat(path: Path) -> Imatrix:
     with path.open("rb") as file:
         for _ in range(_int32(file, path, 1, 1 << 20)):
             name = _text(file, path, size)
-            calls = _int32(file, path, 0, 1 << 30)
+            calls = _int32(file, path, 0, _INT32_MAX)
             n_values = _int32(file, path, 1, size // 4)
             places[name] = _Place(file.tell(), n_values, (float(max(calls, 1)),))
             file.seek(4 * n_values, 1)
             if file.tell() > size:
                 raise ArtifactError(f"{path}: is cut off inside {name}; copy it again")
         more = file.tell() < size
-        chunks = _int32(file, path, 0, 1 << 30) if more else 0
+        chunks = _int32(file, path, 0, _INT32_MAX) if more else 0
         datasets = (_text(file, path, size),) if file.tell() < size else ()
     return Imatrix(path, datasets, chunks, 0, places)
 

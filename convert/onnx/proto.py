@@ -31,11 +31,10 @@ class _AttributeType(IntEnum):
     FLOAT = 1
     INT = 2
     STRING = 3
-    FLOATS = 6
     INTS = 7
 
 
-Attribute = int | float | str | Sequence[int] | Sequence[float]
+Attribute = int | float | str | Sequence[int]
 Dim = int | str  # a number, or the name of a dimension known at run time
 
 
@@ -103,9 +102,7 @@ def _attribute(name: str, value: Attribute) -> bytes:
         return head + _float(2, value) + _int(20, _AttributeType.FLOAT)
     if isinstance(value, str):
         return head + _text(4, value) + _int(20, _AttributeType.STRING)
-    if all(isinstance(item, int) for item in value):
-        return head + b"".join(_int(8, int(item)) for item in value) + _int(20, _AttributeType.INTS)
-    return head + b"".join(_float(7, item) for item in value) + _int(20, _AttributeType.FLOATS)
+    return head + b"".join(_int(8, item) for item in value) + _int(20, _AttributeType.INTS)
 
 
 def _entries(field: int, pairs: Mapping[str, str]) -> bytes:

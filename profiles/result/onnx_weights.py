@@ -41,8 +41,9 @@ _BYTES = {
 }
 #: Their tables are looked up by row: embeddings, rotations of positions.
 _LOOK_UP = frozenset({"Gather", "GatherBlockQuantized", "GroupQueryAttention", "RotaryEmbedding"})
-_EXPERTS = frozenset({"QMoE", "MoE"})
-_PRODUCTS = frozenset({"MatMul", "Gemm", "MatMulInteger", "DynamicQuantizeMatMul", "QGemm"})
+#: Which inputs are the experts' matrices (ContribOperators.md); scales and zero points are stacks as well.
+_EXPERTS = {"QMoE": (2, 5, 8), "MoE": (2, 4, 6)}
+_PRODUCTS = frozenset({"MatMul", "FusedMatMul", "Gemm", "MatMulInteger", "DynamicQuantizeMatMul", "QGemm"})
 
 
 @dataclass(frozen=True)
@@ -109,14 +110,13 @@ def _product(node: Node, tensors: Mapping[str, Tensor], share: float) -> tuple[i
     """(inputs, outputs) of a matrix product with a weight; (0, 0) for other operators."""
     if node.op == "MatMulNBits":
         return node.attributes["K"], node.attributes["N"]
-    weights = [tensors[name] for name in node.inputs if name in tensors]
     if node.op in _EXPERTS:
         bits = node.attributes.get("expert_weight_bits", 0)
         per_byte = 8 // bits if bits else 1
-        stacks = [
-            math.prod(w.shape) * per_byte for w in weights if len(w.shape) == 3 and (not bits or w.type == 2)
-        ]
+        names = [node.inputs[i] for i in _EXPERTS[node.op] if i < len(node.inputs)]
+        stacks = [math.prod(tensors[name].shape) * per_byte for name in names if name in tensors]
         return round(sum(stacks) * share), 1
+    weights = [tensors[name] for name in node.inputs if name in tensors]
     flat = [weight.shape for weight in weights if len(weight.shape) == 2]
     if node.op in _PRODUCTS and flat:
         rows, columns = flat[0]

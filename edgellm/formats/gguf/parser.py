@@ -178,9 +178,7 @@ class _Parser:
             )
         format_ = SCALAR_FORMATS[type_id]
         nbytes = count * struct.calcsize(format_)
-        if nbytes > self.size:
-            self.fail(f"key {key!r} claims {count:,} elements, more than the file holds; it is damaged")
-        self.need(nbytes)
+        self.need(nbytes)  # refuses what is more than the file holds, before any of it is read
         value: array[Any] = array(format_[1:].replace("?", "B"))  # numpy would take 60 ms to import
         value.frombytes(memoryview(self.data)[self.pos : self.pos + nbytes])
         if sys.byteorder == "big":

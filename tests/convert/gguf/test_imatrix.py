@@ -87,6 +87,15 @@ def test_damaged_files_are_refused(tmp_path, data, message):
         Imatrix.open(tmp_path / "i.dat")
 
 
+def test_the_older_format_counts_as_far_as_an_int_goes(tmp_path):
+    """llama.cpp's imatrix writes `int ncall` and `int m_last_chunk`: no count that fits is damage."""
+    most, path = 2**31 - 1, tmp_path / "i.dat"
+    path.write_bytes(dat(("a", most, [float(most), 0.0]), tail=struct.pack("<ii", most, 1) + b"t"))
+    matrix = Imatrix.open(path)
+    assert matrix.chunk_count == most
+    assert matrix.weights("a", 0, 2) == pytest.approx([1.0, 0.0])
+
+
 def test_a_missing_file_and_a_model_are_refused(tmp_path):
     with pytest.raises(ArtifactError, match="cannot be read: No such file"):
         Imatrix.open(tmp_path / "none.gguf")

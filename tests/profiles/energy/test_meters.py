@@ -1,5 +1,6 @@
 """What every energy source promises, the choice among them, and the way from readings to joules."""
 
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -236,6 +237,12 @@ def test_an_estimate_is_idle_and_utilisation_of_the_rest():
         ("decode", 0.5, 60),
     ]
     assert (found.idle_watts, found.max_watts) == (5, 25)
+    many = os.cpu_count() + 3  # more than this machine has: what is named counts
+    (idle, decode) = energy_estimate.estimate(spans, energy_estimate.parse("5,25"), processors=many).phases
+    assert (idle.utilisation, decode.utilisation) == (0, pytest.approx(1 / many))
+    assert decode.joules == pytest.approx(4 * (5 + 20 / many))
+    (_, here) = energy_estimate.estimate(spans, energy_estimate.parse("5,25")).phases
+    assert here.utilisation == pytest.approx(1 / os.cpu_count())
 
 
 @pytest.mark.parametrize("text", ["5", "5,4", "a,b", "-1,3", "1,2,3", "1,inf"])

@@ -91,7 +91,7 @@ def test_what_a_token_reads_and_multiplies_in_a_graph(tmp_path):
         helper.make_node("Gather", ["table", "ids"], ["e"]),
         helper.make_node("Mul", ["e", "norm"], ["n"]),
         helper.make_node("MatMul", ["n", "up"], ["u"]),
-        helper.make_node("QMoE", ["u", "experts"], ["m"], k=2, expert_weight_bits=4),
+        helper.make_node("QMoE", ["u", "router", "experts"], ["m"], k=2, expert_weight_bits=4),
         helper.make_node(
             "MatMulNBits", ["m", "packed", "scales"], ["logits"], K=8, N=50, bits=4, block_size=8
         ),
