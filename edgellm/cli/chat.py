@@ -66,7 +66,8 @@ def command(
     from edgellm.chat.store import Store, data_dir
     from edgellm.chat.terminal.reader import open_reader
     from edgellm.chat.terminal.render import Screen
-    from edgellm.chat.terminal.repl import EnergySwitch, Repl
+    from edgellm.chat.terminal.repl import Repl
+    from edgellm.chat.terminal.talk import EnergySwitch
     from edgellm.cli.shared import energy as energy_module
     from edgellm.cli.shared import model_argument, open_model
 

@@ -101,7 +101,7 @@ def _prompt(given: str | None) -> str:
 def _show(session: Session, reply: Reply, view: View, *, as_json: bool, stats: bool) -> int:
     """Print the answer as it comes, or the whole result as JSON. Returns the exit code."""
     from edgellm.chat.terminal.render import Screen, resident_bytes, stats_line
-    from edgellm.chat.terminal.repl import interruptible
+    from edgellm.chat.terminal.talk import interruptible
     from edgellm.cli.shared import guided
 
     screen = Screen(notes=sys.stderr, view=view)

@@ -1,4 +1,4 @@
-"""Loading a model and making a context through llama.cpp's C API, with options that leave nothing open."""
+"""Loading a model, making a context and putting LoRA adapters on it through llama.cpp's C API, every option settled."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from edgellm.backends.llama import lib as llama_lib
 from edgellm.backends.llama import memory_estimate
 from edgellm.errors import EngineError
 from edgellm.formats.artifact import Artifact
+from edgellm.formats.gguf import adapter as adapter_file
+from edgellm.formats.gguf.adapter import Lora
+from edgellm.formats.gguf.reader import read_header
 from edgellm.machine import devices
 from edgellm.machine.devices import Device
 from edgellm.session import EngineInfo, EngineOptions
@@ -100,3 +103,36 @@ def describe(
         buffers=llama_lib.buffers(),
         device=str(device or devices.CPU),
     )
+
+
+def apply_adapters(lib: Any, model: Any, context: Any, adapters: tuple[Lora, ...]) -> None:
+    """Load `adapters` and set them with their scales. The library frees them with the model.
+
+    Raises EngineError where one does not fit the model, ArtifactError for a file that is no adapter any more.
+    """
+    if not adapters:
+        return
+    handles = (lib.llama_adapter_lora_p_ctypes * len(adapters))(
+        *(_load_adapter(lib, model, one) for one in adapters)
+    )
+    scales = (ctypes.c_float * len(adapters))(*(one.scale for one in adapters))
+    if lib.llama_set_adapters_lora(context, handles, len(adapters), scales):
+        raise EngineError(
+            f"llama.cpp cannot apply {_names(adapters)}: {llama_lib.last_error() or 'no reason'}"
+        )
+
+
+def _load_adapter(lib: Any, model: Any, adapter: Lora) -> Any:
+    adapter_file.check(read_header(adapter.path))
+    llama_lib.log_clear()
+    handle = lib.llama_adapter_lora_init(model, adapter.path.encode())
+    if not handle:
+        raise EngineError(
+            f"llama.cpp cannot load the adapter {adapter.path}: {llama_lib.last_error() or 'no reason given'}; "
+            "it must be made for this very model"
+        )
+    return handle
+
+
+def _names(adapters: tuple[Lora, ...]) -> str:
+    return ", ".join(one.path for one in adapters)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edgellm.backends import checks, steps
-from edgellm.backends.llama import abort, adapters, canary, devices, opening
+from edgellm.backends.llama import abort, canary, devices, opening
 from edgellm.backends.llama import lib as llama_lib
 from edgellm.backends.llama import options as llama_options
 from edgellm.backends.llama import state as llama_state
@@ -83,7 +83,7 @@ class LlamaCppSession:
                 weights_of._model if weights_of else opening.load_model(lib, artifact, options, device)
             )
             self._context = opening.new_context(lib, self._model, artifact, options, observer)
-            adapters.apply(lib, self._model, self._context, options.lora)
+            opening.apply_adapters(lib, self._model, self._context, options.lora)
         except BaseException:
             self.close()
             raise

@@ -1,6 +1,6 @@
 """The slash commands, as a table: names, arguments, help, function, completion.
 
-A command works on the Repl it is given. Adding one is adding a row.
+A command works on the Talk it is given. Adding one is adding a row.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from edgellm.prompt.messages import n_common, turns
 from edgellm.terminal import bar, columns, fit
 
 if TYPE_CHECKING:
-    from edgellm.chat.terminal.repl import Repl
+    from edgellm.chat.terminal.talk import Talk
 
 _MAX_FILE_BYTES = 8 << 20  # some two million tokens: no window is larger, and a mistaken path ends here
 _TURN = re.compile(r"#(\d{1,9})\s*(.*)", re.DOTALL)
@@ -36,7 +36,7 @@ _KEYS = (
 )
 
 
-def _none(repl: Repl, begun: str) -> Iterable[str]:
+def _none(talk: Talk, begun: str) -> Iterable[str]:
     return ()
 
 
@@ -47,8 +47,8 @@ class Command:
     names: tuple[str, ...]
     args: str
     help: str
-    run: Callable[[Repl, str], None]
-    complete: Callable[[Repl, str], Iterable[str]] = _none
+    run: Callable[[Talk, str], None]
+    complete: Callable[[Talk, str], Iterable[str]] = _none
 
 
 def find(name: str) -> Command:
@@ -61,92 +61,92 @@ def find(name: str) -> Command:
     raise UsageError(f"there is no command {name}; {hint} (a message that begins with a slash: /{name})")
 
 
-def _help(repl: Repl, arg: str) -> None:
-    repl.screen.table((f"{', '.join(c.names)} {c.args}".rstrip(), c.help) for c in COMMANDS)
-    repl.screen.print("")
-    repl.screen.table(_KEYS)
+def _help(talk: Talk, arg: str) -> None:
+    talk.screen.table((f"{', '.join(c.names)} {c.args}".rstrip(), c.help) for c in COMMANDS)
+    talk.screen.print("")
+    talk.screen.table(_KEYS)
 
 
-def _set(repl: Repl, arg: str) -> None:
+def _set(talk: Talk, arg: str) -> None:
     name, _, value = arg.removeprefix("parameter ").partition(" ")
     if not name:
-        repl.screen.table(_settings(repl))
+        talk.screen.table(_settings(talk))
     elif name in _SWITCHES:
-        _switch(repl, name, value.strip())
+        _switch(talk, name, value.strip())
     else:
         parameter = settings.find(name)
         if value:
-            options = repl.conversation.options
-            repl.conversation.options = settings.put(options, parameter, parameter.parse(value))
-        shown = settings.show(settings.get(repl.conversation.options, parameter))
-        repl.screen.note(f"({parameter.name} is {shown})")
+            options = talk.conversation.options
+            talk.conversation.options = settings.put(options, parameter, parameter.parse(value))
+        shown = settings.show(settings.get(talk.conversation.options, parameter))
+        talk.screen.note(f"({parameter.name} is {shown})")
 
 
 #: What /set knows beside generation: name -> (attribute owner, attribute, values as words, help).
 _ON_OFF: dict[str, object] = {"on": True, "off": False}
-_SWITCHES: dict[str, tuple[Callable[[Repl], object], str, dict[str, object], str]] = {
+_SWITCHES: dict[str, tuple[Callable[[Talk], object], str, dict[str, object], str]] = {
     "on-full": (
-        lambda repl: repl.conversation,
+        lambda talk: talk.conversation,
         "on_full",
         {"drop": "drop", "stop": "stop", "summarise": "summarise"},
         "When the window is full: drop the oldest turns, stop, or sum them up.",
     ),
     "think": (
-        lambda repl: repl.conversation,
+        lambda talk: talk.conversation,
         "think",
         {"on": True, "off": False, "auto": None},
         "Whether a reasoning model thinks first; auto: as its template has it.",
     ),
     "show-thinking": (
-        lambda repl: repl.screen.view,
+        lambda talk: talk.screen.view,
         "thinking",
         _ON_OFF,
         "What the model thinks is shown, dim.",
     ),
-    "markdown": (lambda repl: repl.screen.view, "markdown", _ON_OFF, "Bold, code and headings are styled."),
-    "wrap": (lambda repl: repl.screen.view, "wrap", _ON_OFF, "Words are not torn at the terminal's edge."),
+    "markdown": (lambda talk: talk.screen.view, "markdown", _ON_OFF, "Bold, code and headings are styled."),
+    "wrap": (lambda talk: talk.screen.view, "wrap", _ON_OFF, "Words are not torn at the terminal's edge."),
     "save-state": (
-        lambda repl: repl,
+        lambda talk: talk,
         "save_state",
         _ON_OFF,
         "The engine's state is kept beside the conversation.",
     ),
-    "energy": (lambda repl: repl.energy, "on", _ON_OFF, "Joules of each answer, where they can be measured."),
-    "stats": (lambda repl: repl, "show_stats", _ON_OFF, "A line after each answer: tokens, speed, memory."),
+    "energy": (lambda talk: talk.energy, "on", _ON_OFF, "Joules of each answer, where they can be measured."),
+    "stats": (lambda talk: talk, "show_stats", _ON_OFF, "A line after each answer: tokens, speed, memory."),
 }
 
 
-def _switch(repl: Repl, name: str, word: str) -> None:
+def _switch(talk: Talk, name: str, word: str) -> None:
     owner, attribute, words, _ = _SWITCHES[name]
     if word and word not in words:
         raise UsageError(f"{name} cannot be {word!r}: give {' or '.join(words)}")
     if word:
-        setattr(owner(repl), attribute, words[word])
-    repl.screen.note(f"({name} is {_word(repl, name)})")
+        setattr(owner(talk), attribute, words[word])
+    talk.screen.note(f"({name} is {_word(talk, name)})")
 
 
-def _word(repl: Repl, name: str) -> str:
+def _word(talk: Talk, name: str) -> str:
     owner, attribute, words, _ = _SWITCHES[name]
-    return next(word for word, value in words.items() if value == getattr(owner(repl), attribute))
+    return next(word for word, value in words.items() if value == getattr(owner(talk), attribute))
 
 
-def _settings(repl: Repl) -> list[tuple[str, str, str]]:
-    options = repl.conversation.options
+def _settings(talk: Talk) -> list[tuple[str, str, str]]:
+    options = talk.conversation.options
     rows = [(p.name, settings.show(settings.get(options, p)), p.help) for p in settings.PARAMETERS]
-    return rows + [(name, _word(repl, name), row[3]) for name, row in _SWITCHES.items()]
+    return rows + [(name, _word(talk, name), row[3]) for name, row in _SWITCHES.items()]
 
 
-def _show(repl: Repl, arg: str) -> None:
+def _show(talk: Talk, arg: str) -> None:
     topic = arg.lower() or "model"
     if topic not in _TOPICS:
         raise UsageError(f"there is nothing to show about {arg!r}; there are: {', '.join(_TOPICS)}")
-    _TOPICS[topic](repl)
+    _TOPICS[topic](talk)
 
 
-def _show_model(repl: Repl) -> None:
-    session = repl.conversation.session
+def _show_model(talk: Talk) -> None:
+    session = talk.conversation.session
     artifact, info = session.artifact, session.info
-    repl.screen.table(
+    talk.screen.table(
         (
             ("model", artifact.name),
             ("file", f"{artifact.path} ({artifact.size_bytes / 1e6:,.1f} MB)"),
@@ -162,107 +162,107 @@ def _show_model(repl: Repl) -> None:
     )
 
 
-def _show_messages(repl: Repl) -> None:
-    conversation = repl.conversation
+def _show_messages(talk: Talk) -> None:
+    conversation = talk.conversation
     if not conversation.messages:
-        repl.screen.note("(nothing was said yet)")
+        talk.screen.note("(nothing was said yet)")
     if conversation.summary:
-        repl.screen.note(f"summary of the {conversation.summary.n_messages} oldest messages")
-        repl.screen.message(conversation.summary.text)
+        talk.screen.note(f"summary of the {conversation.summary.n_messages} oldest messages")
+        talk.screen.message(conversation.summary.text)
     turn = 0
     for i, message in enumerate(conversation.messages):
         turn += message.role == "user"
         number = f"#{turn} " if message.role == "user" else ""
         unseen = " (no longer seen by the model)" if i < conversation.n_hidden else ""
-        repl.screen.note(f"{number}{message.role}{unseen}")
-        repl.screen.message(message.content)
+        talk.screen.note(f"{number}{message.role}{unseen}")
+        talk.screen.message(message.content)
 
 
-_TOPICS: dict[str, Callable[[Repl], None]] = {
+_TOPICS: dict[str, Callable[[Talk], None]] = {
     "model": _show_model,
-    "settings": lambda repl: repl.screen.table(_settings(repl)),
-    "system": lambda repl: repl.screen.print(repl.conversation.system or "(no system prompt)"),
-    "template": lambda repl: repl.screen.print(repl.conversation.session.artifact.chat_template or "(none)"),
+    "settings": lambda talk: talk.screen.table(_settings(talk)),
+    "system": lambda talk: talk.screen.print(talk.conversation.system or "(no system prompt)"),
+    "template": lambda talk: talk.screen.print(talk.conversation.session.artifact.chat_template or "(none)"),
     "messages": _show_messages,
 }
 
 
-def _system(repl: Repl, arg: str) -> None:
+def _system(talk: Talk, arg: str) -> None:
     if arg:
-        repl.conversation.system = None if arg == "-" else arg
-        repl.keep()
-    repl.screen.note(f"(system prompt: {repl.conversation.system or 'none'})")
+        talk.conversation.system = None if arg == "-" else arg
+        talk.keep()
+    talk.screen.note(f"(system prompt: {talk.conversation.system or 'none'})")
 
 
-def _save(repl: Repl, arg: str) -> None:
+def _save(talk: Talk, arg: str) -> None:
     force, name = arg.startswith("-f "), arg.removeprefix("-f ").strip()
-    if name and repl.store is None:
-        repl.store = Store()
-    if repl.store is None:
+    if name and talk.store is None:
+        talk.store = Store()
+    if talk.store is None:
         raise UsageError("nothing is being saved (--no-save); /save NAME begins to")
-    saved = repl.saved or repl.store.new(repl.model, repl.conversation.session.artifact.name)
-    repl.saved = repl.store.rename(saved, name, force=force) if name else saved
-    repl.keep()
-    repl.screen.note(f"(saved after every turn as {repl.saved.name}: {repl.store.path(repl.saved.name)})")
+    saved = talk.saved or talk.store.new(talk.model, talk.conversation.session.artifact.name)
+    talk.saved = talk.store.rename(saved, name, force=force) if name else saved
+    talk.keep()
+    talk.screen.note(f"(saved after every turn as {talk.saved.name}: {talk.store.path(talk.saved.name)})")
 
 
-def _load(repl: Repl, arg: str) -> None:
-    store = repl.store or Store()
+def _load(talk: Talk, arg: str) -> None:
+    store = talk.store or Store()
     if arg:
-        repl.load(store.load(arg))
+        talk.load(store.load(arg))
         return
     found = store.all()
     if not found:
-        repl.screen.note(f"(no saved conversations in {store.folder})")
+        talk.screen.note(f"(no saved conversations in {store.folder})")
     else:
-        repl.screen.table(((s.name, f"{s.n_turns} turns", s.title) for s in found), cut=True)
+        talk.screen.table(((s.name, f"{s.n_turns} turns", s.title) for s in found), cut=True)
 
 
-def _clear(repl: Repl, arg: str) -> None:
+def _clear(talk: Talk, arg: str) -> None:
     kept = (
-        f"; the old conversation is kept as {repl.saved.name}"
-        if repl.saved and repl.conversation.messages
+        f"; the old conversation is kept as {talk.saved.name}"
+        if talk.saved and talk.conversation.messages
         else ""
     )
-    repl.start_over()
-    repl.screen.note(f"(a new conversation{kept})")
+    talk.start_over()
+    talk.screen.note(f"(a new conversation{kept})")
 
 
-def _regen(repl: Repl, arg: str) -> None:
-    if repl.conversation.options.sampling.temperature == 0 and not repl.conversation.unanswered:
-        repl.screen.note("(temp is 0: the answer will be the same; /set temp 0.8 varies it)")
-    repl.answer(repl.conversation.regenerate)
+def _regen(talk: Talk, arg: str) -> None:
+    if talk.conversation.options.sampling.temperature == 0 and not talk.conversation.unanswered:
+        talk.screen.note("(temp is 0: the answer will be the same; /set temp 0.8 varies it)")
+    talk.answer(talk.conversation.regenerate)
 
 
-def _edit(repl: Repl, arg: str) -> None:
+def _edit(talk: Talk, arg: str) -> None:
     """/edit, /edit TEXT, /edit #2, /edit #2 TEXT."""
-    said = [m.content for m in repl.conversation.messages if m.role == "user"]
+    said = [m.content for m in talk.conversation.messages if m.role == "user"]
     if not said:
         raise UsageError("there is no message to edit yet")
     found = _TURN.fullmatch(arg)
     turn, arg = (int(found[1]), found[2]) if found else (len(said), arg)
     if not 1 <= turn <= len(said):
         raise UsageError(f"there is no message #{turn}; /show messages lists them")
-    if not arg and not repl.reader.interactive:
+    if not arg and not talk.reader.interactive:
         raise UsageError("/edit needs the new text here: /edit TEXT")
-    text = arg or repl.reader.read(f"/edit #{turn} ", default=said[turn - 1]).strip()
+    text = arg or talk.reader.read(f"/edit #{turn} ", default=said[turn - 1]).strip()
     if text:
-        repl.answer(lambda: repl.conversation.edit(text, turn))
+        talk.answer(lambda: talk.conversation.edit(text, turn))
         if turn < len(said):
-            repl.screen.note("(what followed before is kept: /branches)")
+            talk.screen.note("(what followed before is kept: /branches)")
 
 
-def _branches(repl: Repl, arg: str) -> None:
-    conversation = repl.conversation
+def _branches(talk: Talk, arg: str) -> None:
+    conversation = talk.conversation
     if arg:
         if not arg.removeprefix("#").isdecimal():
             raise UsageError(f"a branch is a number, not {arg!r}; /branches lists them")
         conversation.switch(int(arg.removeprefix("#")))
-        repl.keep()
-        repl.show_end()
+        talk.keep()
+        talk.show_end()
         return
     if not conversation.branches:
-        repl.screen.note("(there is one way only; /edit and /regen make others)")
+        talk.screen.note("(there is one way only; /edit and /regen make others)")
     rows = []
     for i, branch in enumerate(conversation.branches, 1):
         n = n_common(branch, conversation.messages)
@@ -275,16 +275,16 @@ def _branches(repl: Repl, arg: str) -> None:
                 branch[n].content if n < len(branch) else "",
             )
         )
-    repl.screen.table(rows, cut=True)
+    talk.screen.table(rows, cut=True)
 
 
-def _undo(repl: Repl, arg: str) -> None:
-    taken = repl.conversation.undo()
-    repl.keep()
-    repl.screen.note(f"(taken back: {fit(taken.content, max(columns() - 14, 20))})")
+def _undo(talk: Talk, arg: str) -> None:
+    taken = talk.conversation.undo()
+    talk.keep()
+    talk.screen.note(f"(taken back: {fit(taken.content, max(columns() - 14, 20))})")
 
 
-def _read(repl: Repl, arg: str) -> None:
+def _read(talk: Talk, arg: str) -> None:
     if not arg:
         raise UsageError("/read needs a file: /read notes.txt")
     path = Path(arg.strip("'\"")).expanduser()
@@ -298,18 +298,18 @@ def _read(repl: Repl, arg: str) -> None:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text (byte {error.start:,}); convert it first") from None
-    n_tokens = len(repl.conversation.session.tokenize(text, special=False))
-    if n_tokens > repl.conversation.n_ctx:
+    n_tokens = len(talk.conversation.session.tokenize(text, special=False))
+    if n_tokens > talk.conversation.n_ctx:
         raise UsageError(
-            f"{path} is {n_tokens:,} tokens; the window holds {repl.conversation.n_ctx:,}: "
-            f"read a part of it{repl.conversation.larger_window}"
+            f"{path} is {n_tokens:,} tokens; the window holds {talk.conversation.n_ctx:,}: "
+            f"read a part of it{talk.conversation.larger_window}"
         )
-    repl.attach(path.name, text)
-    repl.screen.note(f"({path.name}: {n_tokens:,} tokens, sent with your next message)")
+    talk.attach(path.name, text)
+    talk.screen.note(f"({path.name}: {n_tokens:,} tokens, sent with your next message)")
 
 
-def _stats(repl: Repl, arg: str) -> None:
-    conversation, memory = repl.conversation, render.resident_bytes()
+def _stats(talk: Talk, arg: str) -> None:
+    conversation, memory = talk.conversation, render.resident_bytes()
     share = conversation.n_used / conversation.n_ctx
     used = f"{conversation.n_used:,} of {conversation.n_ctx:,} tokens ({share:.0%})"
     rows = [("context", f"{bar(share, 20)} {used}")]
@@ -321,29 +321,29 @@ def _stats(repl: Repl, arg: str) -> None:
     if conversation.messages and (seed := conversation.messages[-1].seed) is not None:
         rows.append(("seed", str(seed)))
     rows.append(("memory", f"{memory / 1e6:,.0f} MB"))
-    repl.screen.table(rows)
+    talk.screen.table(rows)
 
 
-def _bye(repl: Repl, arg: str) -> None:
-    repl.done = True
+def _bye(talk: Talk, arg: str) -> None:
+    talk.done = True
 
 
 def _starting(words: Iterable[str], begun: str) -> list[str]:
     return [word for word in words if word.startswith(begun)]
 
 
-def _complete_set(repl: Repl, begun: str) -> Iterable[str]:
+def _complete_set(talk: Talk, begun: str) -> Iterable[str]:
     name, blank, rest = begun.partition(" ")
     if blank:
         return _starting(_SWITCHES[name][2] if name in _SWITCHES else (), rest)
     return _starting([*(p.name for p in settings.PARAMETERS), *_SWITCHES], name)
 
 
-def _complete_load(repl: Repl, begun: str) -> Iterable[str]:
-    return _starting((saved.name for saved in (repl.store or Store()).all()), begun)
+def _complete_load(talk: Talk, begun: str) -> Iterable[str]:
+    return _starting((saved.name for saved in (talk.store or Store()).all()), begun)
 
 
-def _complete_path(repl: Repl, begun: str) -> Iterable[str]:
+def _complete_path(talk: Talk, begun: str) -> Iterable[str]:
     folder, _, stem = begun.rpartition("/")
     where = Path(f"{folder}/" if folder or begun.startswith("/") else ".").expanduser()
     with contextlib.suppress(OSError):
@@ -360,7 +360,7 @@ COMMANDS = (
         "[TOPIC]",
         "Show the model, settings, system, template or messages.",
         _show,
-        lambda repl, begun: _starting(_TOPICS, begun),
+        lambda talk, begun: _starting(_TOPICS, begun),
     ),
     Command(("/system",), "[TEXT]", "Show or change the system prompt; - removes it.", _system),
     Command(("/save",), "[-f] [NAME]", "Name this conversation; it is saved after every turn.", _save),
