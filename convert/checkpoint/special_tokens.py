@@ -51,28 +51,34 @@ class SpecialTokens:
 def read_special_tokens(folder: Path, said: TokenizerFiles, tokens: Sequence[str]) -> SpecialTokens:
     """Settle the special tokens. Raises CheckpointError."""
     names = _Names(said)
-    add: dict[str, bool] = {
-        "bos": False
-    }  # said always: without it, llama.cpp goes by the pre-tokenizer's name
-    for processor in processors(said.tokenizer):
-        add |= names.learn(processor, add)
-    for kind in ("eos", "sep"):
-        if (
-            said.settings.get(f"add_{kind}_token") is False
-        ):  # what is true there counts without tokenizer.json only
-            add.setdefault(kind, False)
+    add = _additions(names, said)
     named = _ids(names, said)
     stop = _stop_ids(folder, said, named, len(tokens))
     ids = {**_config_ids(folder, said.config, len(tokens)), **named, "eos": _end(named, said, stop)}
     templates = {_template_name(name): text for name, text in said.chat_templates.items()}
     return SpecialTokens(
         ids=_with_all_ends({kind: ids[kind] for kind in names.kinds if kind in ids}, stop, tokens),
-        add={kind: value for kind, value in add.items() if kind in ("bos", "eos", "sep")},
+        add=add,
         stop_ids=stop,
         names=said.names,
         chat_template=templates.pop("default", None),
         named_templates={name: text for name, text in templates.items() if name},
     )
+
+
+def _additions(names: _Names, said: TokenizerFiles) -> dict[str, bool]:
+    """What is put around a text, by the post-processors. Corrects `names` by what they say.
+
+    BOS is always told: without it, llama.cpp goes by the pre-tokenizer's name. A flag of tokenizer_config.json
+    counts in transformers without a tokenizer.json only, so no flag that is set is taken from there.
+    """
+    add = {"bos": False}
+    for processor in processors(said.tokenizer):
+        add |= names.learn(processor, add)
+    for kind in ("eos", "sep"):
+        if said.settings.get(f"add_{kind}_token") is False:
+            add.setdefault(kind, False)
+    return add
 
 
 class _Names:
