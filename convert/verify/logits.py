@@ -69,9 +69,9 @@ class Floor:
 #: that a model is only asked to be better than none. Measured on ordinary models, tiny ones included: 8 bits
 #: NMSE 0.002 and 96% at worst, 4 bits 0.06 and 61%, 3 bits 0.2 and 32%, 2 bits 0.4 and 29%.
 FLOORS = (
-    Floor(1e-3, 0.1, 0.5),
-    Floor(2e-2, 0.25, 0.25),
-    Floor(0.13, 0.5, 0.1),
+    Floor(1e-3, 0.25, 0.5),
+    Floor(2e-2, 0.5, 0.25),
+    Floor(0.13, 0.75, 0.1),
     Floor(float("inf"), 1.0, 0.0),
 )
 
