@@ -65,13 +65,13 @@ class Floor:
 
 
 #: NMSE 1 is what no answer at all scores (all logits 0), and the same top token is what one sees at temperature 0.
-#: People take 8 bits and floats for the original itself, 4 to 6 bits for nearly it, 2 and 3 for a worse one; below
+#: People take 6 bits and more for the original itself, 4 and 5 for nearly it, 2 and 3 for a worse one; below
 #: that a model is only asked to be better than none. Measured on ordinary models, tiny ones included: 8 bits
 #: NMSE 0.002 and 96% at worst, 4 bits 0.06 and 61%, 3 bits 0.2 and 32%, 2 bits 0.4 and 29%.
 FLOORS = (
-    Floor(1e-3, 0.1, 0.5),
-    Floor(2e-2, 0.25, 0.25),
-    Floor(0.13, 0.5, 0.1),
+    Floor(1e-3, 0.25, 0.5),
+    Floor(2e-2, 0.5, 0.25),
+    Floor(0.13, 0.75, 0.1),
     Floor(float("inf"), 1.0, 0.0),
 )
 

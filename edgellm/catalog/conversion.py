@@ -106,15 +106,25 @@ def run_adapter(request: AdapterRequest, *, verify: bool = True) -> Path:
 def with_base(source: str, lora: Path | None, *, offline: bool) -> tuple[Source, Path | None]:
     """What to convert, and the adapter to merge into it: a folder with an adapter alone brings its model.
 
-    Raises CheckpointError when that model is not on this machine, and what locating raises.
+    Either may be a hub id. Raises CheckpointError when that model is not on this machine, and what locating raises.
     """
     from edgellm.catalog import models
     from edgellm.convert.checkpoint import adapter
 
-    folder = Path(source)
-    if lora or not adapter.is_alone(folder):
-        return models.locate(source, offline=offline), lora
-    return base_of(folder), folder
+    if lora is not None:
+        return models.locate(source, offline=offline), adapter_folder(lora, offline=offline)
+    if adapter.is_alone(Path(source)):
+        return base_of(Path(source)), Path(source)
+    found = models.locate(source, offline=offline)
+    return (base_of(found.path), found.path) if adapter.is_alone(found.path) else (found, None)
+
+
+def adapter_folder(lora: Path, *, offline: bool) -> Path:
+    """The folder of an adapter given as a folder or a hub id. Raises CheckpointError."""
+    from edgellm.catalog import hub
+
+    name = lora.as_posix()
+    return hub.download(name, offline=offline) if not lora.exists() and hub.is_repo_id(name) else lora
 
 
 def base_of(folder: Path) -> Source:

@@ -112,7 +112,8 @@ def _convert_adapter(source: str, options: dict[str, Any], *, verify: bool) -> i
     from edgellm.catalog import conversion, models
     from edgellm.convert.gguf.adapter import AdapterRequest
 
-    adapter, output = options["lora"] or Path(source), options["output"]
+    output = options["output"]
+    adapter = conversion.adapter_folder(options["lora"] or Path(source), offline=options["offline"])
     if options["lora"]:
         base = models.checkpoint_folder(source, offline=options["offline"])
     else:

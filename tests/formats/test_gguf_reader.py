@@ -141,6 +141,25 @@ def test_the_tables_are_ggml_s() -> None:
         assert gguf.LlamaFileType(number).name in (f"MOSTLY_{name}", f"ALL_{name}")
 
 
+def test_a_tensor_type_is_read_where_ggml_has_it_and_refused_by_number_elsewhere(tmp_path: Path) -> None:
+    """Every number up to 299 and the ends of its range: removed types (4, 5, 31) and those yet to come."""
+    values = np.zeros((2, 256), dtype=np.float32)
+    good = write(tmp_path / "m.gguf", {}, {"w": values}).read_bytes()
+    place = good.index(b"w", 24) + 1 + 4 + 16  # behind the name, the number of dimensions and the two of them
+    for type_id in (*range(300), (1 << 31) - 1, 1 << 31, (1 << 32) - 1):
+        path = tmp_path / f"{type_id}.gguf"
+        path.write_bytes(good[:place] + type_id.to_bytes(4, "little") + good[place + 4 :])
+        type_ = GGML_TYPES.get(type_id)
+        if type_ is None:
+            with pytest.raises(ArtifactError, match=f"'w' has the unknown type {type_id};"):
+                read_header(path)
+        elif type_.nbytes(512) <= values.nbytes:
+            assert read_header(path).tensors["w"].type is type_
+        else:
+            with pytest.raises(ArtifactError, match="cut off"):
+                read_header(path)
+
+
 def test_an_independent_writer_is_read(tmp_path: Path) -> None:
     gguf = pytest.importorskip("gguf")
     writer = gguf.GGUFWriter(tmp_path / "m.gguf", "qwen3")

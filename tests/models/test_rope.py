@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from golden.make_layout_logits import YARNS, yarn_config
 from places import GOLDEN
 from tinymodels import CASES, config, shapes
 
+from edgellm.convert.verify import rotary
 from edgellm.models.base import ModelSpec, RopeScaling
 from edgellm.models.registry import spec_of
 from edgellm.models.rope import frequencies, llama3_divisors, yarn_attention_factor
@@ -58,6 +60,23 @@ def test_yarn_keeps_fast_pairs_and_divides_slow_ones() -> None:
     assert frequencies(spec(128, 1e6, replace(yarn, attention_factor=1.5)))[1] == 1.5
     shifted, _ = frequencies(spec(128, 1e6, replace(yarn, beta_fast=8.0, beta_slow=2.0)))
     assert not np.array_equal(shifted, scaled)
+
+
+@pytest.mark.parametrize("name", YARNS)
+def test_yarn_is_transformers_in_both_readings(name: str) -> None:
+    """The converter's frequencies and the proof's, of released models and at the corners of the formula."""
+    with np.load(GOLDEN / "yarn.npz") as file:
+        *expected, magnitude = file[name]
+    head_dim, theta, context, scaling = YARNS[name]
+    tiny = replace(CASES["qwen3"], head_dim=head_dim, n_ctx_train=context)
+    given = config(tiny) | {"rope_theta": theta, "rope_scaling": {"rope_type": "yarn", **scaling}}
+    found, factor = frequencies(spec_of(given, shapes(tiny)))
+    np.testing.assert_allclose(found, expected, rtol=2e-6)
+    proof = rotary.read(yarn_config(name), head_dim)
+    np.testing.assert_allclose(proof.frequencies, expected, rtol=2e-6)
+    assert factor == pytest.approx(magnitude, rel=1e-6) and proof.magnitude == pytest.approx(
+        magnitude, rel=1e-6
+    )
 
 
 def test_yarn_does_not_magnify_without_stretching() -> None:

@@ -73,10 +73,13 @@ def _request(source: str, options: dict[str, Any]) -> OnnxRequest:
 
 
 def _export(request: OnnxRequest) -> None:
+    from edgellm.convert.checkpoint import adapter
     from edgellm.convert.onnx import optimum
 
-    if request.lora:
-        raise UsageError("--exporter optimum merges no adapter: leave it out, or use the direct exporter")
+    if request.lora or adapter.is_adapter(request.source):
+        raise UsageError(
+            "--exporter optimum knows no adapters: use the direct exporter, with --lora or --no-lora"
+        )
     output = request.output or Path(f"{request.source.resolve().name}-{request.quant}-optimum")
     artifact = optimum.export(request.source, output, request.quant, force=request.force)
     say(f"{artifact.path}: {format_size(artifact.size_bytes)}, exported by optimum, not verified")

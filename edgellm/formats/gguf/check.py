@@ -81,6 +81,8 @@ def check_runnable(file: GgufFile) -> None:
 
     Reads the headers of all parts of a split model.
     """
+    if file.get("general.type") == "adapter":
+        _fail(file, "is a LoRA adapter, not a model: put it on its model with --lora")
     architecture = file.get(_TYPE_KEY)
     if not isinstance(architecture, str):
         _fail(file, f"has no {_TYPE_KEY}; it is not a language model in GGUF form")
