@@ -21,13 +21,17 @@ def session(artifact: Artifact, engine: EngineOptions) -> Session:
 
     At the first use of a model a few seconds may go into looking for faster settings.
     """
-    from edgellm import backends
+    from edgellm import backends, files
     from edgellm.tuning import first_look
 
     if first_look.due(artifact, engine):
-        click.echo("edgellm: first use of this model: trying settings for a few seconds, once", err=True)
-        with contextlib.suppress(EngineError):  # whatever it is, opening tells
-            first_look.look(artifact)
+        with files.turn("first look"):  # two at once would measure each other
+            if first_look.due(artifact, engine):
+                click.echo(
+                    "edgellm: first use of this model: trying settings for a few seconds, once", err=True
+                )
+                with contextlib.suppress(EngineError):  # whatever it is, opening tells
+                    first_look.look(artifact)
     opened = backends.open_session(artifact, engine)
     for note in opened.info.notes:
         click.echo(f"edgellm: {note}", err=True)
