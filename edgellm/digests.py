@@ -14,6 +14,7 @@ import json
 import os
 import time
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from edgellm import files
@@ -29,16 +30,22 @@ def of(path: Path) -> str:
     stat = path.stat()
     if stat.st_size < _SMALL_BYTES or os.name == "nt":  # where ctime is the time of creation
         return files.sha256(path)
-    known = [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+    if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) <= _SETTLED_NS:
+        return files.sha256(path)
+    return _remembered(path, (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+
+
+@lru_cache(maxsize=64)
+def _remembered(path: Path, identity: tuple[int, ...]) -> str:
+    """The digest of the file that is known by `identity`: in this process, or on disk."""
     record = _record(path)
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         found = json.loads(record.read_text(encoding="utf-8"))
-        if found["file"] == known:
+        if found["file"] == list(identity):
             return str(found["digest"])
     digest = files.sha256(path)
-    if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > _SETTLED_NS:
-        with contextlib.suppress(OSError, EdgellmError):  # it is hashed again next time
-            files.write_text(record, json.dumps({"path": str(path), "file": known, "digest": digest}) + "\n")
+    with contextlib.suppress(OSError, EdgellmError):  # another process hashes it again
+        files.write_text(record, json.dumps({"path": str(path), "file": identity, "digest": digest}) + "\n")
     return digest
 
 

@@ -6,7 +6,7 @@ import contextlib
 import threading
 
 from edgellm.backends import tuned
-from edgellm.errors import EngineError
+from edgellm.errors import EdgellmError, EngineError
 from edgellm.formats.artifact import Artifact
 from edgellm.session import EngineOptions
 
@@ -66,6 +66,6 @@ def look(artifact: Artifact) -> tuned.Record:
         finally:
             watch.cancel()
     record = tune.record_of(artifact, start, best, how, depths, ())
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, EdgellmError):
         tuned.write(artifact, backends.build(artifact.format), record)
     return record

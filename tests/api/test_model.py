@@ -1,5 +1,7 @@
 """The Python API on a bundled model: what its few lines promise, with threads, abandoned streams and errors."""
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -200,6 +202,24 @@ def test_guessing_ahead_changes_nothing(model, faster):
         assert texts[0] == texts[1]
     with pytest.raises(UsageError, match="exclude each other"):
         edgellm.load("tiny-qwen3", lookup=True, draft="tiny-qwen3")
+
+
+def test_an_isolated_model_answers_again_after_a_crash():
+    """In the middle of an answer, and between two: the call that meets it is an error, the next one works."""
+    with edgellm.load("tiny-qwen3", n_ctx=512, n_threads=1, isolated=True) as other:
+        expected, chat = other.complete(FRANCE, temperature=0).text, other.chat()
+        chat.ask("Hello", max_tokens=3, seed=1).text  # noqa: B018
+        stream = other.stream("Once", ignore_eos=True, max_tokens=400)
+        next(stream)
+        os.kill(other.session.pid, signal.SIGSEGV)
+        with pytest.raises(EngineError, match="died of SIGSEGV"):
+            list(stream)
+        assert other.complete(FRANCE, temperature=0).text == expected
+        os.kill(other.session.pid, signal.SIGKILL)
+        with pytest.raises(EngineError, match="died of SIGKILL"):
+            chat.ask("What is the capital of France?")
+        answer = chat.ask("What is the capital of France?", temperature=0).answer
+        assert answer.usage.n_cached == 0 and len(chat.messages) == 4
 
 
 def test_an_isolated_model_answers_the_same(model):

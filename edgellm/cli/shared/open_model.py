@@ -20,13 +20,15 @@ def session(artifact: Artifact, engine: EngineOptions) -> Session:
 
     At the first use of a model a few seconds may go into looking for faster settings.
     """
-    from edgellm import backends
+    from edgellm import backends, files
     from edgellm.tuning import first_look
 
     if first_look.due(artifact, engine):
-        note("first use of this model: trying settings for a few seconds, once")
-        with contextlib.suppress(EngineError):  # whatever it is, opening tells
-            first_look.look(artifact)
+        with files.turn("first look"):  # two at once would measure each other
+            if first_look.due(artifact, engine):
+                note("first use of this model: trying settings for a few seconds, once")
+                with contextlib.suppress(EngineError):  # whatever it is, opening tells
+                    first_look.look(artifact)
     opened = backends.open_session(artifact, engine)
     for text in opened.info.notes:
         note(text)
