@@ -111,7 +111,7 @@ def _comparison(own: Sequence[Candidate], *, paired: bool) -> Comparison:
     axes = [axis for axis in AXES if not (same_tokenizer and axis.per == "byte")]
     named = [{m.name: m for m in c.run.measurements} for c in own]
     quality = [c.quality for c in own]
-    verdicts = judge(axes, named, paired=paired, quality=quality if any(quality) else ())
+    verdicts = judge(axes, named, paired=paired, quality=quality)
     return Comparison(tuple(own), verdicts, paired, same_tokenizer)
 
 

@@ -82,3 +82,12 @@ def test_none_right_against_some_has_a_ratio():
     found = compared(record(None, Share(3, 10)), record(None, Share(0, 10)))
     verdict = found.verdict("tasks_right")
     assert verdict and (pair := verdict.pair(0, 1)) and pair.ratio.value == pytest.approx(3.5 / 0.5)
+
+
+def test_two_of_three_that_have_figures_are_compared():
+    report = samples.report(samples.run("a"), samples.run("b"), samples.run("c"))
+    quality = {"a": record(Estimate(0.5, 0.01), None), "c": record(Estimate(0.7, 0.01), None)}
+    (found,) = compare({"x.json": replace(report, quality=quality)})
+    verdict = found.verdict("bits_per_byte")
+    assert verdict and verdict.winner == 0 and [(pair.a, pair.b) for pair in verdict.pairs] == [(0, 2)]
+    assert verdict.pair(0, 1) is None
