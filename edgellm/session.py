@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from edgellm.errors import CancelledError
+from edgellm.formats.lora import Lora
 
 if TYPE_CHECKING:
     import mmap
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from edgellm.formats.artifact import Artifact
-    from edgellm.formats.gguf.adapter import Lora
 
     Logits = npt.NDArray[np.float32]
     Hidden = npt.NDArray[np.float32]

@@ -5,24 +5,15 @@ llama.cpp throws for a wrong pair or shape and trusts the rest; what is checked 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgellm import files
 from edgellm.errors import ArtifactError, UsageError
 from edgellm.formats.gguf.header import GgufFile
 from edgellm.formats.gguf.reader import read_header
+from edgellm.formats.lora import Lora
 
 _ENDS = (".lora_a", ".lora_b")
-
-
-@dataclass(frozen=True)
-class Lora:
-    """A LoRA adapter file to put on the model. Two with the same content and scale compute the same."""
-
-    path: str
-    scale: float = 1.0
-    sha256: str = ""  # of the file when it was chosen: saved states are told apart by it
 
 
 def parse(text: str) -> Lora:
