@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from edgellm.errors import CancelledError
-from edgellm.formats.lora import Lora
+from edgellm.formats.gguf.lora import Lora
 
 if TYPE_CHECKING:
     import mmap

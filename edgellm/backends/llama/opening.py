@@ -13,8 +13,8 @@ from edgellm.backends.llama import memory_estimate
 from edgellm.errors import EngineError
 from edgellm.formats.artifact import Artifact
 from edgellm.formats.gguf import adapter as adapter_file
+from edgellm.formats.gguf.lora import Lora
 from edgellm.formats.gguf.reader import read_header
-from edgellm.formats.lora import Lora
 from edgellm.machine import devices
 from edgellm.machine.devices import Device
 from edgellm.session import EngineInfo, EngineOptions

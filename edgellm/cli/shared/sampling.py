@@ -18,7 +18,7 @@ from edgellm.generation.generate import GenerateOptions
 from edgellm.session import EngineOptions
 
 if TYPE_CHECKING:
-    from edgellm.formats.lora import Lora
+    from edgellm.formats.gguf.lora import Lora
 
 _KV = click.Choice(
     ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"), case_sensitive=False

@@ -10,8 +10,8 @@ from pathlib import Path
 from edgellm import files
 from edgellm.errors import ArtifactError, UsageError
 from edgellm.formats.gguf.header import GgufFile
+from edgellm.formats.gguf.lora import Lora
 from edgellm.formats.gguf.reader import read_header
-from edgellm.formats.lora import Lora
 
 _ENDS = (".lora_a", ".lora_b")
 
