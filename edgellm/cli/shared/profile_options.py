@@ -175,7 +175,7 @@ GRID = (
     ),
     _option("-c", "--ctx-size", "n_ctx", type=_COUNT, default="what is needed", text="Tokens of context."),
     _option(
-        "-tb", "--threads-batch", "n_threads_batch", type=THREADS, default="-t", text="Threads for prompts."
+        "-tb", "--threads-batch", "n_threads_batch", type=THREADS, default="-t", text="Threads of prefill."
     ),
     _option("-ub", "--ubatch-size", "n_ubatch", type=_COUNT, text="Tokens evaluated at once, at most."),
     _option("-ngl", "--n-gpu-layers", "n_gpu_layers", type=_FROM_0, text="Layers on the device."),

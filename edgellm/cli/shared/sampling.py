@@ -81,10 +81,10 @@ _ENGINE_OPTIONS = (
     _engine("-c", "--ctx-size", "n_ctx", type=_COUNT, text="Tokens of context.  [default: what fits]"),
     _engine("-t", "--threads", "n_threads", type=_COUNT, text="Threads.  [default: physical cores]"),
     _engine(
-        "-tb", "--threads-batch", "n_threads_batch", type=_COUNT, text="Threads for prompts.  [default: -t]"
+        "-tb", "--threads-batch", "n_threads_batch", type=_COUNT, text="Threads of prefill.  [default: -t]"
     ),
     _engine(
-        "-b", "--batch-size", "n_batch", type=_COUNT, text="Tokens of a prompt's batch.  [default: 2048]"
+        "-b", "--batch-size", "n_batch", type=_COUNT, text="Tokens of a prefill batch.  [default: 2048]"
     ),
     _engine(
         "-ub", "--ubatch-size", "n_ubatch", type=_COUNT, text="Tokens evaluated at once.  [default: 512]"
