@@ -91,6 +91,7 @@ class Renderer:
         system: str | None,
         summary: Summary | None = None,
         think: bool | None = None,
+        offer_tools: bool = True,
     ) -> Prompt:
         """The prompt for an answer to `messages`, the oldest `n_hidden` left out."""
         guard = self._spans.guard
@@ -101,7 +102,8 @@ class Renderer:
         if head:
             told.insert(0, {"role": "system", "content": "\n\n".join(head)})
         extra = {} if think is None or not self.thinks_on_request else {"enable_thinking": think}
-        text = self._template.render(told, add_generation_prompt=True, tools=self._tools or None, **extra)
+        tools = self._tools if self._tools and offer_tools else None
+        text = self._template.render(told, add_generation_prompt=True, tools=tools, **extra)
         return Prompt(tuple(self._spans.split(text)), n_hidden)
 
 
