@@ -61,6 +61,18 @@ def test_a_wish_before_the_start_evaluates_nothing(session):
     assert works(session)
 
 
+def test_a_wish_between_two_ids_ends_the_next_evaluation(session):
+    session.rewind(0)
+    cancel = Cancel()
+    ids = session.stream(PROMPT[:9], GREEDY, cancel=cancel)
+    next(ids)
+    cancel.set()
+    with pytest.raises(CancelledError):
+        next(ids)
+    assert list(session.tokens) == PROMPT[:9]
+    assert works(session)
+
+
 def test_a_prompt_is_left_between_two_chunks(artifact):
     with backends.open_session(artifact, OPTIONS) as session:
         with pytest.raises(CancelledError):
