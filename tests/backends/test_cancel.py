@@ -115,6 +115,18 @@ def test_a_child_is_stopped_while_it_reads_the_prompt(artifact):
         assert lengths and min(lengths) < len(PROMPT)
 
 
+def test_a_child_can_be_stopped_where_nothing_can_be_written(artifact, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", "/nonexistent")
+    with worker.open_isolated(artifact, OPTIONS) as session:
+        cancel, n = Cancel(), 0
+        for _ in session.stream(PROMPT[:9], GREEDY, cancel=cancel):
+            cancel.set()
+            n += 1
+            if n == 3:  # the caller looks at it after every id (generate.py)
+                break
+        assert cancel.is_set and works(session)
+
+
 def test_llama_stops_within_a_batch():
     """The wish comes at the first matrix product; the rest of the graph is not computed."""
     artifact, cancel, seen = first_use.resolve("tiny-qwen3"), Cancel(), []
