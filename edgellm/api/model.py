@@ -25,6 +25,7 @@ from edgellm.prompt import openai
 from edgellm.prompt.messages import History
 from edgellm.prompt.model_template import template_of
 from edgellm.prompt.openai import Messages
+from edgellm.prompt.tool_choice import AUTO
 from edgellm.session import EngineOptions
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from edgellm.generation.embedding import Pooling, Vectors
     from edgellm.generation.scoring import Score
     from edgellm.prompt.template import ChatTemplate
+    from edgellm.prompt.tool_choice import ToolChoice
     from edgellm.prompt.tools import Tool
     from edgellm.session import Drafter, EngineInfo, Session
 
@@ -141,34 +143,37 @@ class Model:
         prompt: str | Messages,
         *,
         tools: Sequence[Tool] = (),
+        tool_choice: ToolChoice = AUTO,
         think: bool | None = None,
         **settings: Unpack[Settings],
     ) -> Answer:
         """The whole continuation of a text, or the answer to messages; see `stream`."""
-        return self.stream(prompt, tools=tools, think=think, **settings).answer
+        return self.stream(prompt, tools=tools, tool_choice=tool_choice, think=think, **settings).answer
 
     def stream(
         self,
         prompt: str | Messages,
         *,
         tools: Sequence[Tool] = (),
+        tool_choice: ToolChoice = AUTO,
         think: bool | None = None,
         **settings: Unpack[Settings],
     ) -> Stream:
         """Text as it is written.
 
         A string is continued as it is. A list of messages ({"role": ..., "content": ...}) is answered, through
-        the model's chat template; `tools` are what it may call, in OpenAI's form, and `think` tells a reasoning
-        model to think first or not (None: its own habit). What the cache still holds of the prompt is not
+        the model's chat template; `tools` are what it may call, in OpenAI's form, and `tool_choice` whether it
+        does: "auto", "none", "required", or a tool's name. `think` tells a reasoning model to think first or not
+        (None: its own habit). What the cache still holds of the prompt is not
         evaluated again. Raises UsageError for messages that do not fit the context or are none, EngineError, at
         the first piece, for a text that is empty or does not fit.
         """
         options = options_with(self._usual, settings)
         if isinstance(prompt, str):
-            if tools or think is not None:
+            if tools or think is not None or tool_choice != AUTO:
                 raise UsageError("tools and think are for messages; a string is continued as it is")
             return Stream(self._turns, lambda: self._continuation(prompt, options))
-        return Stream(self._turns, lambda: self._answer(prompt, options, tuple(tools), think))
+        return Stream(self._turns, lambda: self._answer(prompt, options, tuple(tools), tool_choice, think))
 
     def chat(
         self,
@@ -176,6 +181,7 @@ class Model:
         system: str | None = None,
         messages: Messages = (),
         tools: Sequence[Tool] = (),
+        tool_choice: ToolChoice = AUTO,
         think: bool | None = None,
         on_full: OnFull = "drop",
         **settings: Unpack[Settings],
@@ -183,7 +189,8 @@ class Model:
         """A conversation, which may go on from `messages`. Settings hold for all its answers.
 
         When the window is full, `on_full="drop"` leaves out the oldest turns (`Chat.n_hidden` counts them),
-        "summarise" has the model sum them up, "stop" raises UsageError. Raises UsageError for a model that was
+        "summarise" has the model sum them up, "stop" raises UsageError. A `tool_choice` that asks for a call holds
+        for answers to the user, not for those to tools' results. Raises UsageError for a model that was
         not made to chat.
         """
         first, said = openai.read(messages)
@@ -198,6 +205,7 @@ class Model:
             on_full=on_full,
             tools=tools,
             think=think,
+            choice=tool_choice,
         )
         return Chat(conversation, self._turns)
 
@@ -247,7 +255,12 @@ class Model:
         return Reply(self.session, tokens, seeded(options))
 
     def _answer(
-        self, said: Messages, options: GenerateOptions, tools: tuple[Tool, ...], think: bool | None
+        self,
+        said: Messages,
+        options: GenerateOptions,
+        tools: tuple[Tool, ...],
+        choice: ToolChoice,
+        think: bool | None,
     ) -> Reply:
         """Messages answered by one conversation after the other, which knows again what the cache holds."""
         system, history = openai.read(said)
@@ -257,6 +270,7 @@ class Model:
             self._answering = Conversation(self.session, self._template(), on_full="stop", tools=tools)
             self._tools = tools
         answering = self._answering
+        answering.choose(choice, tools)
         answering.restore(History(tuple(history), system))
         answering.options, answering.think = options, think
         return answering.regenerate()

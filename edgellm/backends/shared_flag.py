@@ -10,13 +10,14 @@ import os
 import tempfile
 from pathlib import Path
 
-from edgellm.errors import StorageError
-
 _SIZE = 2
 
 
-def create() -> tuple[mmap.mmap, Path]:
-    """The bytes, both zero, and the file through which the child finds them. Raises StorageError."""
+def create() -> tuple[mmap.mmap, Path | None]:
+    """The bytes, both zero, and the file through which the child finds them.
+
+    Where nothing can be written there is no file, and the child is stopped between two calls only.
+    """
     try:
         number, name = tempfile.mkstemp(prefix="edgellm-")
         try:
@@ -24,8 +25,8 @@ def create() -> tuple[mmap.mmap, Path]:
             return mmap.mmap(number, _SIZE), Path(name)
         finally:
             os.close(number)
-    except OSError as error:
-        raise StorageError(f"a process of its own needs two bytes of temporary space: {error}") from None
+    except OSError:
+        return mmap.mmap(-1, _SIZE), None
 
 
 def attach(path: Path) -> mmap.mmap:

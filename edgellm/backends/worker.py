@@ -70,8 +70,9 @@ class WorkerSession:
             self._end_child()
             raise
         finally:
-            with contextlib.suppress(OSError):  # Windows keeps the name while the child has the file
-                file.unlink()
+            if file is not None:
+                with contextlib.suppress(OSError):  # Windows keeps the name while the child has the file
+                    file.unlink()
 
     @property
     def artifact(self) -> Artifact:
@@ -304,9 +305,9 @@ class _Child:
         return session.stream(tokens, sampling, constraint=limits, drafter=kept, cancel=self._cancel)
 
     def _open(
-        self, artifact: Artifact, options: EngineOptions, max_bytes: int | None, flag: Path
+        self, artifact: Artifact, options: EngineOptions, max_bytes: int | None, flag: Path | None
     ) -> EngineInfo:
-        self._cancel = Cancel(shared_flag.attach(flag))
+        self._cancel = Cancel(shared_flag.attach(flag) if flag is not None else None)
         if max_bytes is not None and os.name == "posix":
             import resource
 

@@ -20,9 +20,10 @@ from edgellm.chat.spans import SpanCache
 from edgellm.chat.window import ContextFullError, Prompt, Renderer, Template
 from edgellm.errors import EngineError, UsageError
 from edgellm.generation.generate import Completion, GenerateOptions
-from edgellm.prompt import markup
+from edgellm.prompt import markup, tool_choice
 from edgellm.prompt import messages as chat_messages
 from edgellm.prompt.messages import History, Message, Summary
+from edgellm.prompt.tool_choice import ToolChoice
 from edgellm.prompt.tools import Tool, ToolCall
 from edgellm.session import GREEDY, Session
 
@@ -50,9 +51,15 @@ class Conversation:
         on_full: OnFull = "drop",
         tools: Sequence[Tool] = (),
         think: bool | None = None,
+        choice: ToolChoice = tool_choice.AUTO,
     ) -> None:
-        """`think` None leaves the choice to the template; it means nothing to a model that does not think."""
+        """`think` None leaves the choice to the template; it means nothing to a model that does not think.
+
+        `choice` "none" does not offer the tools; "required" or a tool's name makes a call of the answer to a
+        user's message. Raises UsageError.
+        """
         template = template.for_tools() if tools else template
+        self._choice = tool_choice.read(choice, tools)
         self._markup = markup.Markup.of(template.source, tools)
         self.session = markup.spelled(session, self._markup)
         self.options, self.on_full, self.think = options, on_full, think
@@ -131,7 +138,7 @@ class Conversation:
             )
         told = [Message("tool", results[call.id], call_id=call.id) for call in self.pending]
         self._n_regenerated = 0
-        return self._answer([*self.messages, *told])
+        return self._answer([*self.messages, *told], free=True)
 
     def regenerate(self) -> Reply:
         """Answer the last message anew. With a fixed seed the n-th time draws with seed + n."""
@@ -204,7 +211,28 @@ class Conversation:
         if self._reply:
             self._reply.close()
 
-    def _answer(self, messages: list[Message]) -> Reply:
+    def choose(self, choice: ToolChoice, tools: Sequence[Tool]) -> None:
+        """Set which of the `tools` it has been made with may or must be called. Raises UsageError."""
+        self._choice = tool_choice.read(choice, tools)
+
+    def _options(self, *, free: bool) -> GenerateOptions:
+        """For the next answer; one that must be a call is written by the grammar of calls. Raises UsageError."""
+        options = seeded(self.options, self._n_regenerated)
+        if free or self._choice in (tool_choice.AUTO, tool_choice.NONE):
+            return options
+        if options.grammar is not None:
+            raise UsageError(
+                "an answer that must call a tool has no room for a schema or grammar: leave one out"
+            )
+        from edgellm.generation.constraints import Grammar
+
+        word = "arguments" if self._markup.calls == "tags" else "parameters"
+        grammar = Grammar.json_schema(tool_choice.schema(self._choice, self._markup.known, word))
+        return dataclasses.replace(options, grammar=grammar)
+
+    def _answer(self, messages: list[Message], *, free: bool = False) -> Reply:
+        """`free`: it goes on with tools' results, and need not call again."""
+        options = self._options(free=free)
         n_common = chat_messages.n_common(messages, self.messages)
         if n_common < self.n_hidden:  # an early turn is edited: what is left out is decided anew
             self._forget_summary_unless(n_common)
@@ -225,7 +253,7 @@ class Conversation:
             self._reply = None
             self._record(reply, prompt, before)
 
-        self._reply = self._start(prompt, seeded(self.options, self._n_regenerated), n_dropped, end)
+        self._reply = self._start(prompt, options, n_dropped, end)
         return self._reply
 
     def _start(
@@ -239,8 +267,9 @@ class Conversation:
             self.session,
             prompt.tokens,
             options,
-            look_for=self._markup,
-            thinking=self._markup.thinks and markup.thinking_is_open(prompt.text),
+            look_for=self._markup if self._offers_tools else dataclasses.replace(self._markup, calls=None),
+            # What a grammar shapes is the answer, even where the template has opened a thought.
+            thinking=self._markup.thinks and markup.thinking_is_open(prompt.text) and options.grammar is None,
             n_hidden=prompt.n_hidden,
             n_dropped=n_dropped,
             end=end,
@@ -326,5 +355,14 @@ class Conversation:
         if self.options.exact:
             self.spans.known.clear()  # the prompt's tokens are its text's, not those that were drawn
         return self._renderer.render(
-            messages, n_hidden, system=self.system, summary=self.summary, think=think
+            messages,
+            n_hidden,
+            system=self.system,
+            summary=self.summary,
+            think=think,
+            offer_tools=self._offers_tools,
         )
+
+    @property
+    def _offers_tools(self) -> bool:
+        return self._choice != tool_choice.NONE

@@ -101,6 +101,7 @@ class Renderer:
         system: str | None,
         summary: Summary | None = None,
         think: bool | None = None,
+        offer_tools: bool = True,
     ) -> Prompt:
         """The prompt for an answer to `messages`, the oldest `n_hidden` left out."""
         guard = self._spans.guard
@@ -111,7 +112,8 @@ class Renderer:
         if head:  # an empty system prompt is one: without it, templates put their own
             told.insert(0, {"role": "system", "content": "\n\n".join(filter(None, head))})
         extra = {} if think is None or not self.thinks_on_request else {"enable_thinking": think}
-        text = self._template.render(told, add_generation_prompt=True, tools=self._tools or None, **extra)
+        tools = self._tools if self._tools and offer_tools else None
+        text = self._template.render(told, add_generation_prompt=True, tools=tools, **extra)
         if words := lost_words(text, told):
             raise UsageError(
                 f"this model's chat template leaves out what the user says ({self._spans.unguarded(words)[:40]!r}); "

@@ -12,16 +12,20 @@ and no engine.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
+from edgellm.prompt import call_syntax
 from edgellm.prompt import tools as tool_calls
+from edgellm.prompt.call_syntax import FENCE, FUNCTION, Known
 from edgellm.prompt.tools import Tool, ToolCall
 from edgellm.session import Session
 
 THINK, THINK_END = "<think>", "</think>"
 CALL, CALL_END = "<tool_call>", "</tool_call>"
 PYTHON = "<|python_tag|>"
+_SEPARATORS = " \t\r\n;,"  # between calls
+_OPENERS = (CALL, PYTHON, FUNCTION, FENCE, "\n{", "\n[")
 
 
 @dataclass(frozen=True)
@@ -39,13 +43,13 @@ class Markup:
 
     thinks: bool = False  # between <think> and </think>
     calls: str | None = None  # "tags": Qwen's | "json": Llama 3's | None: no tools were given
-    tool_names: frozenset[str] = frozenset()
+    known: Known = field(default_factory=dict, hash=False)  # the tools that were given
 
     @classmethod
     def of(cls, template: str, tools: Sequence[Tool] | None = None) -> Markup:
         """What a model with this chat template writes when it is given these tools."""
         calls = None if not tools else "tags" if CALL in template else "json"
-        return cls(THINK_END in template, calls, tool_calls.names(tools or ()))
+        return cls(THINK_END in template, calls, call_syntax.known_tools(tools or ()))
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -64,6 +68,7 @@ class MarkupParser:
         self.malformed: list[str] = []  # blocks that are no calls; they stand in the text, too
         self._parts: dict[str, list[str]] = {"text": [], "thinking": []}
         self._held = ""
+        self._blanks = ""  # before what may be a call; dropped with it
         self._block: list[str] = []  # of a call that has not ended
         self._state = self._thinking if thinking else self._beginning
 
@@ -88,14 +93,19 @@ class MarkupParser:
     def finish(self, *, cut: bool = False) -> list[Part]:
         """What was held back, at the end; `cut` where the answer did not end by itself."""
         out: list[Part] = []
+        self._conclude(out, cut=cut)
+        return self._keep(out)
+
+    def _conclude(self, out: list[Part], *, cut: bool) -> None:
         block, rest, self._held = "".join(self._block), self._held, ""
         if self._state == self._tagged:
             self._end_block(out, block + rest, end="", cut=cut)
-        elif self._state in (self._json, self._python):
-            self._end_answer(out, block + rest, code=self._state == self._python, cut=cut)
-        elif rest:
-            self._emit(out, "thinking" if self._state == self._thinking else "text", rest)
-        return self._keep(out)
+        elif self._state == self._python:
+            self._end_answer(out, block + rest, cut=cut)
+        elif self._state == self._candidate and not cut:
+            self._last_candidates(out, rest)
+        elif self._state != self._between_calls or rest.strip(_SEPARATORS):
+            self._emit(out, "thinking" if self._state == self._thinking else "text", self._blanks + rest)
 
     # Each state takes what it can from `_held` and says whether the next one should go on at once.
 
@@ -106,8 +116,9 @@ class MarkupParser:
             return False
         if self.markup.thinks and text.startswith(THINK):
             self._held, self._state = text[len(THINK) :], self._thinking
-        elif self.markup.calls == "json" and text[0] in "{[":
-            self._state = self._json
+        elif self.markup.calls and text[0] in "{[":
+            self._blanks = self._held[: len(self._held) - len(text)]
+            self._held, self._state = text, self._candidate
         else:
             self._state = self._text
         return True
@@ -126,13 +137,41 @@ class MarkupParser:
         return bool(self._held)
 
     def _text(self, out: list[Part]) -> bool:
-        openers = {"tags": (CALL,), "json": (PYTHON,), None: ()}[self.markup.calls]
-        if not self._until(out, "text", openers):
+        if not self._until(out, "text", _OPENERS if self.markup.calls else ()):
             return False
-        tag = CALL if self.markup.calls == "tags" else PYTHON
-        self._held = self._held.removeprefix(tag)
-        self._state = self._tagged if tag == CALL else self._python
+        text = self._held.lstrip()
+        self._blanks = self._held[: len(self._held) - len(text)]
+        tag = next((tag for tag in (CALL, PYTHON) if text.startswith(tag)), "")
+        self._held = text.removeprefix(tag)
+        self._state = {CALL: self._tagged, PYTHON: self._python}.get(tag, self._candidate)
         return True
+
+    def _candidate(self, out: list[Part]) -> bool:
+        """What may be a call without a tag of its own, and may as well be text."""
+        found = call_syntax.look(self._held, self.markup.known, final=False)
+        if found is None:
+            return False
+        self._settle(out, *found)
+        return True
+
+    def _settle(self, out: list[Part], n: int, calls: Sequence[ToolCall]) -> None:
+        """The first `n` characters held are these calls, or text where there are none."""
+        if calls:
+            self._emit_calls(out, calls)
+        else:
+            self._emit(out, "text", self._blanks + self._held[:n])
+        self._blanks, self._held = "", self._held[n:]
+        self._state = self._between_calls if calls else self._text
+
+    def _last_candidates(self, out: list[Part], rest: str) -> None:
+        """Settle what the end of the answer decides, and whatever may begin in what is left of it."""
+        self._held = rest
+        while self._state == self._candidate:
+            found = call_syntax.look(self._held, self.markup.known, final=True)
+            self._settle(out, *(found or (1, ())))
+            while self._held and self._state(out):
+                pass
+        self._conclude(out, cut=False)
 
     def _tagged(self, out: list[Part]) -> bool:
         before, found, after = self._held.partition(CALL_END)
@@ -145,14 +184,16 @@ class MarkupParser:
         return True
 
     def _between_calls(self, out: list[Part]) -> bool:
-        self._held = self._held.lstrip()
-        if self._held:
-            self._state = self._text
-        return bool(self._held)
-
-    def _json(self, out: list[Part]) -> bool:
-        self._hold_block("")
-        return False
+        text = self._held.lstrip(_SEPARATORS)
+        if CALL_END.startswith(text) and text != CALL_END:
+            return False
+        if text.startswith(CALL_END):  # of a call whose opening tag was left out
+            self._held = text.removeprefix(CALL_END)
+        elif text[0] in "{[":
+            self._held, self._state = text, self._candidate
+        else:
+            self._held, self._state = self._held.lstrip(), self._text
+        return True
 
     def _python(self, out: list[Part]) -> bool:
         self._hold_block("")
@@ -172,27 +213,29 @@ class MarkupParser:
         if kind == "text" and self.markup.calls:  # blanks before a call belong to it
             cut = len(self._held[:cut].rstrip())
         self._emit(out, kind, self._held[:cut])
-        self._held = self._held[at if at >= 0 else cut :]
+        self._held = self._held[cut:]
         return at >= 0
 
     def _end_block(self, out: list[Part], block: str, *, end: str, cut: bool = False) -> None:
-        if not cut and (call := tool_calls.parse_block(block)):
-            self._emit_calls(out, (call,))
+        calls = () if cut else call_syntax.parse_block(block, self.markup.known)
+        if calls:
+            self._emit_calls(out, calls)
         else:
             self.malformed.append(block)
-            self._emit(out, "text", CALL + block + end)
+            self._emit(out, "text", self._blanks + CALL + block + end)
+        self._blanks = ""
 
-    def _end_answer(self, out: list[Part], block: str, *, code: bool, cut: bool) -> None:
-        known = self.markup.tool_names
-        calls = () if cut else tool_calls.parse_answer(block, known)
-        if not calls and code and not cut and (call := tool_calls.parse_code(block, known)):
+    def _end_answer(self, out: list[Part], block: str, *, cut: bool) -> None:
+        """What came after Llama's tag."""
+        known = self.markup.known
+        calls = () if cut else call_syntax.parse(block, known)
+        if not calls and not cut and (call := tool_calls.parse_code(block, frozenset(known))):
             calls = (call,)
         if calls:
             self._emit_calls(out, calls)
             return
-        if code:
-            self.malformed.append(block)
-        self._emit(out, "text", block)
+        self.malformed.append(block)
+        self._emit(out, "text", self._blanks + block)
 
     def _emit(self, out: list[Part], kind: str, text: str) -> None:
         if text:

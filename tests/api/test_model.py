@@ -117,6 +117,26 @@ def test_a_stream_left_open_in_one_thread_lets_another_wait(model):
     assert found == [text]
 
 
+def test_a_cancel_that_finds_a_reader_inside_is_carried_out_when_it_leaves(model):
+    stream = model.stream(FRANCE, temperature=0)
+    read = stream._reply.parts
+
+    def parts():
+        part = next(read())
+        other = threading.Thread(target=stream.cancel)  # while this thread is inside
+        other.start()
+        other.join()
+        yield part
+
+    stream._reply.parts = parts
+    assert next(stream)
+    found = []
+    thread = threading.Thread(target=lambda: found.append(model.complete(FRANCE, max_tokens=1)), daemon=True)
+    thread.start()
+    thread.join(60)
+    assert found and stream.answer.finish_reason == "cancelled"
+
+
 def test_a_failed_call_leaves_the_model_usable(model):
     with pytest.raises(EngineError, match="do not fit the context"):
         model.complete("word " * 2000)

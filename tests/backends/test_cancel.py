@@ -61,6 +61,18 @@ def test_a_wish_before_the_start_evaluates_nothing(session):
     assert works(session)
 
 
+def test_a_wish_between_two_ids_ends_the_next_evaluation(session):
+    session.rewind(0)
+    cancel = Cancel()
+    ids = session.stream(PROMPT[:9], GREEDY, cancel=cancel)
+    next(ids)
+    cancel.set()
+    with pytest.raises(CancelledError):
+        next(ids)
+    assert list(session.tokens) == PROMPT[:9]
+    assert works(session)
+
+
 def test_a_prompt_is_left_between_two_chunks(artifact):
     with backends.open_session(artifact, OPTIONS) as session:
         with pytest.raises(CancelledError):
@@ -101,6 +113,18 @@ def test_a_child_is_stopped_while_it_reads_the_prompt(artifact):
             timer.join()
             assert works(session)
         assert lengths and min(lengths) < len(PROMPT)
+
+
+def test_a_child_can_be_stopped_where_nothing_can_be_written(artifact, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", "/nonexistent")
+    with worker.open_isolated(artifact, OPTIONS) as session:
+        cancel, n = Cancel(), 0
+        for _ in session.stream(PROMPT[:9], GREEDY, cancel=cancel):
+            cancel.set()
+            n += 1
+            if n == 3:  # the caller looks at it after every id (generate.py)
+                break
+        assert cancel.is_set and works(session)
 
 
 def test_llama_stops_within_a_batch():

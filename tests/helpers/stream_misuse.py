@@ -76,6 +76,18 @@ def closed_by_many(model):
     ended_by(end, model)
 
 
+def cancelled_in_the_only_reading(model):
+    """Whoever cancels does not wait, and the reader does not come back: the model is free all the same."""
+    stream = endless(model, STORY * 60)
+    begun = threading.Event()
+    reader = threading.Thread(target=lambda: (begun.set(), next(stream, None)))
+    reader.start()
+    begun.wait()
+    stream.cancel()
+    model.complete(FRANCE, max_tokens=1)
+    reader.join()
+
+
 def read_by_two(model):
     stream = model.stream(STORY, temperature=0, max_tokens=30)
     readers = [read_in_thread(stream) for _ in range(2)]
@@ -147,6 +159,7 @@ MISUSES = (
     cancelled_elsewhere,
     closed_while_the_prompt_is_read,
     closed_by_many,
+    cancelled_in_the_only_reading,
     read_by_two,
     dropped_in_a_cycle,
     a_task_given_up,
@@ -157,7 +170,7 @@ MISUSES = (
 
 def main(name: str, isolated: str, rounds: str) -> None:
     faulthandler.enable()
-    faulthandler.dump_traceback_later(300, exit=True)
+    faulthandler.dump_traceback_later(200, exit=True)
     with edgellm.load(name, n_ctx=512, n_threads=1, isolated=isolated == "1") as model:
         expected = model.complete(FRANCE, temperature=0).text
         for i in range(int(rounds)):

@@ -83,9 +83,7 @@ _ENGINE_OPTIONS = (
     _engine(
         "-tb", "--threads-batch", "n_threads_batch", type=_COUNT, text="Threads of prefill.  [default: -t]"
     ),
-    _engine(
-        "-b", "--batch-size", "n_batch", type=_COUNT, text="Tokens of a prefill batch.  [default: 2048]"
-    ),
+    _engine("-b", "--batch-size", "n_batch", type=_COUNT, text="Tokens of a prefill batch.  [default: 2048]"),
     _engine(
         "-ub", "--ubatch-size", "n_ubatch", type=_COUNT, text="Tokens evaluated at once.  [default: 512]"
     ),
