@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_LARGEST = 1e30  # of anything counted or timed; JSON's readers take infinity and integers of any length
 
 
 class CodecError(ValueError):
@@ -64,6 +65,8 @@ def _decode(kind: Any, value: Any, place: str) -> Any:
             key: _decode(item_kind, item, f"{place}.{key}")
             for key, item in _expect(value, dict, place).items()
         }
+    if kind in (int, float) and isinstance(value, (int, float)) and not abs(value) < _LARGEST:
+        raise CodecError(f"{place}: {value!r} is no number that is measured")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind is int and isinstance(value, bool):
@@ -86,8 +89,10 @@ def _decode_dataclass(kind: type, value: Any, place: str) -> Any:
 def _decode_union(options: tuple[Any, ...], value: Any, place: str) -> Any:
     if value is None and type(None) in options:
         return None
+    if type(value) in options and type(value) not in (int, float):
+        return value
     if type(value) in options:
-        return value  # an int stays an int where floats are welcome too
+        return _decode(type(value), value, place)  # an int stays an int where floats are welcome too
     failures = []
     for option in options:
         if option is type(None):

@@ -338,9 +338,24 @@ def from_json(text: str, name: str = "report") -> Report:
         for caveat in plain["caveats"]:
             caveat.pop("fact", None)
             caveat.pop("advice", None)
-        return from_plain(Report, plain)
-    except (CodecError, KeyError, TypeError, AttributeError) as error:
+        report = from_plain(Report, plain)
+        _check_samples(report)
+        return report
+    except (CodecError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ResultError(f"{name} is damaged or was edited: {error}") from error
+
+
+def _check_samples(report: Report) -> None:
+    """Each sample belongs to a launch that is there, with repetitions. Raises CodecError."""
+    for number, run in enumerate(report.runs):
+        if not all(launch.repetitions for launch in run.launches):
+            raise CodecError(f"Report.runs[{number}]: a launch has no repetitions")
+        for measurement in run.measurements:
+            known = {launch.index for launch in run.launches}
+            if len(measurement.launches) != len(measurement.samples) or not known.issuperset(
+                measurement.launches
+            ):
+                raise CodecError(f"Report.runs[{number}]: {measurement.name} has samples of no launch")
 
 
 def read(path: Path) -> Report:

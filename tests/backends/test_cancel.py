@@ -118,10 +118,9 @@ def test_a_child_is_stopped_while_it_reads_the_prompt(artifact):
 def test_a_child_can_be_stopped_where_nothing_can_be_written(artifact, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", "/nonexistent")
     with worker.open_isolated(artifact, OPTIONS) as session:
-        cancel, n = Cancel(), 0
-        for _ in session.stream(PROMPT[:9], GREEDY, cancel=cancel):
+        cancel = Cancel()
+        for n, _ in enumerate(session.stream(PROMPT[:9], GREEDY, cancel=cancel), 1):
             cancel.set()
-            n += 1
             if n == 3:  # the caller looks at it after every id (generate.py)
                 break
         assert cancel.is_set and works(session)

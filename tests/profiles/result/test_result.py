@@ -1,12 +1,15 @@
 """From raw records to measurements, caveats and JSON - and back."""
 
 import json
+import random
 import string
 from dataclasses import replace
 
 import profile_samples as samples
 import pytest
+from json_fuzz import WRONG, changed, places
 
+from edgellm.profiles import report as reports
 from edgellm.profiles.report.words import caveat_words
 from edgellm.profiles.result import derive
 from edgellm.profiles.result.caveats import TEXT, Caveat
@@ -201,3 +204,19 @@ def test_the_meters_pace_bounds_the_interval_from_below():
     assert gross.ci95_high == pytest.approx(0.5 + 1.96 * 0.01, rel=1e-3)
     assert net.samples == (pytest.approx(0.4),)
     assert net.resolution == pytest.approx((1.0 + (0.3 / 2**0.5 * 2) ** 2) ** 0.5 / 100)
+
+
+def test_a_value_of_any_wrong_type_is_one_line_or_shown():
+    """Values all over a result, each replaced by one of many: refused by place, or a table can be made of it."""
+    good = json.loads(to_json(samples.report()))
+    rng, refused = random.Random(7), 0
+    everywhere = [(place, value) for place in places(good) for value in WRONG]
+    for place, value in rng.sample(everywhere, 300):
+        try:
+            found = from_json(json.dumps(changed(good, place, value)))
+        except ResultError as error:
+            assert "\n" not in str(error)
+            refused += 1
+        else:
+            assert reports.render(found, "table", "en")
+    assert refused > 100
