@@ -132,7 +132,7 @@ def _genai(path: Path, config: Mapping[str, Any]) -> OnnxFolder:
             n_vocab=int(model["vocab_size"]),
             in_place=bool(search.get("past_present_share_buffer", False)),
             facts={"edgellm.made_by": "onnxruntime-genai"},
-            **_common(path, _tokenizer(path), model.get("eos_token_id"), model.get("bos_token_id")),
+            **_common(path, _tokenizer(path, model), model.get("eos_token_id"), model.get("bos_token_id")),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path / 'genai_config.json'} is damaged ({error!r})") from error
@@ -154,7 +154,7 @@ def _optimum(path: Path) -> OnnxFolder:
             n_vocab=int(config["vocab_size"]),
             in_place=False,
             facts={"edgellm.made_by": "optimum"},
-            **_common(path, _tokenizer(path), None, config.get("bos_token_id")),
+            **_common(path, _tokenizer(path, config), None, config.get("bos_token_id")),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path / 'config.json'} is damaged ({error!r})") from error
@@ -181,8 +181,8 @@ def _common(path: Path, said: TokenizerFiles, eos: Any, bos_id: int | None) -> d
     }
 
 
-def _tokenizer(path: Path) -> TokenizerFiles:
-    """What another program's folder says of its tokenizer."""
+def _tokenizer(path: Path, model: Mapping[str, Any]) -> TokenizerFiles:
+    """What another program's folder says of its tokenizer; `model` says how many tokens there are."""
 
     def json_of(name: str) -> dict[str, Any] | None:
         return _json(path / name) if (path / name).is_file() else None
@@ -196,6 +196,7 @@ def _tokenizer(path: Path) -> TokenizerFiles:
         return file.read_text(encoding="utf-8")
 
     config, generation = json_of("config.json") or {}, json_of("generation_config.json") or {}
+    config |= {"vocab_size": model.get("vocab_size")}
     return tokenizer_files.read(path, json_of, text_of, config, generation)
 
 
