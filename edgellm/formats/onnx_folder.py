@@ -164,7 +164,8 @@ def _common(path: Path, said: TokenizerFiles, eos: Any, bos_id: int | None) -> d
     """What the tokenizer's files say, where there is no manifest. `eos` and `bos_id` are the graph's maker's."""
     templates = dict(said.chat_templates)
     ends = {int(i) for i in (eos if isinstance(eos, list) else [eos]) if i is not None} or set(said.ends)
-    by_text = {token.content: index for index, token in said.added.items()}
+    added = {i: token for i, token in said.added.items() if i < int(said.config["vocab_size"])}
+    by_text = {token.content: index for index, token in added.items()}
     ends |= {by_text[text] for text in [said.names.get("eos_token")] if text in by_text}
     return {
         "path": path,
@@ -173,9 +174,9 @@ def _common(path: Path, said: TokenizerFiles, eos: Any, bos_id: int | None) -> d
         "bos_id": bos_id if said.opening is None else said.opening,
         "add_bos": said.opening is not None,
         "names": said.names,
-        "added": said.added,
+        "added": added,
         "eos_ids": frozenset(i for i in ends if i >= 0),
-        "control_ids": frozenset(i for i, token in said.added.items() if token.special),
+        "control_ids": frozenset(i for i, token in added.items() if token.special),
         "chat_template": templates.pop("default", None),
         "named_templates": templates,
     }
