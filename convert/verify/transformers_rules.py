@@ -4,7 +4,8 @@ The proof's own eyes: the converter does not import this, and this imports nothi
 neither can repeat the other's mistake. Follows transformers 5: PreTrainedTokenizerBase._from_pretrained,
 TokenizersBackend.__init__ and Qwen2Tokenizer.__init__, step by step and with the same library, and
 GenerationMixin.adjust_generation_fn for the ends. One thing is not copied: where Qwen2Tokenizer builds the
-tokenizer anew and drops tokens that tokenizer.json alone names, they are kept, as transformers 4 does.
+tokenizer anew and drops tokens that tokenizer.json alone names, they are kept, as transformers 4 does. And a
+special token that has a name but no row in the embedding is no token here: its id stops transformers' model.
 """
 
 from __future__ import annotations
@@ -65,11 +66,11 @@ def _read(folder: Path) -> Reading:
     elif padding := _load(folder, "tokenizer.json").get("padding"):  # TokenizersBackend's `setdefault`
         settings = {"pad_token": padding["pad_token"]} | settings
     special, extra = _special_tokens(settings)
-    tokenizer = _tokenizer(folder / "tokenizer.json", listed, special, extra)
-    if is_qwen:
-        from tokenizers import AddedToken
-
-        tokenizer.add_tokens([AddedToken(text, special=True) for text in (*special.values(), *extra)])
+    tokenizer = _tokenizer(folder / "tokenizer.json", listed, set(special.values()))
+    known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    for text in (*special.values(), *extra):
+        if is_qwen or text not in known:  # Qwen2Tokenizer adds them all anew
+            _add_special(tokenizer, text, config.get("vocab_size"))
     return Reading(tokenizer, special, _templates(folder, settings), _ends(folder, config))
 
 
@@ -123,9 +124,9 @@ def _content(token: Any) -> str:
     return str(token["content"] if isinstance(token, dict) else token)
 
 
-def _tokenizer(path: Path, listed: Mapping[int, Any], special: Mapping[str, str], extra: list[str]) -> Any:
-    """The library on tokenizer.json, with what else is named added in transformers' order."""
-    from tokenizers import AddedToken, Tokenizer
+def _tokenizer(path: Path, listed: Mapping[int, Any], special: set[str]) -> Any:
+    """The library on tokenizer.json, with what else is listed added in transformers' order."""
+    from tokenizers import Tokenizer
 
     try:
         made = Tokenizer.from_file(str(path))
@@ -133,18 +134,20 @@ def _tokenizer(path: Path, listed: Mapping[int, Any], special: Mapping[str, str]
         raise CheckpointError(f"{path} cannot be used: {str(error)[:200]}") from error
     made.no_truncation()  # each call of transformers sets its own
     made.no_padding()
-    there = made.get_added_tokens_decoder().values()
-    seen = {repr(token) for token in there}
+    seen = {repr(token) for token in made.get_added_tokens_decoder().values()}
     tokens = [token for _, token in sorted(listed.items()) if repr(token) not in seen]
-    known = {token.content for token in (*there, *tokens)}
     for token in tokens:
-        token.special = token.special or token.content in special.values()
-    for text in (*special.values(), *extra):
-        if text not in known:
-            tokens.append(AddedToken(text, special=True))
-            known.add(text)
+        token.special = token.special or token.content in special
     made.add_tokens(tokens)
     return made
+
+
+def _add_special(tokenizer: Any, text: str, n_rows: int | None) -> None:
+    from tokenizers import AddedToken
+
+    n_tokens = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+    if tokenizer.token_to_id(text) is not None or n_rows is None or n_tokens < n_rows:
+        tokenizer.add_tokens([AddedToken(text, special=True)])
 
 
 def _templates(folder: Path, settings: Mapping[str, Any]) -> dict[str, str]:

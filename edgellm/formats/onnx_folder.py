@@ -182,7 +182,7 @@ def _genai(path: Path, config: Mapping[str, Any]) -> OnnxFolder:
             n_vocab=int(model["vocab_size"]),
             in_place=bool(search.get("past_present_share_buffer", False)),
             facts={"edgellm.made_by": "onnxruntime-genai"},
-            **_common(path, _tokenizer(path), model.get("eos_token_id"), model.get("bos_token_id")),
+            **_common(path, _tokenizer(path, model), model.get("eos_token_id"), model.get("bos_token_id")),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path / 'genai_config.json'} is damaged ({error!r})") from error
@@ -204,7 +204,7 @@ def _optimum(path: Path) -> OnnxFolder:
             n_vocab=int(config["vocab_size"]),
             in_place=False,
             facts={"edgellm.made_by": "optimum"},
-            **_common(path, _tokenizer(path), None, config.get("bos_token_id")),
+            **_common(path, _tokenizer(path, config), None, config.get("bos_token_id")),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path / 'config.json'} is damaged ({error!r})") from error
@@ -214,7 +214,8 @@ def _common(path: Path, said: TokenizerFiles, eos: Any, bos_id: int | None) -> d
     """What the tokenizer's files say, where there is no manifest. `eos` and `bos_id` are the graph's maker's."""
     templates = dict(said.chat_templates)
     ends = {int(i) for i in (eos if isinstance(eos, list) else [eos]) if i is not None} or set(said.ends)
-    by_text = {token.content: index for index, token in said.added.items()}
+    added = {i: token for i, token in said.added.items() if i < int(said.config["vocab_size"])}
+    by_text = {token.content: index for index, token in added.items()}
     ends |= {by_text[text] for text in [said.names.get("eos_token")] if text in by_text}
     return {
         "path": path,
@@ -223,16 +224,16 @@ def _common(path: Path, said: TokenizerFiles, eos: Any, bos_id: int | None) -> d
         "bos_id": bos_id if said.opening is None else said.opening,
         "add_bos": said.opening is not None,
         "names": said.names,
-        "added": said.added,
+        "added": added,
         "eos_ids": frozenset(i for i in ends if i >= 0),
-        "control_ids": frozenset(i for i, token in said.added.items() if token.special),
+        "control_ids": frozenset(i for i, token in added.items() if token.special),
         "chat_template": templates.pop("default", None),
         "named_templates": templates,
     }
 
 
-def _tokenizer(path: Path) -> TokenizerFiles:
-    """What another program's folder says of its tokenizer."""
+def _tokenizer(path: Path, model: Mapping[str, Any]) -> TokenizerFiles:
+    """What another program's folder says of its tokenizer; `model` says how many tokens there are."""
 
     def json_of(name: str) -> dict[str, Any] | None:
         return _json(path / name) if (path / name).is_file() else None
@@ -246,6 +247,7 @@ def _tokenizer(path: Path) -> TokenizerFiles:
         return file.read_text(encoding="utf-8")
 
     config, generation = json_of("config.json") or {}, json_of("generation_config.json") or {}
+    config |= {"vocab_size": model.get("vocab_size")}
     return tokenizer_files.read(path, json_of, text_of, config, generation)
 
 

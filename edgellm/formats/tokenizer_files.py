@@ -103,6 +103,7 @@ class TokenizerFiles:
     @cached_property
     def added(self) -> dict[int, AddedToken]:
         """Every added token by its id: tokenizer.json's, those other files list, and the special ones by name."""
+        n_rows = next(iter(_ids(self.config.get("vocab_size"))), None)
         book = _Book(self.tokenizer)
         for token in self._listed():
             named = token.content in self.names.values()
@@ -110,6 +111,8 @@ class TokenizerFiles:
         extra = list(map(AddedToken.of, _extra(self._sources)))
         special = [AddedToken(text, special=True) for text in self.names.values()]
         for token in (*special, *extra):
+            if n_rows is not None and book.index(token.content) >= n_rows:
+                continue  # a name alone makes no row in the embedding: in transformers this id is an error, too
             if self._is_qwen_class:  # adds them all anew
                 book.add(AddedToken(token.content, special=True))
             elif not book.has(token.content):
@@ -244,9 +247,13 @@ class _Book:
 
     def add(self, token: AddedToken) -> None:
         """Add a token, or give one that is there other flags: it keeps its id, a new one gets the next."""
-        index = self._ids.get(token.content, self._vocab.get(token.content))
+        self._put(self.index(token.content), token)
+
+    def index(self, text: str) -> int:
+        """The id a token has, or will get."""
+        known = self._ids.get(text, self._vocab.get(text))
         last = max(self._ids.values(), default=-1)
-        self._put(max(last + 1, len(self._vocab)) if index is None else index, token)
+        return max(last + 1, len(self._vocab)) if known is None else known
 
 
 def _extra(source: Json) -> Sequence[Any]:

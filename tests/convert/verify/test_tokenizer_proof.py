@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import layouts
 import pytest
+import tinymodels
 from places import GOLDEN
 
 from edgellm import backends
@@ -22,9 +24,11 @@ from edgellm.convert.onnx.writer import OnnxRequest, convert_onnx
 from edgellm.convert.verify import gguf
 from edgellm.convert.verify.onnx import verify_onnx
 from edgellm.errors import CheckFailedError
+from edgellm.formats import onnx_folder
 from edgellm.formats.artifact import Artifact
+from edgellm.formats.gguf.reader import read_header
 from edgellm.formats.tokenizer_files import AddedToken, TokenizerFiles
-from edgellm.prompt.model_template import template_of
+from edgellm.prompt.model_template import names_of, template_of
 from edgellm.session import EngineOptions
 
 EXPECTED: dict[str, Any] = json.loads((GOLDEN / "tokenizer_layouts.json").read_text(encoding="utf-8"))
@@ -71,6 +75,26 @@ def test_an_unusual_folder_is_converted_proved_and_run(
     if made == "onnx":
         files = json.loads((path / "edgellm.json").read_text(encoding="utf-8"))["files"]
         assert {str(f.relative_to(path)) for f in path.rglob("*") if f.is_file()} == {*files, "edgellm.json"}
+
+
+@FORMATS
+@pytest.mark.parametrize("family", layouts.FAMILIES)
+def test_a_special_token_without_a_row_is_no_token_of_the_model(
+    family: str, made: str, tmp_path: Path
+) -> None:
+    """Fine-tunes name a pad token and leave the embedding as it was; transformers fails at its id alone."""
+    whole = replace(layouts.FAMILIES[family], n_vocab={"llama": 305, "qwen3": 303}[family])
+    folder = tinymodels.write(whole, tmp_path / "model")
+    layouts.Folder(folder).change("tokenizer_config.json", pad_token="<|pad_me|>")
+    path = converted(folder, made, tmp_path)
+    assert "give the same ids" in verdict(path, folder)
+    assert tokenizer_names(path)["pad_token"] == "<|pad_me|>"
+
+
+def tokenizer_names(path: Path) -> dict[str, str]:
+    if path.is_dir():
+        return dict(onnx_folder.read(path).names)
+    return dict(names_of(read_header(path)))
 
 
 @FORMATS
