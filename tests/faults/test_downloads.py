@@ -22,7 +22,7 @@ def download(address: str, home) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.fault(8, 0)
 def test_cut_transfers_end_in_the_right_bytes(tmp_path, request):
-    rng, rounds = random.Random(8), fault_rows.trials(15, 1)
+    rng, rounds = random.Random(8), fault_rows.trials(20, 1)
     for trial in range(rounds):
         repository = tmp_path / f"{trial}"
         repository.mkdir()
