@@ -132,6 +132,6 @@ def test_a_run_of_half_a_minute_contacts_nobody(home):
         "import time, edgellm\n"
         "with edgellm.load('tiny-qwen3:onnx-int4') as model:\n"
         "    until = time.monotonic() + 27\n"
-        "    while time.monotonic() < until: model.generate('hi', max_tokens=16); time.sleep(0.2)\n"
+        "    while time.monotonic() < until: model.complete('hi', max_tokens=16); time.sleep(0.2)\n"
     )
     assert traced([sys.executable, "-c", code], home) == ([], [])
