@@ -28,6 +28,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["EDGELLM_NO_TRIAL"] = (
         "1"  # a second process for each of a thousand files; it has tests of its own
     )
+    for name in ("COLUMNS", "LINES"):  # of the developer's terminal, not of those that tests open
+        os.environ.pop(name, None)
     # A shell without job control starts background jobs with Ctrl-C ignored; tests of Ctrl-C need it back.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -129,7 +129,7 @@ def _tokenizer(path: Path, listed: Mapping[int, Any], special: set[str]) -> Any:
     from tokenizers import Tokenizer
 
     try:
-        made = Tokenizer.from_file(str(path))
+        made = Tokenizer.from_buffer(path.read_bytes())
     except Exception as error:  # the library raises bare Exception
         raise CheckpointError(f"{path} cannot be used: {str(error)[:200]}") from error
     made.no_truncation()  # each call of transformers sets its own

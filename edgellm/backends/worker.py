@@ -197,7 +197,7 @@ class WorkerSession:
             raise EngineError("this session is closed; open the model again")
         if self._lost:
             self._end_child()
-            self._info = self._open(self._info.options)
+            self._open(self._info.options)
             self._lost = False
 
     def _exchange(self, method: str, *args: object, **kwargs: object) -> Any:

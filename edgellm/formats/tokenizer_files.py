@@ -205,7 +205,7 @@ def library(path: Path, added: Mapping[int, AddedToken]) -> Any:
     """
     import tokenizers
 
-    made = tokenizers.Tokenizer.from_file(str(path))
+    made = tokenizers.Tokenizer.from_buffer(path.read_bytes())
     made.no_truncation()
     made.no_padding()
     made.add_tokens([tokenizers.AddedToken(**asdict(token)) for _, token in sorted(added.items())])

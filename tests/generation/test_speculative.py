@@ -149,6 +149,9 @@ class ScriptedEngine:
     def logits(self, row):
         raise AssertionError("nobody asked for logits")
 
+    def check(self, row):
+        """A script has no logits to be wrong."""
+
     def sample(self, row):
         self.drawn += 1
         return self.script[self.drawn - 1]
