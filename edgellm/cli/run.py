@@ -100,9 +100,8 @@ def _prompt(given: str | None) -> str:
 
 def _show(session: Session, reply: Reply, view: View, *, as_json: bool, stats: bool) -> int:
     """Print the answer as it comes, or the whole result as JSON. Returns the exit code."""
-    from edgellm.chat.terminal.render import Screen, resident_bytes, stats_line
+    from edgellm.chat.terminal.render import Screen, resident_bytes, stats_line, why_not_whole
     from edgellm.chat.terminal.talk import interruptible
-    from edgellm.cli.shared import guided
 
     screen = Screen(notes=sys.stderr, view=view)
     with interruptible(reply):
@@ -118,7 +117,7 @@ def _show(session: Session, reply: Reply, view: View, *, as_json: bool, stats: b
     if done.finish_reason == "cancelled":
         return _INTERRUPTED
     if done.valid is False:
-        click.echo(f"edgellm: {guided.why_not_whole(done)}", err=True)
+        note(why_not_whole(done))
         return CheckFailedError.exit_code
     return 0
 

@@ -43,3 +43,33 @@ def test_cut_transfers_end_in_the_right_bytes(tmp_path, request):
         for file in repository.iterdir():
             assert (folder / file.name).read_bytes() == file.read_bytes()
     request.node.user_properties.append(("fault", (8, rounds * N_FILES)))
+
+
+@pytest.mark.fault(8, 0)
+@pytest.mark.parametrize("fault", ["range ignored", "too long", "too short"])
+def test_a_server_that_lies_gives_the_right_bytes_or_none(fault, tmp_path, request):
+    rng, rounds = random.Random(fault), fault_rows.trials(20, 1)
+    n_files = fault_rows.trials(N_FILES, 3)
+    for trial in range(rounds):
+        repository = tmp_path / f"{trial}"
+        repository.mkdir()
+        (repository / "config.json").write_text("{}")
+        sizes = [rng.randrange(20_000, 200_000) for _ in range(n_files)]
+        for number, size in enumerate(sizes):
+            (repository / f"model-{number}.safetensors").write_bytes(rng.randbytes(size))
+        with serve(REPO, repository) as (hub, address):
+            hub.cuts_left, hub.chance = n_files, rng
+            hub.ignores_ranges = fault == "range ignored"
+            hub.lies_by = {"too long": 1000, "too short": -1000}.get(fault, 0)
+            home = tmp_path / f"home-{trial}"
+            runs = [download(address, home)]
+            while runs[-1].returncode and len(runs) <= n_files:
+                runs.append(download(address, home))
+        named = [file for file in home.rglob("snapshots/*/*.safetensors")]
+        for file in named:  # what got its name, and so may be converted
+            assert file.read_bytes() == (repository / file.name).read_bytes()
+        if runs[-1].returncode:
+            assert "run it again to resume" in runs[-1].stderr
+        else:
+            assert len(named) == n_files
+    request.node.user_properties.append(("fault", (8, rounds * n_files)))

@@ -26,7 +26,12 @@ ROWS = {
         80,
         "nothing read or written outside",
     ),
-    8: ("a download is cut or corrupted", "a server on this machine", 200, "right hash or refused; resumes"),
+    8: (
+        "a download is cut, or its server lies",
+        "a server on this machine",
+        200,
+        "the right bytes or refused; resumes",
+    ),
     9: ("writers of one output at the same time", "four processes", 50, "one whole file, the others say why"),
     12: ("text in pieces", "forced tokens, stop strings", 2000, "stream = whole = bytes"),
     14: (

@@ -22,6 +22,8 @@ class Hub:
         self.cuts_left = 0
         self.chance = random.Random(0)  # where they are cut
         self.gated = False
+        self.ignores_ranges = False  # sends all of a file to whoever asks for its end
+        self.lies_by = 0  # bytes that the length of a file is announced too long, or too short
         self.corrupt = False  # one bit of every very large file
         self.elsewhere: str | None = None  # another server's address, which large files are fetched from
 
@@ -97,8 +99,11 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one clas
                 headers["X-Linked-Size"] = str(len(data))
                 return self.reply(b"", headers, body, status=302)
             data = hub.sent(data)
+            if hub.lies_by and not body:
+                headers["X-Linked-Size"] = str(len(data) + hub.lies_by)
             start = 0
-            if wanted := self.headers.get("Range"):
+            wanted = None if hub.ignores_ranges else self.headers.get("Range")
+            if wanted:
                 start = int(wanted.removeprefix("bytes=").split("-")[0])
                 headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
             self.reply(data[start:], headers, body, status=206 if wanted else 200)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
 from edgellm.chat.terminal.answer import AnswerPrinter, View
-from edgellm.generation.generate import Usage
+from edgellm.generation.generate import Completion, Usage
 from edgellm.prompt.markup import Part
 from edgellm.terminal import ERASE, aligned, columns, fit, takes_escapes, takes_styles, visible, width, wrap
 
@@ -135,3 +135,11 @@ def quiet_keyboard() -> Iterator[None]:
         yield
     finally:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+
+
+def why_not_whole(done: Completion) -> str:
+    """What to say after an answer that is not of the shape asked for."""
+    if done.finish_reason == "length":
+        needed = f" (the shortest found takes {done.shortest:,})" if done.shortest else ""
+        return f"the answer is cut: {len(done.tokens):,} tokens were too few{needed}; raise -n or -c"
+    return "the answer is not whole: a stop string ended it; leave --stop out"

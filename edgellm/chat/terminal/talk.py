@@ -167,6 +167,8 @@ class Talk:
                 else "the limit of -n is reached"
             )
             self.screen.note(f"(cut short: {why})")
+        if done.valid is False and done.finish_reason != "cancelled":
+            self.screen.note(f"({render.why_not_whole(done)})")
         if self.show_stats and done.tokens:
             stats = render.stats_line(done.usage, render.resident_bytes(), reply.n_thinking)
             share = conversation.n_used / conversation.n_ctx

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from edgellm.errors import UsageError
-from edgellm.generation.generate import Completion, GenerateOptions
+from edgellm.generation.generate import GenerateOptions
 from edgellm.session import EngineOptions, Session
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -51,14 +51,6 @@ def too_little_room(options: GenerateOptions, session: Session, n_prompt: int) -
     if shortest <= room:
         return ""
     return f"no whole answer fits: the shortest found takes {shortest:,} tokens, {room:,} are left; raise -n or -c"
-
-
-def why_not_whole(done: Completion) -> str:
-    """What to say after an answer that is not of the shape asked for."""
-    if done.finish_reason == "length":
-        needed = f" (the shortest found takes {done.shortest:,})" if done.shortest else ""
-        return f"the answer is cut: {len(done.tokens):,} tokens were too few{needed}; raise -n or -c"
-    return "the answer is not whole: a stop string ended it; leave --stop out"
 
 
 def _with_grammar(options: GenerateOptions, schema: str | None, grammar: Path | None) -> GenerateOptions:

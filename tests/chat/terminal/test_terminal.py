@@ -368,3 +368,9 @@ def test_the_python_of_the_docs_runs(model, environment):
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr.decode()
     assert b"Usage(n_prompt=" in done.stdout
+
+
+def test_an_answer_that_is_not_whole_is_said(model, environment):
+    schema = '{"type": "string", "minLength": 60}'
+    done = run(environment, "chat", str(model), "-t", "1", "-n", "4", "--json-schema", schema, stdin=b"Hello!\n")
+    assert b"the answer is cut: 4 tokens were too few" in done.stderr + done.stdout
