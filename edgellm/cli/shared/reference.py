@@ -40,7 +40,7 @@ def _command(command: click.Command, context: click.Context) -> Iterator[str]:
     yield f"## {context.command_path}\n"
     yield f"```console\n$ {context.command_path} {' '.join(command.collect_usage_pieces(context))}\n```\n"
     yield from _text(command.help or command.short_help or "")
-    options = [p for p in command.get_params(context) if isinstance(p, click.Option)]
+    options = [p for p in command.params if isinstance(p, click.Option)]  # all but --help
     rows = [record for option in options if (record := option.get_help_record(context))]
     if rows:
         yield "| option | meaning |\n|---|---|"
