@@ -372,5 +372,7 @@ def test_the_python_of_the_docs_runs(model, environment):
 
 def test_an_answer_that_is_not_whole_is_said(model, environment):
     schema = '{"type": "string", "minLength": 60}'
-    done = run(environment, "chat", str(model), "-t", "1", "-n", "4", "--json-schema", schema, stdin=b"Hello!\n")
+    done = run(
+        environment, "chat", str(model), "-t", "1", "-n", "4", "--json-schema", schema, stdin=b"Hello!\n"
+    )
     assert b"the answer is cut: 4 tokens were too few" in done.stderr + done.stdout

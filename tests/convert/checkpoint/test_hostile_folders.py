@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from tinymodels import CASES, hashed, variant, write, write_json, write_raw_safetensors, write_safetensors
 
-from edgellm.convert.checkpoint.folder import INDEX, MAX_JSON_BYTES, Checkpoint, find_file
+from edgellm.convert.checkpoint.folder import INDEX, MAX_JSON_BYTES, Checkpoint, find_file, read_json
+from edgellm.convert.checkpoint.tokenizer import read_tokenizer
 from edgellm.errors import CheckpointError
 
 
@@ -255,3 +256,19 @@ def test_a_refusal_leaves_no_file_open(folder: Path) -> None:
     again = os.open(os.devnull, os.O_RDONLY)  # the lowest free number, taken again unless one leaked
     os.close(again)
     assert again == lowest
+
+
+def test_json_of_the_largest_size_is_read_and_one_byte_more_is_not(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text('{"a": 1}')
+    monkeypatch.setattr("edgellm.convert.checkpoint.folder.MAX_JSON_BYTES", 8)
+    assert read_json(tmp_path, "config.json") == {"a": 1}
+    monkeypatch.setattr("edgellm.convert.checkpoint.folder.MAX_JSON_BYTES", 7)
+    with pytest.raises(CheckpointError, match="larger than 7 bytes"):
+        read_json(tmp_path, "config.json")
+
+
+def test_a_template_that_is_not_utf8_is_one_line(tmp_path):
+    source = write(CASES["qwen3"], tmp_path / "source")
+    (source / "chat_template.jinja").write_bytes(b"caf\xe9")
+    with pytest.raises(CheckpointError, match="cannot be read as UTF-8 text"):
+        read_tokenizer(source, {}, {}, 300)
