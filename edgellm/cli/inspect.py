@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgellm.errors import ArtifactError
-from edgellm.formats import onnx_folder
 from edgellm.terminal import aligned, emit, fit, say, visible
 from edgellm.units import format_size
 
@@ -67,6 +66,8 @@ def command(path: Path, with_tensors: bool, as_json: bool, verify: bool) -> None
     Only headers are read. A bundled model's name is understood as well.
     """
     if verify:
+        from edgellm.formats import onnx_folder
+
         onnx_folder.verify(path)
     found = describe(path)
     if as_json:
@@ -84,6 +85,8 @@ def describe(path: Path) -> Description:
         if folder is None:
             raise ArtifactError(f"{path}: no such file or folder, nor a bundled model")
         path = folder
+    from edgellm.formats import onnx_folder
+
     if onnx_folder.is_model(path):
         return _describe_onnx(path)
     return _describe_folder(path) if path.is_dir() else _describe_gguf(path)
@@ -91,6 +94,8 @@ def describe(path: Path) -> Description:
 
 def _describe_onnx(path: Path) -> Description:
     """What an ONNX folder's files say; its tensors are the engine's business and not listed."""
+    from edgellm.formats import onnx_folder
+
     folder = onnx_folder.read(path)
     facts = {
         "name": folder.name,
