@@ -78,6 +78,7 @@ def command(path: Path, with_tensors: bool, as_json: bool, verify: bool) -> None
 
 def describe(path: Path) -> Description:
     """Describe what is at `path`. Raises ArtifactError, CheckpointError."""
+    from edgellm.formats import onnx_folder
     from edgellm.models import bundled
 
     if not path.exists():
@@ -85,8 +86,6 @@ def describe(path: Path) -> Description:
         if folder is None:
             raise ArtifactError(f"{path}: no such file or folder, nor a bundled model")
         path = folder
-    from edgellm.formats import onnx_folder
-
     if onnx_folder.is_model(path):
         return _describe_onnx(path)
     return _describe_folder(path) if path.is_dir() else _describe_gguf(path)
