@@ -81,7 +81,7 @@ def command(
             conversation = Conversation(session, template, system=system, options=options, think=think)
             reply = conversation.ask(text)
         if warning := guided.too_little_room(options, session, reply.n_prompt):
-            click.echo(f"edgellm: {warning}", err=True)
+            note(warning)
         return _show(session, reply, view, as_json=as_json, stats=not no_stats)
 
 

@@ -32,7 +32,7 @@ def weight_files(artifact: Artifact) -> tuple[Path, ...]:
 def weight_places(artifact: Artifact) -> tuple[Path, ...]:
     """The same, with the folder of the copies that ONNX Runtime's kernels want in their own order."""
     own = weight_files(artifact)
-    return (*own, files.cache_dir() / "prepacked") if artifact.format == "onnx" else own
+    return (*own, files.cache_dir("prepacked")) if artifact.format == "onnx" else own
 
 
 def display_name(artifact: Artifact) -> str:

@@ -58,11 +58,13 @@ def verdict() -> Verdict:
     Raises EngineCrashError when even the plain kernels die.
     """
     path = _record()
-    with files.turn(str(path)):  # another process may be trying it
-        found = _read(path)
-        if found is None:
-            found = run()
-            files.remember(path, json.dumps(asdict(found), indent=2) + "\n")
+    found = _read(path)
+    if found is None:
+        with files.turn(str(path)):  # another process may be trying it
+            found = _read(path)
+            if found is None:
+                found = run()
+                files.remember(path, json.dumps(asdict(found), indent=2) + "\n")
     if not found.plain_works:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
