@@ -97,7 +97,7 @@ def genai_config(spec: ModelSpec, vocabulary: Vocabulary, n_ctx: int, file: str)
             "decoder": {
                 "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
                 "filename": file,
-                "head_size": HeadLayout(spec.head_dim).width,
+                "head_size": HeadLayout(spec.head_dim, spec.n_rotary).width,
                 "hidden_size": spec.n_embd,
                 "inputs": {
                     "input_ids": "input_ids",

@@ -19,6 +19,7 @@ from edgellm.backends.ort import devices as ort_devices
 from edgellm.backends.ort import graph as ort_graph
 from edgellm.backends.ort import prepacked
 from edgellm.backends.ort.cache import Cache, ConcatCache, InPlaceCache
+from edgellm.backends.ort.recurrent import HybridCache
 from edgellm.backends.ort.runner import Runner
 from edgellm.backends.ort.sampler import Sampler
 from edgellm.backends.ort.steps import OrtStepper
@@ -90,9 +91,8 @@ class OrtSession:
         graph = _load(folder, folder.model, options, device, notes)
         options = _resolve(folder, graph, options, notes)
         assert options.n_ctx is not None
-        self._cache: Cache = (
-            InPlaceCache(graph.slots, options.n_ctx) if folder.in_place else ConcatCache(graph.slots)
-        )
+        kv = InPlaceCache(graph.slots, options.n_ctx) if folder.in_place else ConcatCache(graph.slots)
+        self._cache: Cache = HybridCache(kv, graph.states) if graph.states else kv
         self._runner = Runner(graph, self._cache, folder.n_vocab, options.n_ctx)
         self._prompts: Runner | None = None
         self._states: Runner | None = None  # for hidden states, once they are asked for
@@ -170,7 +170,7 @@ class OrtSession:
     def _stream_plain(self, tokens: Sequence[int], sampling: Sampling) -> Iterator[int]:
         sampler = Sampler(sampling)
         checks.check_tokens(tokens, len(self._tokens), self._info)
-        logits = self._append(tokens)
+        logits = self._append(tokens, turn=True)
         for _ in range(self._info.n_ctx - len(self._tokens)):
             token = sampler.draw(logits)
             yield token
@@ -185,7 +185,7 @@ class OrtSession:
         drafter: Drafter | None,
     ) -> Iterator[int]:
         checks.check_tokens(tokens, len(self._tokens), self._info)
-        first = self._append(tokens)
+        first = self._append(tokens, turn=True)
         self._stepper = OrtStepper(
             self._runner, self._cache, self._tokens, Sampler(sampling), first, self._info
         )
@@ -200,7 +200,7 @@ class OrtSession:
             self._stepper = None
 
     def rewind(self, n: int) -> None:
-        """Keep the first `n` tokens."""
+        """Keep the first `n` tokens. Of a hybrid's, some may be evaluated again with what follows them."""
         self._settle()
         checks.check_rewind(n, len(self._tokens))
         if n < len(self._tokens):
@@ -211,22 +211,25 @@ class OrtSession:
         """Lengthen the sequence to `n` tokens by repeating what is cached: nonsense, for measuring alone."""
         kept = list(self._tokens)
         repeated = (kept * (-(-n // len(kept))))[:n]
-        if isinstance(self._cache, InPlaceCache):
-            self._cache.stretch(len(kept), n)
-            self._tokens = repeated
-        else:
+        if isinstance(self._cache, ConcatCache):
             self._append(repeated[len(kept) :])
+        else:
+            self._catch_up()
+            self._cache.stretch(n)
+            self._tokens = repeated
 
     def save_state(self) -> bytes:
-        """The KV cache of the sequence."""
+        """The caches of the sequence."""
         self._settle()
-        return self._cache.save(len(self._tokens))
+        self._catch_up()
+        return self._cache.save()
 
     def restore_state(self, state: bytes, tokens: Sequence[int]) -> None:
         """Put back what `save_state` gave."""
         self._settle()
-        n = self._cache.restore(state)
-        if n != len(tokens):
+        self._cache.restore(state)
+        if (n := self._cache.length) != len(tokens):
+            self._cache.rewind(0)
             self._tokens = []
             raise EngineError(f"the saved state holds {n} tokens, not {len(tokens)}")
         self._tokens = list(tokens)
@@ -246,40 +249,54 @@ class OrtSession:
         """Append tokens, with an output for every one."""
         self._settle()
         checks.check_tokens(tokens, len(self._tokens), self._info)
+        self._catch_up()
         out = np.empty((len(tokens), runner.width), np.float32)
-        for start in range(0, len(tokens), self._n_batch):
-            chunk = tokens[start : start + self._n_batch]
-            rows = runner.run(len(self._tokens), chunk, every=True)
+        first = len(self._tokens)
+        for stop in self._cache.pieces(first + len(tokens), self._n_batch, turn=False):
+            start = self._cache.length
+            rows = runner.run(tokens[start - first : stop - first], stop - start)
             checks.check_finite(rows, self._info)
-            out[start : start + len(chunk)] = rows
-            self._tokens.extend(chunk)
+            out[start - first : stop - first] = rows
+            self._tokens.extend(tokens[start - first : stop - first])
         return out
 
-    def _append(self, tokens: Sequence[int]) -> Logits:
+    def _append(self, tokens: Sequence[int], *, turn: bool = False) -> Logits:
+        """Append tokens, and evaluate before them what the cache lacks of the sequence; logits after the last.
+
+        With `turn` they are a prompt's, and an answer follows.
+        """
         self._settle()
-        if self._prompts and len(tokens) > _SHORT:
-            tokens = self._append_prompt(self._prompts, tokens)
-        for start in range(0, len(tokens), self._n_batch):
+        start = self._cache.length
+        todo = (*self._tokens[start:], *tokens)
+        end = start + len(todo)
+        prompts = self._prompts if len(todo) > _SHORT else None
+        for stop in self._cache.pieces(end, self._n_batch, turn=turn):
             self._check_cancel()
-            chunk = tokens[start : start + self._n_batch]
-            logits = self._runner.run(len(self._tokens), chunk)
-            self._tokens.extend(chunk)
+            chunk = todo[self._cache.length - start : stop - start]
+            if prompts and (filled := chunk[: -1 if stop == end else None]):
+                prompts.fill(filled)
+                self._took(filled)
+                chunk = chunk[len(filled) :]
+            if chunk:
+                logits = self._runner.run(chunk)
+                self._took(chunk)
         last: Logits = logits[0]
         checks.check_finite(last, self._info)
         return last
 
+    def _took(self, chunk: Sequence[int]) -> None:
+        """`chunk` was evaluated: append what of it is new."""
+        if (new := self._cache.length - len(self._tokens)) > 0:
+            self._tokens.extend(chunk[-new:])
+
+    def _catch_up(self) -> None:
+        """Evaluate again what the cache lacks of the sequence, which it may after a rewind."""
+        if self._cache.length < len(self._tokens):
+            self._append(())
+
     def _check_cancel(self) -> None:
         if self._cancel is not None:
             self._cancel.check()
-
-    def _append_prompt(self, prompts: Runner, tokens: Sequence[int]) -> Sequence[int]:
-        """All but the last token through the graph for prompts; return what is left."""
-        for start in range(0, len(tokens) - 1, self._n_batch):
-            self._check_cancel()
-            chunk = tokens[start : min(start + self._n_batch, len(tokens) - 1)]
-            prompts.fill(len(self._tokens), chunk)
-            self._tokens.extend(chunk)
-        return tokens[-1:]
 
 
 def _load(

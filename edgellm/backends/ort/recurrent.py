@@ -1,0 +1,226 @@
+"""States of fixed size beside the KV cache: what a delta net layer remembers of all tokens together.
+
+Such a state cannot be shortened. So it is kept at more than one place: the newest, which the graph updates in
+place; one from before the last draft tokens, where drafting keeps a second buffer; and copies at chosen positions
+(`backends/checkpoints.py`). Going back takes the nearest one before; the session evaluates again what lies between.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgellm.backends.checkpoints import Checkpoints, capacity
+from edgellm.backends.ort.cache import ConcatCache, InPlaceCache, saved_length
+from edgellm.backends.ort.graph import StateSlot, library
+from edgellm.errors import EngineError
+
+_ALIGNMENT = 16  # floats: every state begins on a cache line
+
+_HEAD = struct.Struct("<4sIQ")  # magic, states, bytes of each
+_MAGIC = b"ERS1"
+_PLACE = struct.Struct("<I")  # tokens that a state has seen
+
+
+class Recurrent:
+    """All layers' states in one array, and a second one once draft tokens are evaluated."""
+
+    def __init__(self, slots: Sequence[StateSlot]) -> None:
+        self._slots = tuple(slots)
+        self._starts = [0]
+        for slot in self._slots:
+            size = int(np.prod(slot.shape))
+            self._starts.append(self._starts[-1] + -(-size // _ALIGNMENT) * _ALIGNMENT)
+        self._arrays: list[Any] = []
+        self._values: list[list[Any]] = []
+        self._lengths: list[int | None] = []  # tokens that each array has seen; None: nothing to use
+        self._add()
+        self._lengths[0] = 0
+        self._now = self._next = 0  # the array that the next run reads, and the one that it writes
+        self.version = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one state of all layers."""
+        return 4 * self._starts[-1]
+
+    @property
+    def length(self) -> int:
+        """Tokens that the newest state has seen."""
+        return self._lengths[self._now] or 0
+
+    def bind(self, binding: Any) -> None:
+        """States in and out, in most runs the same memory."""
+        pairs = zip(self._slots, self._values[self._now], self._values[self._next], strict=True)
+        for slot, before, after in pairs:
+            binding.bind_ortvalue_input(slot.past, before)
+            binding.bind_ortvalue_output(slot.present, after)
+
+    def fork(self) -> None:
+        """Have the next run leave the state before it as it is."""
+        if len(self._arrays) == 1:
+            self._add()
+        self._point(self._now, 1 - self._now)
+
+    def ran(self, length: int) -> None:
+        """A run is over, and its state has seen `length` tokens."""
+        self._lengths[self._next] = length
+        self._point(self._next, self._next)
+
+    def lost(self) -> None:
+        """A run failed half way: what it was writing is no state."""
+        self._lengths[self._next] = None
+        self._point(self._now, self._now)
+
+    def back(self, n: int) -> int | None:
+        """Take up the newest state of at most `n` tokens that is at hand, and forget later ones; its length."""
+        self._lengths = [None if length is None or length > n else length for length in self._lengths]
+        held = [(length, place) for place, length in enumerate(self._lengths) if length is not None]
+        if not held:
+            return None
+        length, place = max(held)
+        self._point(place, place)
+        return length
+
+    def clear(self) -> None:
+        """As before the first token."""
+        self._arrays[self._now][:] = 0
+        self._lengths[self._now] = 0
+
+    def copy(self) -> Any:
+        """The newest state [values]."""
+        return self._arrays[self._now].copy()
+
+    def put(self, state: Any, length: int) -> None:
+        """Make a copy the newest state."""
+        self._arrays[self._now][:] = state
+        self._lengths[self._now] = length
+
+    def claim(self, length: int) -> None:
+        """Call the state that of `length` tokens: nonsense, for measuring alone."""
+        self._lengths[self._now] = length
+
+    def _point(self, now: int, following: int) -> None:
+        if (now, following) != (self._now, self._next):
+            self._now, self._next = now, following
+            self.version += 1
+
+    def _add(self) -> None:
+        array = np.zeros(self._starts[-1], np.float32)
+        value = library().OrtValue.ortvalue_from_numpy  # shares the array's memory
+        parts = zip(self._starts, self._slots, strict=False)
+        shaped = [array[at : at + int(np.prod(slot.shape))].reshape(slot.shape) for at, slot in parts]
+        self._arrays.append(array)
+        self._values.append([value(part) for part in shaped])
+        self._lengths.append(None)
+
+
+class HybridCache:
+    """KV cache and recurrent states of one sequence. `length` is what the states have seen."""
+
+    def __init__(self, kv: InPlaceCache | ConcatCache, slots: Sequence[StateSlot]) -> None:
+        self._kv, self._states = kv, Recurrent(slots)
+        self._kept: Checkpoints[Any] = Checkpoints(capacity(self._states.nbytes))
+
+    @property
+    def version(self) -> int:
+        """Changes when either part's does."""
+        return self._kv.version + self._states.version
+
+    @property
+    def length(self) -> int:
+        """Positions that both parts hold."""
+        return self._states.length
+
+    def reserve(self, n: int) -> None:
+        """Room for `n` positions in the KV cache."""
+        self._kv.reserve(n)
+
+    def bind(self, binding: Any) -> None:
+        """KV cache first, for its outputs may have to be the first."""
+        self._kv.bind(binding)
+        self._states.bind(binding)
+
+    def keep(self, binding: Any, length: int) -> None:
+        """Both parts are at `length`."""
+        self._kv.keep(binding, length)
+        self._states.ran(length)
+
+    def lose(self) -> None:
+        """Go back to the last state that is one."""
+        self._kv.lose()
+        self._states.lost()
+        self.rewind(self._kv.length)
+
+    def rewind(self, n: int) -> None:
+        """Take up the nearest state up to `n`."""
+        self._kept.forget_beyond(n)
+        at_hand, kept = self._states.back(n), self._kept.nearest(n)
+        if at_hand is None or at_hand < kept:
+            if kept:
+                self._states.put(self._kept.state(kept), kept)
+            else:
+                self._states.clear()
+        self._kv.rewind(self._states.length)
+
+    def try_out(self) -> None:
+        """Leave the states before the run as they are."""
+        self._states.fork()
+
+    def mark(self) -> None:
+        """Keep the states if the last kept ones are far behind."""
+        if self._kept.due(self.length):
+            self._copy()
+
+    def pieces(self, end: int, most: int, *, turn: bool) -> Iterator[int]:
+        """As the checkpoints want them; a piece's states are kept when the next one is asked for."""
+        for stop, keep in self._kept.pieces(self.length, end, most, turn=turn):
+            yield stop
+            if keep:
+                self._copy()
+
+    def stretch(self, n: int) -> None:
+        """Lengthen the KV cache, call the states those of `n` tokens, and let it be gone back to."""
+        assert isinstance(self._kv, InPlaceCache)
+        self._kv.stretch(n)
+        self._states.claim(n)
+        self._copy()
+
+    def save(self) -> bytes:
+        """The newest states and those from before the last answer, then the KV cache."""
+        states = [(self.length, self._states.copy())]
+        if self._kept.turn in self._kept.positions and self._kept.turn < self.length:
+            states.insert(0, (self._kept.turn, self._kept.state(self._kept.turn)))
+        parts = [_PLACE.pack(place) + state.tobytes() for place, state in states]
+        return b"".join([_HEAD.pack(_MAGIC, len(parts), self._states.nbytes), *parts, self._kv.save()])
+
+    def restore(self, state: bytes) -> None:
+        """Put both parts back."""
+        found, rest = self._parsed(state)
+        self._kv.restore(rest)
+        self._kept.forget_beyond(0)
+        for length, values in found:
+            self._states.put(values, length)
+            self._kept.keep(length, values)
+
+    def _parsed(self, state: bytes) -> tuple[list[tuple[int, Any]], bytes]:
+        refused = EngineError("the saved state does not fit this model and these options")
+        if len(state) < _HEAD.size:
+            raise refused
+        magic, n, nbytes = _HEAD.unpack_from(state)
+        size, found = _PLACE.size + nbytes, []
+        if magic != _MAGIC or nbytes != self._states.nbytes or len(state) < _HEAD.size + n * size:
+            raise refused
+        for at in range(_HEAD.size, _HEAD.size + n * size, size):
+            values = np.frombuffer(state, np.float32, nbytes // 4, at + _PLACE.size)
+            found.append((int(_PLACE.unpack_from(state, at)[0]), values))
+        rest, places = state[_HEAD.size + n * size :], [place for place, _ in found]
+        if not places or places != sorted(set(places)) or saved_length(rest) != places[-1]:
+            raise refused
+        return found, rest
+
+    def _copy(self) -> None:
+        self._kept.keep(self.length, self._states.copy())
