@@ -11,6 +11,7 @@ from typing import Any
 from edgellm.errors import CheckpointError
 from edgellm.models.base import Architecture, ModelSpec
 from edgellm.models.hparams import read_spec
+from edgellm.models.renaming import language_model
 
 
 def spec_of(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> ModelSpec:
@@ -20,6 +21,7 @@ def spec_of(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) ->
     the config asks for something neither engine does, and when a tensor is missing, has another shape or is
     unknown.
     """
+    config = language_model(config)
     return read_spec(find(config), config, shapes)
 
 
