@@ -69,6 +69,10 @@ class Cache(Protocol):
         """
         ...
 
+    def stretch(self, n: int) -> bool:
+        """Lengthen what it holds to `n` positions of nonsense, if it can: whether it has."""
+        ...
+
     def save(self) -> bytes:
         """All positions it holds."""
         ...
@@ -135,7 +139,7 @@ class InPlaceCache:
         """As many as fit each time."""
         return evenly(self.length, end, most)
 
-    def stretch(self, n: int) -> None:
+    def stretch(self, n: int) -> bool:
         """Fill up to `n` positions with copies of what it holds."""
         length = self.length
         self.reserve(n)
@@ -144,6 +148,7 @@ class InPlaceCache:
                 end = min(start + length, n)
                 array[:, :, start:end] = array[:, :, : end - start]
         self.length = n
+        return True
 
     def save(self) -> bytes:
         """A header and the positions of every slot."""
@@ -204,6 +209,10 @@ class ConcatCache:
     def pieces(self, end: int, most: int, *, turn: bool) -> Iterator[int]:
         """As many as fit each time."""
         return evenly(self.length, end, most)
+
+    def stretch(self, n: int) -> bool:
+        """The engine allocates it."""
+        return False
 
     def save(self) -> bytes:
         """A header and the positions of every slot."""

@@ -7,6 +7,7 @@ place; one from before the last draft tokens, where drafting keeps a second buff
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from edgellm.backends.checkpoints import Checkpoints, capacity
-from edgellm.backends.ort.cache import ConcatCache, InPlaceCache, saved_length
+from edgellm.backends.ort.cache import Cache, saved_length
 from edgellm.backends.ort.graph import StateSlot, library
 from edgellm.errors import EngineError
 
@@ -25,15 +26,25 @@ _MAGIC = b"ERS1"
 _PLACE = struct.Struct("<I")  # tokens that a state has seen
 
 
+def nbytes(slots: Sequence[StateSlot]) -> int:
+    """Bytes of all states that one sequence keeps at most: two at hand, and the checkpoints."""
+    one = 4 * _starts(slots)[-1]
+    return one * (2 + capacity(one))
+
+
+def _starts(slots: Sequence[StateSlot]) -> list[int]:
+    """Where each slot's state begins in an array of all, in floats, and where the last one ends."""
+    starts = [0]
+    for slot in slots:
+        starts.append(starts[-1] + -(-math.prod(slot.shape) // _ALIGNMENT) * _ALIGNMENT)
+    return starts
+
+
 class Recurrent:
     """All layers' states in one array, and a second one once draft tokens are evaluated."""
 
     def __init__(self, slots: Sequence[StateSlot]) -> None:
-        self._slots = tuple(slots)
-        self._starts = [0]
-        for slot in self._slots:
-            size = int(np.prod(slot.shape))
-            self._starts.append(self._starts[-1] + -(-size // _ALIGNMENT) * _ALIGNMENT)
+        self._slots, self._starts = tuple(slots), _starts(slots)
         self._arrays: list[Any] = []
         self._values: list[list[Any]] = []
         self._lengths: list[int | None] = []  # tokens that each array has seen; None: nothing to use
@@ -112,7 +123,7 @@ class Recurrent:
         array = np.zeros(self._starts[-1], np.float32)
         value = library().OrtValue.ortvalue_from_numpy  # shares the array's memory
         parts = zip(self._starts, self._slots, strict=False)
-        shaped = [array[at : at + int(np.prod(slot.shape))].reshape(slot.shape) for at, slot in parts]
+        shaped = [array[at : at + math.prod(slot.shape)].reshape(slot.shape) for at, slot in parts]
         self._arrays.append(array)
         self._values.append([value(part) for part in shaped])
         self._lengths.append(None)
@@ -121,7 +132,7 @@ class Recurrent:
 class HybridCache:
     """KV cache and recurrent states of one sequence. `length` is what the states have seen."""
 
-    def __init__(self, kv: InPlaceCache | ConcatCache, slots: Sequence[StateSlot]) -> None:
+    def __init__(self, kv: Cache, slots: Sequence[StateSlot]) -> None:
         self._kv, self._states = kv, Recurrent(slots)
         self._kept: Checkpoints[Any] = Checkpoints(capacity(self._states.nbytes))
 
@@ -182,12 +193,12 @@ class HybridCache:
             if keep:
                 self._copy()
 
-    def stretch(self, n: int) -> None:
-        """Lengthen the KV cache, call the states those of `n` tokens, and let it be gone back to."""
-        assert isinstance(self._kv, InPlaceCache)
-        self._kv.stretch(n)
-        self._states.claim(n)
-        self._copy()
+    def stretch(self, n: int) -> bool:
+        """Lengthen the KV cache, and call the states those of `n` tokens, which can be gone back to."""
+        if self._kv.stretch(n):
+            self._states.claim(n)
+            self._copy()
+        return self.length == n
 
     def save(self) -> bytes:
         """The newest states and those from before the last answer, then the KV cache."""

@@ -5,19 +5,16 @@ Knows tokens and logits. Does not know chat, stop strings or clocks.
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgellm.backends import checks, steps, tuned
 from edgellm.backends.ort import devices as ort_devices
 from edgellm.backends.ort import graph as ort_graph
-from edgellm.backends.ort import prepacked
+from edgellm.backends.ort import opening
 from edgellm.backends.ort.cache import Cache, ConcatCache, InPlaceCache
 from edgellm.backends.ort.recurrent import HybridCache
 from edgellm.backends.ort.runner import Runner
@@ -27,8 +24,8 @@ from edgellm.backends.ort.tokenizer import Tokenizer
 from edgellm.errors import EngineError, UsageError
 from edgellm.formats import onnx_folder
 from edgellm.formats.artifact import Artifact
-from edgellm.machine import devices, hardware
-from edgellm.machine.devices import Device, Offer
+from edgellm.machine import devices
+from edgellm.machine.devices import Offer
 from edgellm.session import Cancel, Constraint, Drafter, EngineInfo, EngineOptions, Sampling, Session
 
 if TYPE_CHECKING:
@@ -36,11 +33,6 @@ if TYPE_CHECKING:
 
 FORMAT = "onnx"
 
-_DEFAULT_CTX = 4096  # what a chat needs
-_KV_SHARE = 0.5  # of available memory, at most, for the KV cache of the context chosen by default
-_CHUNK = 256  # tokens evaluated at once: more are no faster and take more memory
-#: What the command line calls a cache's type; int8 has a scale for each channel, not for each 32 values.
-_KV_NAMES = {"float32": "f32", "float16": "f16", "int8": "q8_0"}
 _SHORT = 16  # new tokens up to which a second graph for prompts is not worth its extra step
 
 
@@ -81,15 +73,15 @@ class OrtSession:
         self._tokenizer = Tokenizer(folder.path, folder.control_ids, folder.bos_id, folder.added)
         self._bos_id = folder.bos_id
         self._pieces: dict[int, bytes] = {}
-        _trim_heap()  # before the weights are mapped, so that the two peaks do not add up
+        opening.trim_heap()  # before the weights are mapped, so that the two peaks do not add up
         notes: list[str] = []
         device = devices.choose(options.device, ort_devices.offer(), notes)
         if device is None:
             options = tuned.apply(artifact, build(), options, notes)
         options = replace(options, device=device.kind if device else devices.CPU)
         options = checks.with_threads(replace(options, n_threads_batch=None), notes)
-        graph = _load(folder, folder.model, options, device, notes)
-        options = _resolve(folder, graph, options, notes)
+        graph = opening.load(folder, folder.model, options, device, notes)
+        options = opening.resolve(folder, graph, options, notes)
         assert options.n_ctx is not None
         kv = InPlaceCache(graph.slots, options.n_ctx) if folder.in_place else ConcatCache(graph.slots)
         self._cache: Cache = HybridCache(kv, graph.states) if graph.states else kv
@@ -97,12 +89,12 @@ class OrtSession:
         self._prompts: Runner | None = None
         self._states: Runner | None = None  # for hidden states, once they are asked for
         if folder.prefill:
-            second = _load(folder, folder.prefill, options, device, notes)
+            second = opening.load(folder, folder.prefill, options, device, notes)
             self._prompts = Runner(second, self._cache, folder.n_vocab, options.n_ctx)
-        self._info = _describe(folder, graph, options, device, notes)
+        self._info = opening.describe(folder, graph, options, device, notes)
         assert options.n_batch and options.n_ubatch
         self._n_batch = min(options.n_batch, options.n_ubatch)
-        _trim_heap()
+        opening.trim_heap()
 
     @property
     def artifact(self) -> Artifact:
@@ -215,12 +207,11 @@ class OrtSession:
         """Lengthen the sequence to `n` tokens by repeating what is cached: nonsense, for measuring alone."""
         kept = list(self._tokens)
         repeated = (kept * (-(-n // len(kept))))[:n]
-        if isinstance(self._cache, ConcatCache):
-            self._append(repeated[len(kept) :])
-        else:
-            self._catch_up()
-            self._cache.stretch(n)
+        self._catch_up()
+        if self._cache.stretch(n):
             self._tokens = repeated
+        else:
+            self._append(repeated[len(kept) :])
 
     def save_state(self) -> bytes:
         """The caches of the sequence."""
@@ -301,102 +292,3 @@ class OrtSession:
     def _check_cancel(self) -> None:
         if self._cancel is not None:
             self._cancel.check()
-
-
-def _load(
-    folder: onnx_folder.OnnxFolder,
-    model: Path,
-    options: EngineOptions,
-    device: Device | None,
-    notes: list[str],
-) -> ort_graph.Graph:
-    """Open a graph, on the CPU through its prepared copy where that is worth it."""
-
-    def fresh() -> Any:
-        return ort_graph.session_options(options.n_threads or 1, options.spin_us)
-
-    data = tuple(folder.path / name for name in sorted(onnx_folder.external_files(model)))
-    worth = sum(file.stat().st_size for file in data) >= prepacked.MIN_BYTES
-    if device or options.repack is False or not worth:
-        return ort_graph.load(model, fresh(), ort_devices.providers(device))
-    return prepacked.load(model, fresh, data, notes)
-
-
-def _resolve(
-    folder: onnx_folder.OnnxFolder,
-    graph: ort_graph.Graph,
-    options: EngineOptions,
-    notes: list[str],
-) -> EngineOptions:
-    """Fill in what the caller left to us, noting each fallback."""
-    kind = _KV_NAMES.get(np.dtype(graph.slots[0].dtype).name, "f32")
-    for asked in (options.type_k, options.type_v):
-        if asked not in (None, "f16", kind):  # f16 is llama.cpp's default, often written out
-            raise EngineError(
-                f"this ONNX model's KV cache is {kind}, {asked} cannot be chosen; "
-                "convert again with --onnx kv=int8 for q8_0, kv=fp32 for f32"
-            )
-    n_ctx = options.n_ctx or _fitting_ctx(folder, graph, notes)
-    if n_ctx > folder.n_ctx:
-        notes.append(
-            f"context reduced from {n_ctx} to {folder.n_ctx} tokens, what this model was converted for"
-        )
-        n_ctx = folder.n_ctx
-    return replace(
-        options,
-        n_ctx=n_ctx,
-        n_batch=min(options.n_batch or _CHUNK, _CHUNK),
-        n_ubatch=min(options.n_ubatch or _CHUNK, _CHUNK),
-        n_gpu_layers=0,
-        type_k=kind,
-        type_v=kind,
-        use_mmap=True,
-        spin_us=ort_graph.SPIN_MICROSECONDS if options.spin_us is None else options.spin_us,
-        repack=options.repack is not False,
-    )
-
-
-def _trim_heap() -> None:
-    """Give back what loading freed: parsing a large tokenizer leaves over 50 MB in glibc's heap."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim:
-        trim(0)
-
-
-def kv_bytes_per_token(graph: ort_graph.Graph) -> int:
-    """Bytes of KV cache one token takes."""
-    return sum(slot.n_head_kv * slot.head_dim * np.dtype(slot.dtype).itemsize for slot in graph.slots)
-
-
-def _fitting_ctx(folder: onnx_folder.OnnxFolder, graph: ort_graph.Graph, notes: list[str]) -> int:
-    """The model's window, at most the default, halved until its KV cache fits in available memory."""
-    n_ctx = wanted = min(folder.n_ctx, _DEFAULT_CTX)
-    budget = _KV_SHARE * hardware.available_bytes()
-    while n_ctx > 512 and n_ctx * kv_bytes_per_token(graph) > budget:
-        n_ctx //= 2
-    if n_ctx < wanted:
-        notes.append(f"context reduced from {wanted} to {n_ctx} tokens to fit in memory; set it with -c")
-    return n_ctx
-
-
-def _describe(
-    folder: onnx_folder.OnnxFolder,
-    graph: ort_graph.Graph,
-    options: EngineOptions,
-    device: Device | None,
-    notes: list[str],
-) -> EngineInfo:
-    ort = ort_graph.library()
-    return EngineInfo(
-        backend="onnxruntime",
-        version=ort.__version__,
-        system=" ".join(graph.session.get_providers()),
-        options=options,
-        n_ctx=options.n_ctx or 0,
-        n_vocab=folder.n_vocab,
-        eos_ids=folder.eos_ids,
-        add_bos=folder.add_bos,
-        notes=tuple(notes),
-        device=str(device or devices.CPU),
-        kv_bytes_per_token=kv_bytes_per_token(graph),
-    )

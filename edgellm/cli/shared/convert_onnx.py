@@ -74,7 +74,7 @@ def _request(source: str, options: dict[str, Any]) -> OnnxRequest:
 
 def _export(request: OnnxRequest) -> None:
     from edgellm.convert.checkpoint import adapter
-    from edgellm.convert.onnx import optimum
+    from edgellm.convert import optimum
 
     if request.lora or adapter.is_adapter(request.source):
         raise UsageError(
