@@ -255,7 +255,14 @@ class Session(Protocol):
         ...
 
     def rewind(self, n: int) -> None:
-        """Keep the first `n` tokens of the sequence and forget the rest. 0 <= n <= len(tokens)."""
+        """Keep the first `n` tokens of the sequence and forget the rest. 0 <= n <= len(tokens).
+
+        A model that keeps a recurrent state may have to evaluate some of them again, from `reusable(n)` on.
+        """
+        ...
+
+    def reusable(self, n: int) -> int:
+        """The most of the first `n` tokens that `rewind` keeps without evaluating any again; `n` for most models."""
         ...
 
     def save_state(self) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any
 from edgellm.errors import CheckpointError
 from edgellm.models.base import Architecture, ModelSpec
 from edgellm.models.hparams import read_spec
+from edgellm.models.renaming import language_model
 
 
 def spec_of(
@@ -23,10 +24,10 @@ def spec_of(
     unknown family, when a number is missing, absurd or at odds with another, when the config asks for something
     neither engine does, and when a tensor is missing, has another shape or is unknown.
     """
+    config = language_model(config)
     family = find(config)
-    return read_spec(
-        family, config, shapes, headless or any(c in family.base_names for c in _classes(config))
-    )
+    base = any(name in family.base_names for name in _classes(config))
+    return read_spec(family, config, shapes, headless or base)
 
 
 @cache

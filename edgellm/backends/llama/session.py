@@ -241,6 +241,10 @@ class LlamaCppSession:
             raise EngineError(f"this model's cache cannot be cut at position {n}")
         del self._tokens[n:]
 
+    def reusable(self, n: int) -> int:
+        """How many of the first `n` tokens a rewind keeps as they are."""
+        return n
+
     def save_state(self) -> bytes:
         """The sequence's KV state as llama.cpp serialises it."""
         self._settle()

@@ -207,6 +207,10 @@ class OrtSession:
             self._cache.rewind(n)
             del self._tokens[n:]
 
+    def reusable(self, n: int) -> int:
+        """All: the cache can be cut anywhere."""
+        return n
+
     def stretch(self, n: int) -> None:
         """Lengthen the sequence to `n` tokens by repeating what is cached: nonsense, for measuring alone."""
         kept = list(self._tokens)
