@@ -58,8 +58,12 @@ class Cache(Protocol):
         """What the next run adds may be taken back right after it."""
         ...
 
-    def mark(self) -> None:
-        """All it holds is of the sequence, and may be gone back to."""
+    def reusable(self, n: int) -> int:
+        """The length that a rewind to `n` would leave."""
+        ...
+
+    def mark(self, *, due: bool = False) -> None:
+        """All it holds is of the sequence, and may be gone back to; if `due`, no more often than worth it."""
         ...
 
     def pieces(self, end: int, most: int, *, turn: bool) -> Iterator[int]:
@@ -132,7 +136,11 @@ class InPlaceCache:
     def try_out(self) -> None:
         """Nothing to do: every run can be taken back."""
 
-    def mark(self) -> None:
+    def reusable(self, n: int) -> int:
+        """All of it."""
+        return n
+
+    def mark(self, *, due: bool = False) -> None:
         """Nothing to do: all positions can be gone back to."""
 
     def pieces(self, end: int, most: int, *, turn: bool) -> Iterator[int]:
@@ -203,7 +211,11 @@ class ConcatCache:
     def try_out(self) -> None:
         """Nothing to do: every run can be taken back."""
 
-    def mark(self) -> None:
+    def reusable(self, n: int) -> int:
+        """All of it."""
+        return n
+
+    def mark(self, *, due: bool = False) -> None:
         """Nothing to do: all positions can be gone back to."""
 
     def pieces(self, end: int, most: int, *, turn: bool) -> Iterator[int]:

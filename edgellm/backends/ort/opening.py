@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from edgellm.backends import checkpoints
 from edgellm.backends.ort import devices as ort_devices
 from edgellm.backends.ort import graph as ort_graph
 from edgellm.backends.ort import prepacked, recurrent
@@ -62,7 +63,10 @@ def resolve(
                 f"this ONNX model's KV cache is {kind}, {asked} cannot be chosen; "
                 "convert again with --onnx kv=int8 for q8_0, kv=fp32 for f32"
             )
-    n_ctx = options.n_ctx or _fitting_ctx(folder, graph, notes)
+    n_checkpoints = options.n_checkpoints
+    if n_checkpoints is None:
+        n_checkpoints = checkpoints.capacity(recurrent.nbytes(graph.states))
+    n_ctx = options.n_ctx or _fitting_ctx(folder, graph, n_checkpoints, notes)
     if n_ctx > folder.n_ctx:
         notes.append(
             f"context reduced from {n_ctx} to {folder.n_ctx} tokens, what this model was converted for"
@@ -71,6 +75,7 @@ def resolve(
     return replace(
         options,
         n_ctx=n_ctx,
+        n_checkpoints=n_checkpoints,
         n_batch=min(options.n_batch or _CHUNK, _CHUNK),
         n_ubatch=min(options.n_ubatch or _CHUNK, _CHUNK),
         n_gpu_layers=0,
@@ -94,10 +99,15 @@ def kv_bytes_per_token(graph: ort_graph.Graph) -> int:
     return sum(slot.n_head_kv * slot.head_dim * np.dtype(slot.dtype).itemsize for slot in graph.slots)
 
 
-def _fitting_ctx(folder: onnx_folder.OnnxFolder, graph: ort_graph.Graph, notes: list[str]) -> int:
-    """The model's window, at most the default, halved until its KV cache fits in available memory."""
+def _fitting_ctx(
+    folder: onnx_folder.OnnxFolder, graph: ort_graph.Graph, n_checkpoints: int, notes: list[str]
+) -> int:
+    """The model's window, at most the default, halved until its KV cache fits in available memory.
+
+    Recurrent states come first: the one that runs, one from before a draft, and those kept to go back to.
+    """
     n_ctx = wanted = min(folder.n_ctx, _DEFAULT_CTX)
-    budget = _KV_SHARE * hardware.available_bytes() - recurrent.nbytes(graph.states)
+    budget = _KV_SHARE * hardware.available_bytes() - (n_checkpoints + 2) * recurrent.nbytes(graph.states)
     while n_ctx > 512 and n_ctx * kv_bytes_per_token(graph) > budget:
         n_ctx //= 2
     if n_ctx < wanted:

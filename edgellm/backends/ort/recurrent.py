@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edgellm.backends.checkpoints import Checkpoints, capacity
+from edgellm.backends.checkpoints import Checkpoints
 from edgellm.backends.ort.cache import Cache, saved_length
 from edgellm.backends.ort.graph import StateSlot, library
 from edgellm.errors import EngineError
@@ -27,9 +27,8 @@ _PLACE = struct.Struct("<I")  # tokens that a state has seen
 
 
 def nbytes(slots: Sequence[StateSlot]) -> int:
-    """Bytes of all states that one sequence keeps at most: two at hand, and the checkpoints."""
-    one = 4 * _starts(slots)[-1]
-    return one * (2 + capacity(one))
+    """Bytes of one state of all layers."""
+    return 4 * _starts(slots)[-1]
 
 
 def _starts(slots: Sequence[StateSlot]) -> list[int]:
@@ -52,11 +51,6 @@ class Recurrent:
         self._lengths[0] = 0
         self._now = self._next = 0  # the array that the next run reads, and the one that it writes
         self.version = 0
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of one state of all layers."""
-        return 4 * self._starts[-1]
 
     @property
     def length(self) -> int:
@@ -86,20 +80,18 @@ class Recurrent:
         self._lengths[self._next] = None
         self._point(self._now, self._now)
 
-    def back(self, n: int) -> int | None:
-        """Take up the newest state of at most `n` tokens that is at hand, and forget later ones; its length."""
-        self._lengths = [None if length is None or length > n else length for length in self._lengths]
-        held = [(length, place) for place, length in enumerate(self._lengths) if length is not None]
-        if not held:
-            return None
-        length, place = max(held)
-        self._point(place, place)
-        return length
+    def nearest(self, n: int) -> int:
+        """Tokens of the newest state that is at hand and has seen at most `n`; 0: there is none."""
+        return max((length for length in self._lengths if length is not None and length <= n), default=0)
 
-    def clear(self) -> None:
-        """As before the first token."""
-        self._arrays[self._now][:] = 0
-        self._lengths[self._now] = 0
+    def back(self, n: int) -> None:
+        """Take up that state, and forget later ones."""
+        self._lengths = [None if length is None or length > n else length for length in self._lengths]
+        place = max(range(len(self._lengths)), key=lambda place: self._lengths[place] or 0)
+        if self._lengths[place] is None:
+            self._arrays[place][:] = 0
+            self._lengths[place] = 0
+        self._point(place, place)
 
     def copy(self) -> Any:
         """The newest state [values]."""
@@ -132,9 +124,11 @@ class Recurrent:
 class HybridCache:
     """KV cache and recurrent states of one sequence. `length` is what the states have seen."""
 
-    def __init__(self, kv: Cache, slots: Sequence[StateSlot]) -> None:
+    def __init__(self, kv: Cache, slots: Sequence[StateSlot], most: int) -> None:
+        """At most so many states are kept to go back to."""
         self._kv, self._states = kv, Recurrent(slots)
-        self._kept: Checkpoints[Any] = Checkpoints(capacity(self._states.nbytes))
+        self._kept: Checkpoints[Any] = Checkpoints(most)
+        self._nbytes = nbytes(slots)
 
     @property
     def version(self) -> int:
@@ -168,22 +162,24 @@ class HybridCache:
 
     def rewind(self, n: int) -> None:
         """Take up the nearest state up to `n`."""
-        self._kept.forget_beyond(n)
-        at_hand, kept = self._states.back(n), self._kept.nearest(n)
-        if at_hand is None or at_hand < kept:
-            if kept:
-                self._states.put(self._kept.state(kept), kept)
-            else:
-                self._states.clear()
+        kept = self._kept.nearest(n)
+        self._states.back(n)
+        if self._states.length < kept:
+            self._states.put(self._kept.state(kept), kept)
+        self._kept.forget_beyond(self._states.length)
         self._kv.rewind(self._states.length)
 
     def try_out(self) -> None:
         """Leave the states before the run as they are."""
         self._states.fork()
 
-    def mark(self) -> None:
-        """Keep the states if the last kept ones are far behind."""
-        if self._kept.due(self.length):
+    def reusable(self, n: int) -> int:
+        """The nearest state up to `n`."""
+        return max(self._states.nearest(n), self._kept.nearest(n))
+
+    def mark(self, *, due: bool = False) -> None:
+        """Keep the states; if `due`, only if the last kept ones are far behind."""
+        if not due or self._kept.due(self.length):
             self._copy()
 
     def pieces(self, end: int, most: int, *, turn: bool) -> Iterator[int]:
@@ -206,7 +202,7 @@ class HybridCache:
         if self._kept.turn in self._kept.positions and self._kept.turn < self.length:
             states.insert(0, (self._kept.turn, self._kept.state(self._kept.turn)))
         parts = [_PLACE.pack(place) + state.tobytes() for place, state in states]
-        return b"".join([_HEAD.pack(_MAGIC, len(parts), self._states.nbytes), *parts, self._kv.save()])
+        return b"".join([_HEAD.pack(_MAGIC, len(parts), self._nbytes), *parts, self._kv.save()])
 
     def restore(self, state: bytes) -> None:
         """Put both parts back."""
@@ -223,7 +219,7 @@ class HybridCache:
             raise refused
         magic, n, nbytes = _HEAD.unpack_from(state)
         size, found = _PLACE.size + nbytes, []
-        if magic != _MAGIC or nbytes != self._states.nbytes or len(state) < _HEAD.size + n * size:
+        if magic != _MAGIC or nbytes != self._nbytes or len(state) < _HEAD.size + n * size:
             raise refused
         for at in range(_HEAD.size, _HEAD.size + n * size, size):
             values = np.frombuffer(state, np.float32, nbytes // 4, at + _PLACE.size)

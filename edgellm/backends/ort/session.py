@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgellm.backends import checks, steps, tuned
+from edgellm.backends.checkpoints import GAP
 from edgellm.backends.ort import devices as ort_devices
 from edgellm.backends.ort import graph as ort_graph
 from edgellm.backends.ort import opening
@@ -84,7 +85,7 @@ class OrtSession:
         options = opening.resolve(folder, graph, options, notes)
         assert options.n_ctx is not None
         kv = InPlaceCache(graph.slots, options.n_ctx) if folder.in_place else ConcatCache(graph.slots)
-        self._cache: Cache = HybridCache(kv, graph.states) if graph.states else kv
+        self._cache: Cache = HybridCache(kv, graph.states, options.n_checkpoints or 0) if graph.states else kv
         self._runner = Runner(graph, self._cache, folder.n_vocab, options.n_ctx)
         self._prompts: Runner | None = None
         self._states: Runner | None = None  # for hidden states, once they are asked for
@@ -192,16 +193,21 @@ class OrtSession:
             self._stepper = None
 
     def rewind(self, n: int) -> None:
-        """Keep the first `n` tokens. Of a hybrid's, some may be evaluated again with what follows them."""
+        """Keep the first `n` tokens; those after the last kept state of a hybrid are evaluated again."""
         self._settle()
         checks.check_rewind(n, len(self._tokens))
         if n < len(self._tokens):
             self._cache.rewind(n)
             del self._tokens[n:]
+            again = n - self._cache.length
+            self._catch_up()
+            if again >= GAP:
+                self._cache.mark()  # it may come here once more
 
     def reusable(self, n: int) -> int:
-        """All: the cache can be cut anywhere."""
-        return n
+        """How many of the first `n` tokens a rewind keeps as they are."""
+        self._settle()
+        return self._cache.reusable(n)
 
     def stretch(self, n: int) -> None:
         """Lengthen the sequence to `n` tokens by repeating what is cached: nonsense, for measuring alone."""

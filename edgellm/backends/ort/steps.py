@@ -61,7 +61,7 @@ class OrtStepper:
         self.settle()
         again = self._tokens[self._cache.length :]
         if not again:
-            self._cache.mark()
+            self._cache.mark(due=True)
         if draft:
             self._cache.try_out()
         self._rows = self._runner.run((*again, token, *draft), 1 + len(draft))
