@@ -99,6 +99,7 @@ class EngineInfo:
     n_vocab: int
     eos_ids: frozenset[int]
     add_bos: bool
+    closing_id: int | None = None  # what the tokenizer puts after a whole text, never after a prompt
     notes: tuple[str, ...] = field(default=())  # one line each, for the user: fallbacks and why
     device: str = "cpu"  # what it runs on, by the engine's own name: "cpu", "CUDA0 (NVIDIA ...)"
     kv_bytes_per_token: float | None = None

@@ -100,6 +100,7 @@ def describe(
         n_vocab=vocabulary.n_tokens,
         eos_ids=vocabulary.ends | artifact.stop_ids,
         add_bos=vocabulary.add_bos,
+        closing_id=vocabulary.closing_id,
         notes=tuple(notes),
         kv_bytes_per_token=memory_estimate.kv_bytes_per_token(artifact, options),
         buffers=buffers,
