@@ -30,7 +30,15 @@ def fit(artifact: Artifact, options: EngineOptions, notes: list[str]) -> EngineO
     """
     available = hardware.available_bytes()
     first = memory_estimate.with_defaults(replace(options, n_ctx=options.n_ctx or default_ctx(artifact)))
-    kv_bytes = (first.n_ctx or 0) * memory_estimate.kv_bytes_per_token(artifact, first)
+    per_token = memory_estimate.kv_bytes_per_token(artifact, first)
+    if per_token is None:
+        if artifact.size_bytes > available:
+            notes.append(
+                f"this model's file alone is {format_size(artifact.size_bytes)} and {format_size(available)} is "
+                "available: expect it to be slow; use fewer bits"
+            )
+        return first
+    kv_bytes = (first.n_ctx or 0) * per_token
     if _ROOM_FACTOR * artifact.size_bytes + kv_bytes + _ROOM_BYTES < available:
         return first
     budget = _SHARE * available

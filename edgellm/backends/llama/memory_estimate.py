@@ -14,6 +14,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgellm.backends.llama import lib
+from edgellm.errors import ArtifactError
+from edgellm.formats.gguf.check import ARCHITECTURES
 from edgellm.machine import hardware
 from edgellm.session import Buffers, EngineOptions
 
@@ -44,6 +46,11 @@ def predict(artifact: Artifact, options: EngineOptions) -> Buffers:
     from edgellm.formats.gguf.reader import read_header
 
     options = with_defaults(options)
+    per_token = kv_bytes_per_token(artifact, options)
+    if per_token is None:
+        raise ArtifactError(
+            f"unknown: what a {artifact.architecture} model keeps of its text is not known here"
+        )
     assert options.n_batch and options.n_ubatch
     tensors = read_header(artifact.path).tensors
     n_ctx = options.n_ctx or artifact.n_ctx_train
@@ -51,14 +58,19 @@ def predict(artifact: Artifact, options: EngineOptions) -> Buffers:
     return Buffers(
         weights=_weights(tensors, repacked, mapped=options.use_mmap is not False),
         repacked=sum(tensor.nbytes for tensor in repacked.values()),
-        kv=round(kv_bytes_per_token(artifact, options) * _padded(n_ctx)),
+        kv=round(per_token * _padded(n_ctx)),
         compute=_compute(artifact, tensors, min(options.n_ubatch, options.n_batch, n_ctx), n_ctx, options),
         source="prediction",
     )
 
 
-def kv_bytes_per_token(artifact: Artifact, options: EngineOptions) -> float:
-    """Bytes of KV cache one token takes: n_layer * n_head_kv * head_dim * (bytes of K + bytes of V)."""
+def kv_bytes_per_token(artifact: Artifact, options: EngineOptions) -> float | None:
+    """Bytes of KV cache one token takes: n_layer * n_head_kv * head_dim * (bytes of K + bytes of V).
+
+    None for an architecture outside the verified families: it may keep less, or something else.
+    """
+    if artifact.architecture not in ARCHITECTURES:
+        return None
     meta, prefix = artifact.metadata, artifact.architecture
     heads = meta.get(f"{prefix}.attention.head_count", 1)
     heads_kv = meta.get(f"{prefix}.attention.head_count_kv", heads)

@@ -41,6 +41,11 @@ def load_model(lib: Any, artifact: Artifact, options: EngineOptions, device: Dev
     return model
 
 
+def is_recurrent(lib: Any, model: Any) -> bool:
+    """Whether a model, all of it or some layers, keeps a state instead of keys and values of all tokens."""
+    return bool(lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model))
+
+
 def new_context(
     lib: Any, model: Any, artifact: Artifact, options: EngineOptions, observer: Observer | None
 ) -> Any:
@@ -66,6 +71,12 @@ def new_context(
         raise EngineError(
             f"llama.cpp cannot make a context of {options.n_ctx} tokens for {artifact.path}: "
             f"{llama_lib.last_error() or 'no reason given'}; try a smaller -c"
+        )
+    if not lib.llama_get_causal_attn(context) or lib.llama_model_has_encoder(model):
+        lib.llama_free(context)
+        raise EngineError(
+            f"{artifact.path} is a {artifact.architecture} model, which does not go on with a text: it makes "
+            "embeddings, or reads all of one text to write another; edgellm cannot run it"
         )
     return context
 

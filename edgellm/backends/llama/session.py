@@ -88,7 +88,7 @@ class LlamaCppSession:
             self.close()
             raise
         vocab = lib.llama_model_get_vocab(self._model)
-        self._vocabulary = Vocabulary(lib, vocab, artifact.path, artifact.metadata)
+        self._vocabulary = Vocabulary(lib, vocab, artifact.path, artifact.metadata, foreign=artifact.foreign)
         self._memory = lib.llama_get_memory(self._context)
         # The library's word: it cuts batches to the context asked for, and aborts on a longer one.
         self._n_batch = min(lib.llama_n_batch(self._context), lib.llama_n_ubatch(self._context))
@@ -113,6 +113,10 @@ class LlamaCppSession:
 
         Raises EngineError where the library keeps its state in a layout that is not known here.
         """
+        if self._recurrent:
+            raise EngineError(
+                "a recurrent state has one size, however long the text: it cannot be lengthened"
+            )
         kept = list(self.tokens)
         state = llama_state.stretch(self.save_state(), n)
         self.rewind(0)
@@ -220,9 +224,8 @@ class LlamaCppSession:
     ) -> Iterator[int]:
         self._append(tokens)
         sampler = make_sampler(self._lib, sampling, self._info.n_vocab)
-        self._stepper = LlamaStepper(
-            self._lib, self._context, sampler, self._tokens, self._info, self._n_batch
-        )
+        ahead = 1 if self._recurrent else self._n_batch  # what was drafted in vain could not be cut
+        self._stepper = LlamaStepper(self._lib, self._context, sampler, self._tokens, self._info, ahead)
         with self._stepper:
             room = self._info.n_ctx - len(self._tokens)
             yield from steps.draw(self._stepper, self, room, constraint, drafter)
@@ -237,9 +240,25 @@ class LlamaCppSession:
         """Keep the first `n` tokens."""
         self._settle()
         checks.check_rewind(n, len(self.tokens))
+        if n == len(self._tokens):
+            return
+        if n and self._recurrent:
+            return self._reread(n)
         if not self._lib.llama_memory_seq_rm(self._memory, 0, n, -1):
             raise EngineError(f"this model's cache cannot be cut at position {n}")
         del self._tokens[n:]
+
+    @property
+    def _recurrent(self) -> bool:
+        """Whether part of the state sums up all tokens: the library cannot cut that, though it may say it did."""
+        return opening.is_recurrent(self._lib, self._model)
+
+    def _reread(self, n: int) -> None:
+        """Evaluate the first `n` tokens again."""
+        kept = self._tokens[:n]
+        self._lib.llama_memory_clear(self._memory, False)
+        self._tokens.clear()
+        self._append(kept)
 
     def save_state(self) -> bytes:
         """The sequence's KV state as llama.cpp serialises it."""
