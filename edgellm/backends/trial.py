@@ -46,7 +46,9 @@ def ensure(artifact: Artifact, options: EngineOptions | None = None) -> None:
         memory if backends.on_cpu(artifact.format, options) else None
     )  # drivers map far more than they use
     try:
-        with worker.open_isolated(artifact, options, timeout_seconds=seconds, max_bytes=bound) as session:
+        with worker.open_isolated(
+            artifact, options, timeout_seconds=seconds, max_bytes=bound, quiet=True
+        ) as session:
             session.eval(_TOKENS[:1])
             session.eval(_TOKENS)
             if artifact.foreign:

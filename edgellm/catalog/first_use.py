@@ -46,7 +46,7 @@ def _tried(artifact: Artifact) -> Artifact:
     trial.ensure(artifact)
     if artifact.foreign and artifact.path not in _said:
         _said.add(artifact.path)
-        note(f"{artifact.name}: outside the verified families: runs, but edgellm did not check it")
+        note(f"{artifact.path.name}: outside the verified families: runs, but edgellm did not check it")
     return artifact
 
 

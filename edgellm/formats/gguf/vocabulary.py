@@ -17,6 +17,7 @@ PRE_TOKENIZERS = ("llama-bpe", "llama3", "llama-v3", "qwen2", "deepseek-r1-qwen"
 ID_KEYS = ("bos", "eos", "eot", "eom")
 
 _BPE, _SENTENCEPIECE = "gpt2", "llama"
+_ENCODERS = ("bert", "t5")  # WordPiece and Unigram: BERT's and T5's families
 _BYTE = 6  # enum llama_token_type (llama.h)
 _BYTE_TOKEN = re.compile(rb"<0x[0-9A-Fa-f]{2}>")
 
@@ -34,6 +35,11 @@ def check(file: GgufFile) -> int:
     model, pre = file.get("tokenizer.ggml.model"), file.get("tokenizer.ggml.pre")
     if not isinstance(model, str) or model in ("none", "no_vocab"):
         fail(file, f"tokenizer.ggml.model is {shown(model)}: a model without a tokenizer reads no text")
+    if model in _ENCODERS:
+        fail(
+            file,
+            f"tokenizer.ggml.model is {model!r}, an encoder's: only models that go on with a text are run",
+        )
     if not isinstance(pre, str) and (model == _BPE or pre is not None):
         fail(file, f"tokenizer.ggml.pre is {shown(pre)}; it names how text is split. Convert the model again")
     tokens, merges = file.get("tokenizer.ggml.tokens"), file.get("tokenizer.ggml.merges")
