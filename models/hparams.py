@@ -10,8 +10,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from edgellm.errors import CheckpointError
-from edgellm.models.base import Architecture, ModelSpec, MoeSpec, Role, RopeScaling
+from edgellm.models.base import (
+    Architecture,
+    DeltaNetSpec,
+    LayerKind,
+    ModelSpec,
+    MoeSpec,
+    Role,
+    RopeScaling,
+)
 from edgellm.models.layout import Shapes, add_tensors
+from edgellm.models.names import NEXTN_PREFIX
+from edgellm.models.renaming import tower_of
 from edgellm.models.rope import yarn_attention_factor
 
 #: Inclusive bounds on what config.json may ask for: beyond them a file is damaged or hostile. The layer and
@@ -30,13 +40,21 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "num_experts_per_tok": (1, 1024),
     "moe_intermediate_size": (1, 1 << 20),
     "shared_expert_intermediate_size": (1, 1 << 20),
+    "linear_num_key_heads": (1, 1 << 12),
+    "linear_num_value_heads": (1, 1 << 12),
+    "linear_key_head_dim": (1, 1 << 12),
+    "linear_value_head_dim": (1, 1 << 12),
+    "linear_conv_kernel_dim": (2, 64),
+    "full_attention_interval": (1, 512),
 }
 
 DEFAULT_ROPE_THETA = 10_000.0  # RotaryEmbeddingConfigMixin.default_theta in transformers
 DEFAULT_RMS_EPS = 1e-6  # LlamaConfig and the Qwen configs in transformers
 
 
-def read_spec(family: Architecture, config: Mapping[str, Any], shapes: Shapes) -> ModelSpec:
+def read_spec(
+    family: Architecture, config: Mapping[str, Any], shapes: Shapes, headless: bool = False
+) -> ModelSpec:
     """The work behind `registry.spec_of`; see there."""
     _refuse_unsupported(family, config)
     n_embd, n_head = _int(config, "hidden_size"), _int(config, "num_attention_heads")
@@ -47,9 +65,11 @@ def read_spec(family: Architecture, config: Mapping[str, Any], shapes: Shapes) -
             "num_attention_heads", n_head, f"must be a multiple of num_key_value_heads, which is {n_head_kv}"
         )
     rope = _rope_parameters(config)
+    n_layer, n_rot = _int(config, "num_hidden_layers"), _n_rot(family, rope, head_dim)
+    kinds = _layer_kinds(family, config, n_layer)
     spec = ModelSpec(
         architecture=family,
-        n_layer=_int(config, "num_hidden_layers"),
+        n_layer=n_layer,
         n_embd=n_embd,
         n_ff=_int(config, "intermediate_size"),
         n_head=n_head,
@@ -63,8 +83,15 @@ def read_spec(family: Architecture, config: Mapping[str, Any], shapes: Shapes) -
         tied=False,  # settled, like the tensors, by the checkpoint's tensors
         moe=_moe(family, config) if family.moe else None,
         tensors=(),
+        n_rot=n_rot,
+        rope_sections=_rope_sections(family, rope, n_rot, head_dim),
+        layer_kinds=kinds,
+        delta_net=_delta_net(config) if family.delta_net else None,
+        n_layer_nextn=_n_layer_nextn(family, shapes),
+        left_out=tuple(sorted({tower for name in shapes if family.towers and (tower := tower_of(name))})),
     )
-    return add_tensors(spec, _bias_roles(family, config), config.get("tie_word_embeddings"), shapes)
+    tied = config.get("tie_word_embeddings")
+    return add_tensors(spec, _bias_roles(family, config), tied, shapes, headless=headless)
 
 
 def _bias_roles(family: Architecture, config: Mapping[str, Any]) -> frozenset[Role]:
@@ -126,6 +153,48 @@ def _head_dim(family: Architecture, config: Mapping[str, Any], n_embd: int, n_he
     return head_dim
 
 
+def _layer_kinds(family: Architecture, config: Mapping[str, Any], n_layer: int) -> tuple[LayerKind, ...]:
+    """What each layer is: as `layer_types` says, else attention in every so many. Empty: attention throughout."""
+    if not family.delta_net:
+        return ()
+    said = config.get("layer_types")
+    if said is None:
+        every = _int(config, "full_attention_interval", default=family.full_attention_interval)
+        said = [
+            LayerKind.DELTA_NET if (layer + 1) % every else LayerKind.ATTENTION for layer in range(n_layer)
+        ]
+    if len(said) != n_layer:
+        _refuse("layer_types", said, f"{len(said)} entries, but num_hidden_layers is {n_layer}")
+    return tuple(LayerKind(kind) for kind in said)
+
+
+def _delta_net(config: Mapping[str, Any]) -> DeltaNetSpec:
+    net = DeltaNetSpec(
+        n_k_heads=_int(config, "linear_num_key_heads"),
+        n_v_heads=_int(config, "linear_num_value_heads"),
+        head_dim=_int(config, "linear_key_head_dim"),
+        conv_kernel=_int(config, "linear_conv_kernel_dim"),
+    )
+    if (value_dim := _int(config, "linear_value_head_dim")) != net.head_dim:
+        why = f"but linear_key_head_dim is {net.head_dim}, and llama.cpp runs the two equal only"
+        _refuse("linear_value_head_dim", value_dim, why)
+    if net.n_v_heads % net.n_k_heads:
+        why = f"must be a multiple of linear_num_key_heads, which is {net.n_k_heads}"
+        _refuse("linear_num_value_heads", net.n_v_heads, why)
+    return net
+
+
+def _n_layer_nextn(family: Architecture, shapes: Shapes) -> int:
+    """Blocks that predict further tokens. The tensors say, for transformers drops them and keeps the number."""
+    if Role.NEXTN_EH_PROJ not in family.tensor_names:
+        return 0
+    start = NEXTN_PREFIX.partition("{i}")[0]
+    found = {name.removeprefix(start).partition(".")[0] for name in shapes if name.startswith(start)}
+    if len(found) > 1:
+        raise CheckpointError(f"the checkpoint predicts {len(found)} tokens more (mtp.layers), llama.cpp one")
+    return len(found)
+
+
 def _moe(family: Architecture, config: Mapping[str, Any]) -> MoeSpec:
     # transformers 5 maps num_experts to num_local_experts for Qwen3-MoE and may save either.
     experts = {"num_experts": config.get("num_experts", config.get("num_local_experts"))}
@@ -166,9 +235,11 @@ def _refuse_unsupported(family: Architecture, config: Mapping[str, Any]) -> None
         _refuse("is_causal", False, "an encoder: only text generation models can be converted")
     kinds = config.get("layer_types") or []
     # transformers has no window for a sliding layer where use_sliding_window is not set, and fails.
-    known = ("full_attention", "sliding_attention")[: 2 if config.get("use_sliding_window") else 1]
+    runs = ["full_attention"] + (["linear_attention"] if family.delta_net else [])
+    known = runs + (["sliding_attention"] if config.get("use_sliding_window") else [])
     if any(kind not in known for kind in kinds):
-        _refuse("layer_types", sorted(set(map(str, kinds))), "but only full_attention runs in the engines")
+        why = f"but only {' and '.join(runs)} runs in the engines"
+        _refuse("layer_types", sorted(set(map(str, kinds))), why)
     if _slides(config, kinds):
         _refuse(
             "sliding_window",
@@ -231,11 +302,47 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
 }
 
 
+def _n_rot(family: Architecture, rope: Mapping[str, Any], head_dim: int) -> int:
+    """Leading values of a head that are turned, 0 for all."""
+    if family.partial_rotary_factor == 1.0:
+        return 0
+    factor = _float(rope, "partial_rotary_factor", default=family.partial_rotary_factor, below=1.0000001)
+    n_rot = int(head_dim * factor)
+    if n_rot < 2 or n_rot % 2:
+        why = f"which turns {n_rot} of {head_dim} values of a head, but they turn in pairs"
+        _refuse("partial_rotary_factor", factor, why)
+    return n_rot
+
+
+def _rope_sections(
+    family: Architecture, rope: Mapping[str, Any], n_rot: int, head_dim: int
+) -> tuple[int, ...]:
+    """How many pairs turn by time, height and width. In a text the three are equal, so that none matters.
+
+    But llama.cpp turns a pair beyond its section by a fourth position, which is 0 throughout a text, and aborts
+    where the sections are more than a head (`ggml_mrope_cache_init` in ggml-cpu/ops.cpp).
+    """
+    if not family.mrope_section:
+        return ()
+    said = rope.get("mrope_section")
+    sections = list(family.mrope_section) if said is None else said
+    good = isinstance(sections, list) and len(sections) in (3, 4)
+    if not good or not all(type(n) is int and n >= 0 for n in sections) or any(sections[3:]):
+        _refuse("mrope_section", sections, "but must be three whole numbers: time, height, width")
+    total = sum(sections)
+    turned = [total and place % total < 3 * sections[place % total % 3] for place in range(n_rot // 2)]
+    if total > head_dim or not all(turned):
+        _refuse("mrope_section", sections, f"which does not go with the {n_rot // 2} pairs that turn")
+    return tuple(sections[:3])
+
+
 def _rope_scaling(
     family: Architecture, config: Mapping[str, Any], rope: Mapping[str, Any]
 ) -> RopeScaling | None:
+    partial = family.partial_rotary_factor != 1.0
+    own = {"partial_rotary_factor": partial, "mrope_section": bool(family.mrope_section)}
     for key, neutral in _NEUTRAL.items():
-        if rope.get(key) not in neutral:
+        if rope.get(key) not in neutral and not own.get(key):
             _refuse(key, rope[key], f"but {family.name} runs without it only")
     kind = rope["rope_type"]
     if kind == "default":

@@ -22,8 +22,16 @@ from edgellm.convert.verify import rotary
 from edgellm.convert.verify.adapter import Change, Changes
 from edgellm.errors import CheckpointError
 from edgellm.models import reference
-from edgellm.models.base import Architecture, ModelSpec, MoeSpec, Role, RopeScaling, Source, TensorSpec
-from edgellm.models.base import interleave_heads as interleave
+from edgellm.models.base import (
+    Architecture,
+    ModelSpec,
+    MoeSpec,
+    Role,
+    RopeScaling,
+    Source,
+    TensorSpec,
+    interleaved,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -142,7 +150,7 @@ class Original:
 
         tensor = next(t for t in self.spec.tensors if [s.name for s in t.sources] == [".".join(place)])
         order = np.arange(tensor.n_rows)
-        return interleave(order, self.spec.head_dim) if tensor.permute_heads else order
+        return tensor.row_order(order) if tensor.row_order else order
 
 
 def place_of(name: str) -> Place | None:
@@ -193,7 +201,7 @@ def _head_dim(config: Mapping[str, Any]) -> int:
 def _kind(config: Mapping[str, Any]) -> str:
     classes = config.get("architectures") or []
     name = classes if isinstance(classes, str) else (classes or [""])[0]
-    words = re.findall(r"[A-Z][a-z]*\d*", name.removesuffix("ForCausalLM"))
+    words = re.findall(r"[A-Z][a-z]*\d*", name.removesuffix("ForCausalLM").removesuffix("Model"))
     return "_".join(words).lower() or str(config["model_type"])
 
 
@@ -238,7 +246,7 @@ def _moe(config: Mapping[str, Any]) -> MoeSpec:
 def _tensors(spec: ModelSpec, kind: str, found: Mapping[str, _Rows], embedding: str) -> Iterator[TensorSpec]:
     if spec.rope_scaling and spec.rope_scaling.kind == "llama3":
         yield TensorSpec(Role.ROPE_FREQS, None, "weight", (), (spec.head_dim // 2,))
-    heads = {Role.ATTN_Q: spec.n_head, Role.ATTN_K: spec.n_head_kv} if kind in _INTERLEAVED else {}
+    turned = (Role.ATTN_Q, Role.ATTN_K) if kind in _INTERLEAVED else ()
     for name, rows in found.items():
         module, suffix = _split(name)
         layer, inside = _layer_of(module)
@@ -246,7 +254,8 @@ def _tensors(spec: ModelSpec, kind: str, found: Mapping[str, _Rows], embedding: 
             continue
         role = Role.TOKEN_EMBD if spec.tied and name == embedding else _ROLES[inside]
         shape = rows.stored.shape
-        whole = TensorSpec(role, layer, suffix, (), shape, heads.get(role))
+        order = interleaved(spec.head_dim) if role in turned else None
+        whole = TensorSpec(role, layer, suffix, (), shape, row_order=order)
         yield replace(whole, sources=(Source(name, 0, whole.n_rows),))
     if spec.tied and kind in _OWN_HEAD:
         shape = found[embedding].stored.shape

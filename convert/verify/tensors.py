@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from edgellm.convert.gguf import ggml
 from edgellm.errors import CheckFailedError
 from edgellm.formats.gguf.header import GgufFile, GgufTensor
-from edgellm.models.base import ModelSpec, TensorSpec, interleave_heads
+from edgellm.models.base import ModelSpec, TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -254,10 +254,10 @@ def source_rows(original: Original, tensor: TensorSpec, rows: Sequence[int]) -> 
         return divisors
     if len(tensor.shape) == 1:
         values: Float32s = original.tensors[tensor.sources[0].name].rows(0, 1)[0]
-        return (interleave_heads(values, original.spec.head_dim) if tensor.permute_heads else values)[None]
+        return (tensor.row_order(values) if tensor.row_order else values)[None]
     order = np.arange(_n_rows(tensor.shape))
-    if tensor.permute_heads:
-        order = interleave_heads(order, len(order) // tensor.permute_heads)
+    if tensor.row_order:
+        order = tensor.row_order(order)
     parts = []
     for row in rows:
         (span,) = tensor.spans(int(order[row]), int(order[row]) + 1)

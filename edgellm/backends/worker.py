@@ -163,6 +163,11 @@ class WorkerSession:
         """Keep the first `n` tokens."""
         self._call("rewind", n)
 
+    def reusable(self, n: int) -> int:
+        """How many of the first `n` tokens a rewind keeps as they are."""
+        found: int = self._call("reusable", n)
+        return found
+
     def save_state(self) -> bytes:
         """The sequence's engine state."""
         state: bytes = self._call("save_state")

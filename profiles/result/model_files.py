@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgellm import files
 from edgellm.formats.artifact import Artifact
-from edgellm.formats.gguf.check import ARCHITECTURES
+from edgellm.formats.gguf.families import FAMILIES
 from edgellm.profiles.result.result import ModelRecord
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _of_gguf(record: ModelRecord, artifact: Artifact) -> ModelRecord:
         n_layer=artifact.metadata.get(f"{artifact.architecture}.block_count"),
         tokenizer_sha256=_tokenizer_sha256(header),
     )
-    if artifact.architecture not in ARCHITECTURES:  # which tensors a token needs is not known
+    if artifact.architecture not in FAMILIES:  # which tensors a token needs is not known
         return record
     head = _EMBEDDING if _HEAD not in tensors else _HEAD
     # An embedding table that is not the head as well is looked up by row.

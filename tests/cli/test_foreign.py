@@ -85,9 +85,12 @@ def test_without_a_template_the_remedy_is_named_and_works(folder):
 def test_conversion_and_calibration_stay_with_the_verified_families(folder, tmp_path):
     path = str(folder / "gemma3.gguf")
     run = edgellm("convert", path, "--quant", "Q8_0", "-o", str(tmp_path / "out.gguf"))
+    assert run.returncode == 2 and "is a gemma3 model; only llama, " in run.stderr
+    assert run.stderr.count("\n") == 1 and not (tmp_path / "out.gguf").exists()
+    other = foreign_gguf.write(tmp_path / "other.gguf", foreign_gguf.CASES["smollm"])
+    run = edgellm("convert", str(other), "--quant", "Q8_0", "-o", str(tmp_path / "out.gguf"))
     assert (
-        run.returncode == 2
-        and "is outside the verified families: it can be run, but only llama" in run.stderr
+        run.returncode == 2 and "has the tokenizer gpt2 smollm, outside the verified families" in run.stderr
     )
     assert run.stderr.count("\n") == 1 and not (tmp_path / "out.gguf").exists()
     run = edgellm("calibrate", path, "-o", str(tmp_path / "imatrix.gguf"))

@@ -68,6 +68,9 @@ class ScriptedSession:
     def rewind(self, n: int) -> None:
         del self._tokens[n:]
 
+    def reusable(self, n: int) -> int:
+        return n
+
     def save_state(self) -> bytes:
         return bytes(self._tokens)
 

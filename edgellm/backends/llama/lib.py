@@ -40,9 +40,9 @@ _WARN = 3  # ggml_log_level: 1 debug, 2 info, 3 warning, 4 error, 5 continuation
 _FAILED = "failed to load model"
 _log: deque[str] = deque(maxlen=400)
 _BUFFER = re.compile(
-    r"(?P<where>\S+)\s+(?P<what>model|output|KV|compute) buffer size =\s*(?P<mib>[\d.]+) MiB"
+    r"(?P<where>\S+)\s+(?P<what>model|output|KV|RS|compute) buffer size =\s*(?P<mib>[\d.]+) MiB"
 )
-_KINDS = {"model": "weights", "output": "compute", "KV": "kv", "compute": "compute"}
+_KINDS = {"model": "weights", "output": "compute", "KV": "kv", "RS": "kv", "compute": "compute"}
 _buffers: list[str] = []  # the log's lines on memory set aside, which its chatter would push out of `_log`
 
 

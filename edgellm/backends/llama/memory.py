@@ -38,7 +38,8 @@ def fit(artifact: Artifact, options: EngineOptions, notes: list[str]) -> EngineO
                 "available: expect it to be slow; use fewer bits"
             )
         return first
-    kv_bytes = (first.n_ctx or 0) * per_token
+    kv_bytes = (first.n_ctx or 0) * per_token + (memory_estimate.state_bytes(artifact) or 0)
+    kv_bytes += memory_estimate.checkpoint_bytes(artifact, first) or 0
     if _ROOM_FACTOR * artifact.size_bytes + kv_bytes + _ROOM_BYTES < available:
         return first
     budget = _SHARE * available

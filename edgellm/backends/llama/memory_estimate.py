@@ -13,9 +13,10 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from edgellm.backends import checkpoints
 from edgellm.backends.llama import lib
 from edgellm.errors import ArtifactError
-from edgellm.formats.gguf.check import ARCHITECTURES
+from edgellm.formats.gguf.families import FAMILIES
 from edgellm.machine import hardware
 from edgellm.session import Buffers, EngineOptions
 
@@ -46,8 +47,8 @@ def predict(artifact: Artifact, options: EngineOptions) -> Buffers:
     from edgellm.formats.gguf.reader import read_header
 
     options = with_defaults(options)
-    per_token = kv_bytes_per_token(artifact, options)
-    if per_token is None:
+    per_token, state = kv_bytes_per_token(artifact, options), state_bytes(artifact)
+    if per_token is None or state is None:
         raise ArtifactError(
             f"unknown: what a {artifact.architecture} model keeps of its text is not known here"
         )
@@ -58,18 +59,19 @@ def predict(artifact: Artifact, options: EngineOptions) -> Buffers:
     return Buffers(
         weights=_weights(tensors, repacked, mapped=options.use_mmap is not False),
         repacked=sum(tensor.nbytes for tensor in repacked.values()),
-        kv=round(per_token * _padded(n_ctx)),
+        kv=round(per_token * _padded(n_ctx)) + state,
         compute=_compute(artifact, tensors, min(options.n_ubatch, options.n_batch, n_ctx), n_ctx, options),
         source="prediction",
+        checkpoints=checkpoint_bytes(artifact, options) or 0,
     )
 
 
 def kv_bytes_per_token(artifact: Artifact, options: EngineOptions) -> float | None:
-    """Bytes of KV cache one token takes: n_layer * n_head_kv * head_dim * (bytes of K + bytes of V).
+    """Bytes of KV cache one token takes: layers that attend * n_head_kv * head_dim * (bytes of K + bytes of V).
 
-    None for an architecture outside the verified families: it may keep less, or something else.
+    None for an architecture outside the verified families, which may keep less, or something else.
     """
-    if artifact.architecture not in ARCHITECTURES:
+    if artifact.architecture not in FAMILIES:
         return None
     meta, prefix = artifact.metadata, artifact.architecture
     heads = meta.get(f"{prefix}.attention.head_count", 1)
@@ -83,7 +85,54 @@ def kv_bytes_per_token(artifact: Artifact, options: EngineOptions) -> float | No
         dim_k * lib.kv_type(options.type_k).bytes_per_value
         + dim_v * lib.kv_type(options.type_v).bytes_per_value
     )
-    return float(meta.get(f"{prefix}.block_count", 1) * heads_kv * per_layer)
+    return float(_n_attention(artifact) * heads_kv * per_layer)
+
+
+def state_bytes(artifact: Artifact) -> int | None:
+    """Bytes of the recurrent state, 0 for a model without one, None where that is not known.
+
+    Each gated delta net keeps the last kernel - 1 inputs of its convolution and a matrix for each value head, in
+    float32 (llama.cpp, llama_hparams::n_embd_r and n_embd_s).
+    """
+    if artifact.architecture not in FAMILIES:
+        return None
+    meta, prefix = artifact.metadata, artifact.architecture
+    inner, state, n_group, kernel = (
+        meta.get(f"{prefix}.ssm.{name}", 0)
+        for name in ("inner_size", "state_size", "group_count", "conv_kernel")
+    )
+    if not inner:
+        return 0
+    values = (kernel - 1) * (inner + 2 * n_group * state) + state * inner
+    return int(_n_layer_with(artifact, ".ssm_conv1d.weight") * values * _FLOAT)
+
+
+def checkpoint_bytes(artifact: Artifact, options: EngineOptions) -> int | None:
+    """Bytes of the recurrent states kept to go back to, at most: one more than `n_checkpoints`, before a draft.
+
+    None where the size of one is not known.
+    """
+    one = state_bytes(artifact)
+    if one is None:
+        return None
+    n = checkpoints.capacity(one) if options.n_checkpoints is None else options.n_checkpoints
+    return (n + 1) * one
+
+
+def _n_attention(artifact: Artifact) -> int:
+    """Layers that keep keys and values. The blocks of a draft head, behind the layers, do not run with them."""
+    if f"{artifact.architecture}.ssm.inner_size" in artifact.metadata:
+        return _n_layer_with(artifact, ".attn_k.weight")
+    return int(artifact.metadata.get(f"{artifact.architecture}.block_count", 1))
+
+
+def _n_layer_with(artifact: Artifact, tensor: str) -> int:
+    from edgellm.formats.gguf.reader import read_header
+
+    meta, prefix = artifact.metadata, artifact.architecture
+    n_layer = meta.get(f"{prefix}.block_count", 1) - meta.get(f"{prefix}.nextn_predict_layers", 0)
+    names = {name for path in artifact.parts or (artifact.path,) for name in read_header(path).tensors}
+    return sum(f"blk.{i}{tensor}" in names for i in range(n_layer))
 
 
 def _padded(n_ctx: int) -> int:

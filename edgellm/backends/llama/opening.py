@@ -41,11 +41,6 @@ def load_model(lib: Any, artifact: Artifact, options: EngineOptions, device: Dev
     return model
 
 
-def is_recurrent(lib: Any, model: Any) -> bool:
-    """Whether a model, all of it or some layers, keeps a state instead of keys and values of all tokens."""
-    return bool(lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model))
-
-
 def new_context(
     lib: Any, model: Any, artifact: Artifact, options: EngineOptions, observer: Observer | None
 ) -> Any:
@@ -99,7 +94,10 @@ def describe(
     notes: list[str],
 ) -> EngineInfo:
     """What an open context says of itself."""
-    n_ctx = lib.llama_n_ctx(context)
+    n_ctx, buffers = lib.llama_n_ctx(context), llama_lib.buffers()
+    kept = memory_estimate.checkpoint_bytes(artifact, options)
+    if buffers is not None and kept is not None:
+        buffers = replace(buffers, checkpoints=kept)
     return EngineInfo(
         backend="llamacpp",
         version=llama_lib.version(),
@@ -109,9 +107,10 @@ def describe(
         n_vocab=vocabulary.n_tokens,
         eos_ids=vocabulary.ends | artifact.stop_ids,
         add_bos=vocabulary.add_bos,
+        closing_id=vocabulary.closing_id,
         notes=tuple(notes),
         kv_bytes_per_token=memory_estimate.kv_bytes_per_token(artifact, options),
-        buffers=llama_lib.buffers(),
+        buffers=buffers,
         device=str(device or devices.CPU),
     )
 

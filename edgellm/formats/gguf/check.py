@@ -9,58 +9,23 @@ Sources: src/llama-model.cpp (load_hparams, load_tensors), src/llama-vocab.cpp (
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from edgellm.formats.gguf import foreign, vocabulary
+from edgellm.formats.gguf.families import FAMILIES, Family
 from edgellm.formats.gguf.faults import fail, shown
-from edgellm.formats.gguf.foreign import MAX_EXPERTS, MAX_LAYERS
 from edgellm.formats.gguf.header import GgufFile, GgufTensor
 from edgellm.formats.gguf.reader import read_header
 
-ARCHITECTURES = ("llama", "qwen2", "qwen2moe", "qwen3", "qwen3moe")
 ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
 
-# Key (after `<architecture>.`) -> lowest and highest value, and whether it must be there.
-_INTEGERS: dict[str, tuple[int, int, bool]] = {
-    "block_count": (1, MAX_LAYERS, True),
-    "context_length": (1, 1 << 30, True),
-    "embedding_length": (1, 1 << 20, True),
-    "feed_forward_length": (0, 1 << 24, True),
-    "attention.head_count": (1, 1 << 16, True),
-    "attention.head_count_kv": (1, 1 << 16, False),
-    "attention.key_length": (1, 1 << 16, False),
-    "attention.value_length": (1, 1 << 16, False),
-    "rope.dimension_count": (1, 1 << 16, False),
-    "rope.scaling.original_context_length": (1, 1 << 30, False),
-    "expert_count": (0, MAX_EXPERTS, False),
-    "expert_used_count": (0, MAX_EXPERTS, False),
-    "expert_group_count": (0, 0, False),
-    "nextn_predict_layers": (0, 0, False),
-}
 # Key -> whether it must be there. All must be finite and above 0.
 _FLOATS: dict[str, bool] = {
     "attention.layer_norm_rms_epsilon": True,
     "rope.freq_base": False,
     "rope.scaling.factor": False,
 }
-# Tensor name (after `blk.N.` for a layer's) -> shape in terms of the header's numbers.
-_SHAPES: dict[str, tuple[str, ...]] = {
-    "attn_norm.weight": ("embd",),
-    "attn_q.weight": ("q", "embd"),
-    "attn_k.weight": ("k", "embd"),
-    "attn_v.weight": ("v", "embd"),
-    "attn_output.weight": ("embd", "o"),
-    "attn_q.bias": ("q",),
-    "attn_k.bias": ("k",),
-    "attn_v.bias": ("v",),
-    "attn_q_norm.weight": ("head",),
-    "attn_k_norm.weight": ("head",),
-    "ffn_norm.weight": ("embd",),
-    "ffn_gate.weight": ("ff", "embd"),
-    "ffn_up.weight": ("ff", "embd"),
-    "ffn_down.weight": ("embd", "ff"),
-    "ffn_gate_inp.weight": ("expert", "embd"),
-}
+# Tensor name -> shape in terms of the header's numbers.
 _GLOBAL_SHAPES: dict[str, tuple[str, ...]] = {
     "token_embd.weight": ("vocab", "embd"),
     "output_norm.weight": ("embd",),
@@ -70,7 +35,6 @@ _GLOBAL_SHAPES: dict[str, tuple[str, ...]] = {
 #: Types there is no matrix product for: the engine crashes. Vectors must be F32, or it aborts.
 _NO_WEIGHTS = frozenset({"I8", "I16", "I32", "I64", "F64"})
 _REQUIRED = ("token_embd.weight", "output_norm.weight")
-_REQUIRED_IN_LAYER = ("attn_norm.weight", "attn_output.weight", "ffn_norm.weight")
 _TYPE_KEY = "general.architecture"
 
 
@@ -93,26 +57,32 @@ def check_runnable(file: GgufFile) -> None:
             f"a {architecture[:64]} model that sees its whole text at once: it makes embeddings or fills gaps, "
             "and only models that go on with a text are run",
         )
-    if architecture not in ARCHITECTURES:
+    family = FAMILIES.get(architecture)
+    if family is None:
         foreign.check(file, architecture)
         vocabulary.check(file)
         _tensors_of_all_parts(file)
         return
-    numbers = _integers(file, architecture)
+    numbers = _integers(file, architecture, family)
     _floats(file, architecture)
     _scaling(file, architecture)
     n_vocab = vocabulary.check(file)
-    _tensors(file, _tensors_of_all_parts(file), _dimensions(file, numbers, n_vocab), numbers["block_count"])
+    dims = _dimensions(file, numbers, n_vocab)
+    if family.hybrid:
+        dims |= _recurrent_dimensions(file, numbers)
+        _sections(file, architecture)
+    recurrent = _recurrent_layers(file, architecture, family, numbers)
+    _tensors(file, _tensors_of_all_parts(file), family, dims, recurrent)
 
 
 def is_verified(file: GgufFile) -> bool:
     """Whether architecture and tokenizer are of the families that edgellm converts and checks itself."""
-    return file.get(_TYPE_KEY) in ARCHITECTURES and vocabulary.is_verified(file)
+    return file.get(_TYPE_KEY) in FAMILIES and vocabulary.is_verified(file)
 
 
-def _integers(file: GgufFile, architecture: str) -> dict[str, int]:
+def _integers(file: GgufFile, architecture: str, family: Family) -> dict[str, int]:
     numbers = {}
-    for name, (low, high, required) in _INTEGERS.items():
+    for name, (low, high, required) in family.integers.items():
         key = f"{architecture}.{name}"
         value = file.get(key)
         if value is None and not required:
@@ -152,23 +122,77 @@ def _dimensions(file: GgufFile, numbers: Mapping[str, int], n_vocab: int) -> dic
     if head != head_v or head % 2 or head < 2:
         fail(file, f"key length {head} and value length {head_v} must be equal and even; the file is damaged")
     rope = numbers.get("rope.dimension_count", head)
-    if rope != head:
-        fail(file, f"rope.dimension_count {rope} differs from the head size {head}; the file is damaged")
+    if rope % 2 or not (rope == head or ("ssm.inner_size" in numbers and rope < head)):
+        fail(file, f"rope.dimension_count {rope} does not fit the head size {head}; the file is damaged")
     n_expert, n_used = numbers.get("expert_count", 0), numbers.get("expert_used_count", 0)
     if n_used > n_expert or (n_expert and not n_used):
         fail(file, f"{n_used} of {n_expert} experts cannot be used; the file is damaged")
     return {
         "embd": n_embd,
+        "two_embd": 2 * n_embd,
         "q": n_head * head,
+        "q_gate": 2 * n_head * head,
         "o": n_head * head,
         "k": n_head_kv * head,
         "v": n_head_kv * head,
         "head": head,
         "half_rope": rope // 2,
-        "ff": numbers["feed_forward_length"],
+        "ff": numbers.get("feed_forward_length", 0),
         "expert": n_expert,
         "vocab": n_vocab,
     }
+
+
+def _recurrent_dimensions(file: GgufFile, numbers: Mapping[str, int]) -> dict[str, int]:
+    """The gated delta net's numbers, checked against each other."""
+    inner, state = numbers["ssm.inner_size"], numbers["ssm.state_size"]
+    n_group, rank = numbers["ssm.group_count"], numbers["ssm.time_step_rank"]
+    if rank % n_group or inner != rank * state:
+        fail(
+            file,
+            f"ssm.inner_size {inner}, ssm.time_step_rank {rank}, ssm.state_size {state} and ssm.group_count "
+            f"{n_group} do not fit each other; the file is damaged",
+        )
+    return {
+        "inner": inner,
+        "state": state,
+        "rank": rank,
+        "alpha_beta": 2 * rank,
+        "conv": inner + 2 * n_group * state,
+        "kernel": numbers["ssm.conv_kernel"],
+    }
+
+
+def _sections(file: GgufFile, architecture: str) -> None:
+    """The rotated dimensions by position kind, which the engine asserts of: some, and none below 0."""
+    key = f"{architecture}.rope.dimension_sections"
+    value = file.get(key)
+    if value is None and architecture == "qwen3next":
+        return
+    if file.value_types.get(key) not in ("arr[i32]", "arr[u32]") or not 3 <= len(value) <= 4:
+        fail(file, f"{key} is {shown(value)}; it must be 4 integers. Convert the model again")
+    if min(value) < 0 or not 0 < sum(value[:3]) <= 1 << 15:
+        fail(file, f"{key} is {shown(list(value))}; the file is damaged")
+
+
+def _recurrent_layers(
+    file: GgufFile, architecture: str, family: Family, numbers: Mapping[str, int]
+) -> tuple[bool, ...]:
+    """For each layer, whether it keeps a recurrent state. The extra blocks of a draft head never do."""
+    n_layer = numbers["block_count"]
+    if not family.hybrid:
+        return (False,) * n_layer
+    n_main = n_layer - numbers.get("nextn_predict_layers", 0)
+    if n_main < 1:
+        fail(file, f"nextn_predict_layers leaves {n_main} of {n_layer} layers; the file is damaged")
+    key = f"{architecture}.attention.recurrent_layers"
+    told = file.get(key)
+    if told is None:
+        interval = numbers.get("full_attention_interval", 4)
+        return tuple(i < n_main and (i + 1) % interval != 0 for i in range(n_layer))
+    if file.value_types.get(key) != "arr[bool]" or len(told) != n_layer:
+        fail(file, f"{key} must be {n_layer} booleans; the file is damaged")
+    return tuple(map(bool, told))
 
 
 def _tensors_of_all_parts(file: GgufFile) -> dict[str, GgufTensor]:
@@ -187,9 +211,14 @@ def _tensors_of_all_parts(file: GgufFile) -> dict[str, GgufTensor]:
 
 
 def _tensors(
-    file: GgufFile, tensors: Mapping[str, GgufTensor], dims: Mapping[str, int], n_layer: int
+    file: GgufFile,
+    tensors: Mapping[str, GgufTensor],
+    family: Family,
+    dims: Mapping[str, int],
+    recurrent: Sequence[bool],
 ) -> None:
-    for name in _required(n_layer):
+    n_layer = len(recurrent)
+    for name in _required(family, recurrent):
         if name not in tensors:
             fail(file, f"tensor {name!r} is missing; convert the model again")
     for tensor in tensors.values():
@@ -198,7 +227,7 @@ def _tensors(
             fail(file, f"tensor {tensor.name!r} is {tensor.type.name}, which the engine cannot compute with")
         if layer is not None and layer >= n_layer:
             fail(file, f"tensor {tensor.name!r} is beyond the model's {n_layer} layers; the file is damaged")
-        shape = _GLOBAL_SHAPES.get(base) if layer is None else _SHAPES.get(base)
+        shape = _GLOBAL_SHAPES.get(base) if layer is None else family.shapes.get(base)
         if shape and tensor.shape != tuple(dims[d] for d in shape):
             wanted = "x".join(str(dims[d]) for d in shape)
             fail(
@@ -207,10 +236,10 @@ def _tensors(
             )
 
 
-def _required(n_layer: int) -> Iterable[str]:
+def _required(family: Family, recurrent: Sequence[bool]) -> Iterable[str]:
     yield from _REQUIRED
-    for layer in range(n_layer):
-        for name in _REQUIRED_IN_LAYER:
+    for layer, keeps_state in enumerate(recurrent):
+        for name in family.in_recurrent if keeps_state else family.in_layer:
             yield f"blk.{layer}.{name}"
 
 

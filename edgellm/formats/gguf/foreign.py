@@ -12,11 +12,9 @@ from array import array
 from collections.abc import Iterable
 from typing import Any
 
+from edgellm.formats.gguf.families import MAX_EXPERTS, MAX_LAYERS
 from edgellm.formats.gguf.faults import fail, shown
 from edgellm.formats.gguf.header import GgufFile
-
-MAX_LAYERS = 512  # llama.cpp's LLAMA_MAX_LAYERS
-MAX_EXPERTS = 1024  # llama.cpp's LLAMA_MAX_EXPERTS
 
 _INTEGER_TYPES = ("u8", "i8", "u16", "i16", "u32", "i32", "u64", "i64")
 #: Key (after `<architecture>.`) -> lowest and highest value, and whether it must be there.

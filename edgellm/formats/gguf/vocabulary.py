@@ -13,7 +13,7 @@ from typing import Any
 from edgellm.formats.gguf.faults import fail, shown
 from edgellm.formats.gguf.header import STOP_IDS_KEY, GgufFile, StringArray
 
-PRE_TOKENIZERS = ("llama-bpe", "llama3", "llama-v3", "qwen2", "deepseek-r1-qwen")
+PRE_TOKENIZERS = ("llama-bpe", "llama3", "llama-v3", "qwen2", "qwen35", "deepseek-r1-qwen")
 ID_KEYS = ("bos", "eos", "eot", "eom")
 
 _BPE, _SENTENCEPIECE = "gpt2", "llama"
