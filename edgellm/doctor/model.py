@@ -43,6 +43,8 @@ def _llamacpp(artifact: Artifact, options: EngineOptions) -> Iterator[Finding]:
         cache,
         "f16 is as good as exact; q8_0 (-ctk, -ctv) takes half, a little less exact",
     )
+    if state := memory_estimate.state_bytes(artifact):
+        yield _kept(artifact, state, chosen.n_checkpoints or 0)
     asked = options.flash_attn != "auto"
     why = "asked for" if asked else "llama.cpp uses it where it can; not always faster"
     yield said("flash attention", "flash_attn", chosen.flash_attn, why)
@@ -72,9 +74,14 @@ def _onnxruntime(artifact: Artifact, options: EngineOptions) -> Iterator[Finding
     yield Finding(artifact.name, "memory", f"weights {format_size(artifact.size_bytes)}, {_available()}")
     if state := onnx_folder.read(artifact.path).state_bytes:
         n = checkpoints.capacity(state) if options.n_checkpoints is None else options.n_checkpoints
-        kept = f"{format_size(state)}, with up to {n} kept to go back to {format_size((n + 2) * state)}"
-        yield Finding(artifact.name, "recurrent state", kept)
+        yield _kept(artifact, state, n)
     yield _tuning(artifact, record)
+
+
+def _kept(artifact: Artifact, state: int, n: int) -> Finding:
+    """What a recurrent state takes: itself, those kept to go back to, and one more before draft tokens."""
+    kept = f"{format_size(state)}, with up to {n} kept to go back to {format_size((n + 2) * state)}"
+    return Finding(artifact.name, "recurrent state", kept)
 
 
 def _device(device: devices.Device | None, layers: int | None) -> str:
@@ -119,6 +126,7 @@ def _memory(artifact: Artifact, chosen: EngineOptions) -> Iterator[Finding]:
         "weights": buffers.weights,
         "repacked": buffers.repacked,
         "KV": buffers.kv,
+        "kept states": buffers.checkpoints,
         "scratch": buffers.compute,
     }
     shown = ", ".join(f"{name} {format_size(size)}" for name, size in parts.items() if size)

@@ -1,9 +1,10 @@
 """What llama.cpp sets aside in memory for a model, foretold from the header. Knows formulas; opens no engine.
 
 Its graph is laid out for a full physical batch with logits at every token, so scratch memory is the largest of
-three places: the head, a feed-forward block, and attention without flash attention, whose scores take a row for
-each position. The formulas were read off the sizes it logs (tests hold them against that log) and do not know the
-holes its allocator leaves, a few percent of scratch memory where feed-forward blocks are narrow or heads wide.
+four places: the head, a feed-forward block, attention without flash attention, whose scores take a row for each
+position, and a gated delta net. The formulas were read off the sizes it logs (tests hold them against that log) and
+do not know the holes its allocator leaves, a few percent of scratch memory where feed-forward blocks are narrow or
+heads wide.
 Weights are as it maps them, plus the copies its CPU kernels want in another order (ggml/src/ggml-cpu/repack.cpp).
 """
 
@@ -53,7 +54,12 @@ def predict(artifact: Artifact, options: EngineOptions) -> Buffers:
             f"unknown: what a {artifact.architecture} model keeps of its text is not known here"
         )
     assert options.n_batch and options.n_ubatch
+    drafting = tuple(
+        f"blk.{i}."
+        for i in range(_n_layer(artifact), artifact.metadata.get(f"{artifact.architecture}.block_count", 0))
+    )
     tensors = read_header(artifact.path).tensors
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(drafting)}
     n_ctx = options.n_ctx or artifact.n_ctx_train
     repacked = _repacked(tensors) if options.repack is not False else {}
     return Buffers(
@@ -120,19 +126,23 @@ def checkpoint_bytes(artifact: Artifact, options: EngineOptions) -> int | None:
 
 
 def _n_attention(artifact: Artifact) -> int:
-    """Layers that keep keys and values. The blocks of a draft head, behind the layers, do not run with them."""
+    """Layers that keep keys and values."""
     if f"{artifact.architecture}.ssm.inner_size" in artifact.metadata:
         return _n_layer_with(artifact, ".attn_k.weight")
-    return int(artifact.metadata.get(f"{artifact.architecture}.block_count", 1))
+    return _n_layer(artifact)
 
 
 def _n_layer_with(artifact: Artifact, tensor: str) -> int:
     from edgellm.formats.gguf.reader import read_header
 
-    meta, prefix = artifact.metadata, artifact.architecture
-    n_layer = meta.get(f"{prefix}.block_count", 1) - meta.get(f"{prefix}.nextn_predict_layers", 0)
     names = {name for path in artifact.parts or (artifact.path,) for name in read_header(path).tensors}
-    return sum(f"blk.{i}{tensor}" in names for i in range(n_layer))
+    return sum(f"blk.{i}{tensor}" in names for i in range(_n_layer(artifact)))
+
+
+def _n_layer(artifact: Artifact) -> int:
+    """Layers that run for every token: without the blocks of a draft head behind them, which are not loaded."""
+    meta, prefix = artifact.metadata, artifact.architecture
+    return int(meta.get(f"{prefix}.block_count", 1) - meta.get(f"{prefix}.nextn_predict_layers", 0))
 
 
 def _padded(n_ctx: int) -> int:
@@ -197,7 +207,20 @@ def _compute(
         _FLOAT * feed_forward + mask * positions,
         _FLOAT * attention + (mask + scores) * positions,
     )
-    return batch * (max(places) + _INDICES) + _FLOAT * n_vocab
+    rows = batch * (max(places) + _INDICES)
+    delta_net = _delta_net(number, batch, n_embd) + batch * (mask * positions + _INDICES)
+    return max(rows, delta_net) + _FLOAT * n_vocab
+
+
+def _delta_net(number: Callable[[str, int], int], batch: int, n_embd: int) -> int:
+    """Scratch memory of a gated delta net, 0 without one: around its convolution, or where its state is written."""
+    inner, state = number("ssm.inner_size", 0), number("ssm.state_size", 0)
+    if not inner:
+        return 0
+    conv = inner + 2 * number("ssm.group_count", 0) * state
+    around = batch * 3 * (n_embd + conv) + 6 * conv
+    within = batch * (2 * (n_embd + conv) + inner) + 2 * inner * state
+    return _FLOAT * max(around, within)
 
 
 def _n_ff(number: Callable[[str, int], int]) -> int:
