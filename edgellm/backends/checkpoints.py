@@ -22,8 +22,10 @@ LEAST, _MOST = 3, 16  # states
 _BYTES = 256 << 20  # all of them together, unless fewer than the least would be left
 
 
-def capacity(state_bytes: int) -> int:
-    """How many states of this size are kept; 0 for a model that has none."""
+def capacity(state_bytes: int | None) -> int:
+    """How many states of this size are kept; 0 for a model that has none, the least where the size is not known."""
+    if state_bytes is None:
+        return LEAST
     return max(LEAST, min(_MOST, _BYTES // state_bytes)) if state_bytes else 0
 
 

@@ -35,7 +35,8 @@ def _llamacpp(artifact: Artifact, options: EngineOptions) -> Iterator[Finding]:
     yield said("threads", "n_threads", chosen.n_threads, _threads())
     yield said("context", "n_ctx", f"{chosen.n_ctx} tokens", _context(artifact, options))
     kv_bytes = memory_estimate.kv_bytes_per_token(artifact, chosen)
-    cache = f"{chosen.type_k}/{chosen.type_v}, {format_size(kv_bytes * (chosen.n_ctx or 0))}"
+    size = "size unknown" if kv_bytes is None else format_size(kv_bytes * (chosen.n_ctx or 0))
+    cache = f"{chosen.type_k}/{chosen.type_v}, {size}"
     yield said(
         "KV cache",
         "type_k",
@@ -114,11 +115,12 @@ def _memory(artifact: Artifact, chosen: EngineOptions) -> Iterator[Finding]:
     from edgellm.errors import ArtifactError
 
     total = memory.peak_bytes(artifact, chosen)
-    if total is None:
-        return
     try:
         buffers = memory_estimate.predict(artifact, chosen)
-    except ArtifactError:
+    except ArtifactError as error:
+        yield Finding(artifact.name, "memory", f"{error}; the file is {format_size(artifact.size_bytes)}")
+        return
+    if total is None:
         return
     parts = {
         "weights": buffers.weights,

@@ -33,8 +33,16 @@ def fit(artifact: Artifact, options: EngineOptions, notes: list[str]) -> EngineO
     first = memory_estimate.with_defaults(replace(options, n_ctx=options.n_ctx or default_ctx(artifact)))
     if first.n_checkpoints is None:
         first = replace(first, n_checkpoints=checkpoints.capacity(memory_estimate.state_bytes(artifact)))
-    kv_bytes = (first.n_ctx or 0) * memory_estimate.kv_bytes_per_token(artifact, first)
-    kv_bytes += memory_estimate.state_bytes(artifact) + memory_estimate.checkpoint_bytes(artifact, first)
+    per_token = memory_estimate.kv_bytes_per_token(artifact, first)
+    if per_token is None:
+        if artifact.size_bytes > available:
+            notes.append(
+                f"this model's file alone is {format_size(artifact.size_bytes)} and {format_size(available)} is "
+                "available: expect it to be slow; use fewer bits"
+            )
+        return first
+    kv_bytes = (first.n_ctx or 0) * per_token + (memory_estimate.state_bytes(artifact) or 0)
+    kv_bytes += memory_estimate.checkpoint_bytes(artifact, first) or 0
     if _ROOM_FACTOR * artifact.size_bytes + kv_bytes + _ROOM_BYTES < available:
         return first
     budget = _SHARE * available

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from edgellm.backends import checkpoints
 from edgellm.backends.llama import lib
+from edgellm.errors import ArtifactError
+from edgellm.formats.gguf.families import FAMILIES
 from edgellm.machine import hardware
 from edgellm.session import Buffers, EngineOptions
 
@@ -46,6 +48,11 @@ def predict(artifact: Artifact, options: EngineOptions) -> Buffers:
     from edgellm.formats.gguf.reader import read_header
 
     options = with_defaults(options)
+    per_token, state = kv_bytes_per_token(artifact, options), state_bytes(artifact)
+    if per_token is None or state is None:
+        raise ArtifactError(
+            f"unknown: what a {artifact.architecture} model keeps of its text is not known here"
+        )
     assert options.n_batch and options.n_ubatch
     drafting = tuple(
         f"blk.{i}."
@@ -58,15 +65,20 @@ def predict(artifact: Artifact, options: EngineOptions) -> Buffers:
     return Buffers(
         weights=_weights(tensors, repacked, mapped=options.use_mmap is not False),
         repacked=sum(tensor.nbytes for tensor in repacked.values()),
-        kv=round(kv_bytes_per_token(artifact, options) * _padded(n_ctx)) + state_bytes(artifact),
+        kv=round(per_token * _padded(n_ctx)) + state,
         compute=_compute(artifact, tensors, min(options.n_ubatch, options.n_batch, n_ctx), n_ctx, options),
         source="prediction",
-        checkpoints=checkpoint_bytes(artifact, options),
+        checkpoints=checkpoint_bytes(artifact, options) or 0,
     )
 
 
-def kv_bytes_per_token(artifact: Artifact, options: EngineOptions) -> float:
-    """Bytes of KV cache one token takes: layers that attend * n_head_kv * head_dim * (bytes of K + bytes of V)."""
+def kv_bytes_per_token(artifact: Artifact, options: EngineOptions) -> float | None:
+    """Bytes of KV cache one token takes: layers that attend * n_head_kv * head_dim * (bytes of K + bytes of V).
+
+    None for an architecture outside the verified families, which may keep less, or something else.
+    """
+    if artifact.architecture not in FAMILIES:
+        return None
     meta, prefix = artifact.metadata, artifact.architecture
     heads = meta.get(f"{prefix}.attention.head_count", 1)
     heads_kv = meta.get(f"{prefix}.attention.head_count_kv", heads)
@@ -82,12 +94,14 @@ def kv_bytes_per_token(artifact: Artifact, options: EngineOptions) -> float:
     return float(_n_attention(artifact) * heads_kv * per_layer)
 
 
-def state_bytes(artifact: Artifact) -> int:
-    """Bytes of the recurrent state, 0 for a model without one.
+def state_bytes(artifact: Artifact) -> int | None:
+    """Bytes of the recurrent state, 0 for a model without one, None where that is not known.
 
     Each gated delta net keeps the last kernel - 1 inputs of its convolution and a matrix for each value head, in
     float32 (llama.cpp, llama_hparams::n_embd_r and n_embd_s).
     """
+    if artifact.architecture not in FAMILIES:
+        return None
     meta, prefix = artifact.metadata, artifact.architecture
     inner, state, n_group, kernel = (
         meta.get(f"{prefix}.ssm.{name}", 0)
@@ -99,9 +113,14 @@ def state_bytes(artifact: Artifact) -> int:
     return int(_n_layer_with(artifact, ".ssm_conv1d.weight") * values * _FLOAT)
 
 
-def checkpoint_bytes(artifact: Artifact, options: EngineOptions) -> int:
-    """Bytes of the recurrent states kept to go back to, at most: one more than `n_checkpoints`, before a draft."""
+def checkpoint_bytes(artifact: Artifact, options: EngineOptions) -> int | None:
+    """Bytes of the recurrent states kept to go back to, at most: one more than `n_checkpoints`, before a draft.
+
+    None where the size of one is not known.
+    """
     one = state_bytes(artifact)
+    if one is None:
+        return None
     n = checkpoints.capacity(one) if options.n_checkpoints is None else options.n_checkpoints
     return (n + 1) * one
 
