@@ -46,6 +46,17 @@ class Embedding:
         return found | {EMBEDDING_KEY: ("str", json.dumps(more, ensure_ascii=False))}
 
 
+#: What Qwen3-Reranker is asked (its model card): the task, which may be another, and the whole prompt.
+QWEN3_TASK = "Given a web search query, retrieve relevant passages that answer the query"
+QWEN3_RERANK = (
+    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
+    'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
+    f"<Instruct>: {QWEN3_TASK}\n<Query>: {{query}}\n<Document>: {{document}}<|im_end|>\n"
+    "<|im_start|>assistant\n<think>\n\n</think>\n\n"
+)
+RERANK_LABELS = ("yes", "no")
+
+
 @dataclass(frozen=True)
 class Reranking:
     """How relevant a document is to a query, asked of a model that was trained to say yes or no."""
@@ -53,6 +64,11 @@ class Reranking:
     template: str  # the whole prompt, with {query} and {document}
     yes: int | None = None  # token ids; None: the file has an output for the two alone
     no: int | None = None
+
+    @property
+    def keys(self) -> dict[str, tuple[str, Any]]:
+        """Our key for a model that keeps its whole output projection."""
+        return {RERANKING_KEY: ("str", json.dumps(vars(self), ensure_ascii=False))}
 
 
 def embedding_of(artifact: Artifact) -> Embedding | None:

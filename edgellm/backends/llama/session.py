@@ -19,6 +19,7 @@ from edgellm.backends.llama.sequence.sampler import make_sampler
 from edgellm.backends.llama.sequence.steps import LlamaStepper, make_stepper
 from edgellm.backends.llama.vocabulary import Vocabulary
 from edgellm.errors import EngineError
+from edgellm.formats import purpose
 from edgellm.formats.artifact import Artifact
 from edgellm.formats.gguf import reader
 from edgellm.machine.devices import Offer
@@ -170,6 +171,19 @@ class LlamaCppSession:
         self._lib.llama_set_embeddings(self._context, True)
         try:
             return self._rows(tokens, self._embedding, n_embd, min(self._n_batch, _HIDDEN_BATCH))
+        finally:
+            self._lib.llama_set_embeddings(self._context, False)
+
+    def classify(self, tokens: Sequence[int]) -> dict[str, float]:
+        """Append tokens; the classifier's outputs after the last, by label."""
+        if not purpose.ranks(self._artifact):
+            raise EngineError(f"{self._artifact.path} has no classifier (its pooling_type is not rank)")
+        if len(tokens) > 1:
+            self._append(tokens[:-1])  # with outputs asked for, llama.cpp computes the logits of every token
+        self._lib.llama_set_embeddings(self._context, True)
+        try:
+            self._append(tokens[-1:])
+            return opening.classified(self._lib, self._model, self._context)
         finally:
             self._lib.llama_set_embeddings(self._context, False)
 

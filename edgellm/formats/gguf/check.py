@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from edgellm.errors import ArtifactError
+from edgellm.formats.gguf.classifier import check_classifier
 from edgellm.formats.gguf.families import FAMILIES, Family
 from edgellm.formats.gguf.header import STOP_IDS_KEY, GgufFile, GgufTensor, StringArray
 from edgellm.formats.gguf.reader import read_header
@@ -63,7 +64,9 @@ def check_runnable(file: GgufFile) -> None:
         dims |= _recurrent_dimensions(file, numbers)
         _sections(file, architecture)
     recurrent = _recurrent_layers(file, architecture, family, numbers)
-    _tensors(file, _tensors_of_all_parts(file), family, dims, recurrent)
+    tensors = _tensors_of_all_parts(file)
+    check_classifier(file, architecture, tensors, dims["embd"])
+    _tensors(file, tensors, family, dims, recurrent)
 
 
 def _fail(file: GgufFile, fact: str) -> NoReturn:
