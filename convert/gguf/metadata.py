@@ -19,6 +19,7 @@ from edgellm.convert.checkpoint.model_name import file_stem, size_label
 from edgellm.convert.checkpoint.purpose import read_embedding
 from edgellm.convert.checkpoint.tokenizer import Vocabulary
 from edgellm.formats import purpose
+from edgellm.formats.gguf import classifier
 from edgellm.formats.gguf.header import STOP_IDS_KEY
 from edgellm.models.base import ModelSpec, Role, TensorSpec
 from edgellm.models.rope import yarn_attention_factor
@@ -54,7 +55,7 @@ def build_metadata(
     if embedding := read_embedding(folder):
         keys |= embedding.keys(arch)
     if spec.tensor(Role.CLS_OUT):
-        keys[f"{arch}.pooling_type"] = ("u32", purpose.RANK)
+        keys[f"{arch}.pooling_type"] = ("u32", classifier.RANK)
         keys[f"{arch}.classifier.output_labels"] = ("arr[str]", list(purpose.RERANK_LABELS))
         vocabulary = _with_template(vocabulary, "rerank", purpose.QWEN3_RERANK)
     keys["general.quantization_version"] = ("u32", QUANTIZATION_VERSION)

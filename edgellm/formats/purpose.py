@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from edgellm.formats.gguf.classifier import RANK
+
 if TYPE_CHECKING:
     from edgellm.formats.artifact import Artifact
 
@@ -19,7 +21,6 @@ POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 #: `<architecture>.pooling_type` (llama.h, enum llama_pooling_type).
 POOLING_IDS: dict[Pooling, int] = {"mean": 1, "cls": 2, "last": 3}
-RANK = 4
 EMBEDDING_KEY, RERANKING_KEY = "edgellm.embedding", "edgellm.reranking"
 RERANK_TEMPLATE = "tokenizer.chat_template.rerank"
 

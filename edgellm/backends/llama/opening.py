@@ -73,15 +73,6 @@ def new_context(
     return context
 
 
-def classified(lib: Any, model: Any, context: Any) -> dict[str, float]:
-    """What the classifier of a model that ranks said of the sequence, by its labels. Raises EngineError."""
-    outputs = lib.llama_get_embeddings_seq(context, 0)
-    if not outputs:
-        raise EngineError("llama.cpp has no classifier's output for this sequence")
-    labels = (lib.llama_model_cls_label(model, i) for i in range(lib.llama_model_n_cls_out(model)))
-    return {(label or b"").decode("utf-8", "replace"): float(outputs[i]) for i, label in enumerate(labels)}
-
-
 def _yarn(params: Any, artifact: Artifact) -> None:
     """YaRN's ramp as the file gives it: the library's loaders of these families leave its two keys unread."""
     for name in ("yarn_beta_fast", "yarn_beta_slow"):

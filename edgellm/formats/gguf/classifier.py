@@ -11,7 +11,10 @@ from collections.abc import Mapping
 
 from edgellm.errors import ArtifactError
 from edgellm.formats.gguf.header import GgufFile, GgufTensor, StringArray
-from edgellm.formats.purpose import RANK
+
+RANK = (
+    4  # `<architecture>.pooling_type` of a model that ends in a classifier (llama.h, enum llama_pooling_type)
+)
 
 _OUTPUT, _FAMILY = "cls.output.weight", "qwen3"
 
