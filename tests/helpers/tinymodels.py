@@ -126,7 +126,14 @@ HYBRIDS: dict[str, Tiny] = {
         "qwen3_5", n_layer=4, head_dim=16, n_v_heads=6, nextn=True, config_release=5, n_shards=2
     ),
     "qwen35-256": Tiny(
-        "qwen3_5", n_layer=3, n_embd=256, n_ff=512, head_dim=64, n_v_heads=4, net_head_dim=64, config_release=5
+        "qwen3_5",
+        n_layer=3,
+        n_embd=256,
+        n_ff=512,
+        head_dim=64,
+        n_v_heads=4,
+        net_head_dim=64,
+        config_release=5,
     ),
 }
 
@@ -431,4 +438,4 @@ def write_tokenizer(tiny: Tiny, folder: Path) -> None:
 
 def variant(name: str, **changes: Any) -> Tiny:
     """A case with some fields changed."""
-    return replace(CASES[name], **changes)
+    return replace((CASES | HYBRIDS)[name], **changes)
