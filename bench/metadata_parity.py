@@ -21,9 +21,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "helpers"))
 
-import metadata_cases as cases  # tests/metadata_cases.py
+import metadata_cases as cases  # tests/helpers/metadata_cases.py
 
 VALUE_TYPES = {0: "u8", 1: "i8", 2: "u16", 3: "i16", 4: "u32", 5: "i32", 6: "f32", 7: "bool", 8: "str"} | {
     10: "u64",

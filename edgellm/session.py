@@ -65,6 +65,7 @@ class EngineOptions:
     repack: bool | None = None  # CPU weight repacking (extra buffer types); None: on unless found broken
     device: str = "auto"  # auto, cpu, cuda, metal, vulkan, ... or the engine's own name of one (devices.py)
     spin_us: int | None = None  # idle threads wait this long for work before they sleep (ONNX Runtime)
+    n_checkpoints: int | None = None  # states kept to go back to, of a model whose cache cannot be cut
     lora: tuple[Lora, ...] = ()  # adapters on the weights, added up (llama.cpp)
     tuned: bool = False  # fill what is open with what was found faster on this machine (tuning)
 
@@ -75,14 +76,15 @@ class Buffers:
 
     weights: int  # as mapped from the file or read from it
     repacked: int  # the copy of weights its kernels want in another order
-    kv: int
+    kv: int  # and recurrent states
     compute: int  # the graph's scratch memory and the logits; pages it never touches are not resident
     source: str  # "engine log" | "own accounting" | "prediction"
+    checkpoints: int = 0  # at most: recurrent states kept to go back to
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.weights + self.repacked + self.kv + self.compute
+        return self.weights + self.repacked + self.kv + self.compute + self.checkpoints
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class EngineInfo:
     n_vocab: int
     eos_ids: frozenset[int]
     add_bos: bool
+    closing_id: int | None = None  # what the tokenizer puts after a whole text, never after a prompt
     notes: tuple[str, ...] = field(default=())  # one line each, for the user: fallbacks and why
     device: str = "cpu"  # what it runs on, by the engine's own name: "cpu", "CUDA0 (NVIDIA ...)"
     kv_bytes_per_token: float | None = None

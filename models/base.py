@@ -281,6 +281,7 @@ class Architecture:
     class_names: tuple[str, ...]  # `architectures` in config.json
     model_types: tuple[str, ...]  # `model_type` in config.json, asked when `architectures` is absent
     tensor_names: Mapping[Role, str]  # without the suffix `.weight` or `.bias`
+    base_names: tuple[str, ...] = ()  # like `class_names`: the class without an output projection
     biases: tuple[Bias, ...] = ()
     qk_norm: bool = False  # RMS norm over each head of Q and K before rope
     permute_qk: bool = False  # GGUF wants Q and K rows interleaved per head

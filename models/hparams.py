@@ -52,7 +52,9 @@ DEFAULT_ROPE_THETA = 10_000.0  # RotaryEmbeddingConfigMixin.default_theta in tra
 DEFAULT_RMS_EPS = 1e-6  # LlamaConfig and the Qwen configs in transformers
 
 
-def read_spec(family: Architecture, config: Mapping[str, Any], shapes: Shapes) -> ModelSpec:
+def read_spec(
+    family: Architecture, config: Mapping[str, Any], shapes: Shapes, headless: bool = False
+) -> ModelSpec:
     """The work behind `registry.spec_of`; see there."""
     _refuse_unsupported(family, config)
     n_embd, n_head = _int(config, "hidden_size"), _int(config, "num_attention_heads")
@@ -88,7 +90,8 @@ def read_spec(family: Architecture, config: Mapping[str, Any], shapes: Shapes) -
         n_layer_nextn=_n_layer_nextn(family, shapes),
         left_out=tuple(sorted({tower for name in shapes if family.towers and (tower := tower_of(name))})),
     )
-    return add_tensors(spec, _bias_roles(family, config), config.get("tie_word_embeddings"), shapes)
+    tied = config.get("tie_word_embeddings")
+    return add_tensors(spec, _bias_roles(family, config), tied, shapes, headless=headless)
 
 
 def _bias_roles(family: Architecture, config: Mapping[str, Any]) -> frozenset[Role]:

@@ -87,18 +87,20 @@ _EXPERTS = (_R.FFN_GATE_EXPS, _R.FFN_UP_EXPS, _R.FFN_DOWN_EXPS)
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def add_tensors(spec: ModelSpec, bias_roles: frozenset[Role], tie_flag: object, shapes: Shapes) -> ModelSpec:
+def add_tensors(
+    spec: ModelSpec, bias_roles: frozenset[Role], tie_flag: object, shapes: Shapes, *, headless: bool = False
+) -> ModelSpec:
     """`spec` with its tensors, in order, each held against the checkpoint's `shapes`.
 
     A head in the checkpoint is used whatever `tie_word_embeddings` says: so do llama.cpp (it loads
     `output.weight` where there is one) and transformers 5 (it ties only what is missing or equal,
     `PreTrainedModel.tie_weights`). Where one of the two is missing, the flag must say that they are tied: without
-    it transformers starts the missing one from random numbers.
+    it transformers starts the missing one from random numbers. A `headless` model may lack the head all the same.
     """
     names = (f"{spec.architecture.tensor_names[role]}.weight" for role in (Role.TOKEN_EMBD, Role.OUTPUT))
     embedding, head = names
     missing = [name for name in (embedding, head) if name not in shapes]
-    if len(missing) == 1 and tie_flag is not True:
+    if len(missing) == 1 and tie_flag is not True and not (headless and missing == [head]):
         raise CheckpointError(
             f"the checkpoint has no {missing[0]}, and config.json does not say that tie_word_embeddings is true: "
             "download the missing shard, or set it to true if head and embedding are one"

@@ -20,7 +20,7 @@ from edgellm.errors import CheckpointError
 from edgellm.formats import links
 from edgellm.models.renaming import is_ignored, language_model, renamed, tower_of
 
-__all__ = ["Checkpoint", "LazyTensor", "find_file", "read_json"]
+__all__ = ["Checkpoint", "LazyTensor", "find_file", "read_json", "read_json_list"]
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -130,6 +130,17 @@ def check_download(path: Path, sha256: str) -> None:
 
 def read_json(folder: Path, name: str) -> dict[str, Any] | None:
     """A JSON object from a checkpoint's file; None when there is no such file. Raises CheckpointError."""
+    found: dict[str, Any] | None = _parsed(folder, name, dict, "object")
+    return found
+
+
+def read_json_list(folder: Path, name: str) -> list[Any] | None:
+    """The same for a file that holds a list."""
+    found: list[Any] | None = _parsed(folder, name, list, "list")
+    return found
+
+
+def _parsed(folder: Path, name: str, kind: type, what: str) -> Any:
     path = find_file(folder, name)
     if path is None:
         return None
@@ -143,8 +154,8 @@ def read_json(folder: Path, name: str) -> dict[str, Any] | None:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not valid JSON ({error}): download it again") from error
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path} holds no JSON object: download it again")
+    if not isinstance(found, kind):
+        raise CheckpointError(f"{path} holds no JSON {what}: download it again")
     return found
 
 

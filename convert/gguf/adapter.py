@@ -18,6 +18,7 @@ from edgellm import files
 from edgellm.convert.checkpoint.adapter import Adapter, Delta
 from edgellm.convert.checkpoint.finite import check_finite
 from edgellm.convert.checkpoint.folder import Checkpoint
+from edgellm.convert.checkpoint.purpose import is_embedding
 from edgellm.convert.gguf.provenance import ENGINE_KEY, RECIPE_KEY, SOURCE_KEY, VERSION_KEY
 from edgellm.convert.gguf.writer import Layout, TensorEntry, encode, layout
 from edgellm.errors import CheckpointError, UsageError
@@ -90,7 +91,7 @@ def convert_adapter(request: AdapterRequest, verify: Callable[[Path], None] | No
         raise UsageError(f"an adapter is stored as {' or '.join(TYPES)}, not {request.quant}")
     kind = GGML_TYPES_BY_NAME[request.quant]
     with Checkpoint.open(request.base) as checkpoint:
-        spec = spec_of(checkpoint.config, checkpoint.shapes)
+        spec = spec_of(checkpoint.config, checkpoint.shapes, headless=is_embedding(request.base))
         adapter = Adapter.open(request.adapter)
         try:
             factors = list(_factors(spec, adapter))

@@ -15,6 +15,7 @@ from typing import Any
 
 from edgellm.convert.checkpoint.model_card import KeyValues, general_keys
 from edgellm.convert.checkpoint.model_name import file_stem, size_label
+from edgellm.convert.checkpoint.purpose import read_embedding
 from edgellm.convert.checkpoint.tokenizer import Vocabulary
 from edgellm.formats.gguf.header import STOP_IDS_KEY
 from edgellm.models.base import DeltaNetSpec, LayerKind, ModelSpec, Role, TensorSpec
@@ -48,6 +49,8 @@ def build_metadata(
     arch = spec.architecture.name
     keys |= {f"{arch}.{name}": value for name, value in _hyperparameters(spec, config)}
     keys["general.file_type"] = ("u32", file_type)
+    if embedding := read_embedding(folder):
+        keys |= embedding.keys(arch)
     keys["general.quantization_version"] = ("u32", QUANTIZATION_VERSION)
     return keys | dict(_tokenizer(vocabulary, arch)) | _own(vocabulary)
 

@@ -70,6 +70,7 @@ def tokenizer(vocabulary: Vocabulary) -> dict[str, Any]:
         "bos_token_id": special.ids.get("bos"),
         "eos_token_id": special.ids.get("eos"),
         "add_bos": bool(special.add.get("bos", False)),
+        "closing_id": special.ids.get("eos") if special.add.get("eos") else None,
         "eos_token_ids": stop_ids(vocabulary),
         "control_ids": [i for i, kind in enumerate(vocabulary.types) if kind == CONTROL],
         "names": dict(special.names),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from edgellm import files
 from edgellm.convert.checkpoint.adapter import open_checkpoint
 from edgellm.convert.checkpoint.folder import Checkpoint, find_file, read_json
+from edgellm.convert.checkpoint.purpose import is_embedding
 from edgellm.convert.checkpoint.tokenizer import Vocabulary, load_tokenizer, read_tokenizer
 from edgellm.convert.gguf.metadata import build_metadata, default_stem
 from edgellm.convert.onnx import kv, manifest, stream
@@ -26,7 +27,7 @@ from edgellm.convert.onnx.layers import Layers
 from edgellm.convert.onnx.linear import Writer
 from edgellm.convert.onnx.options import MAX_CTX, OnnxOptions, for_prompts, recipe
 from edgellm.errors import UsageError
-from edgellm.formats import onnx_folder
+from edgellm.formats import onnx_folder, purpose
 from edgellm.formats.tokenizer_files import TEMPLATE_FOLDER
 from edgellm.models.base import ModelSpec
 from edgellm.models.registry import spec_of
@@ -70,6 +71,7 @@ class OnnxPlan:
     spec: ModelSpec
     vocabulary: Vocabulary = field(repr=False)
     name: str
+    purpose: Mapping[str, Any]  # GGUF's keys of embedding
     stem: str
     n_ctx: int
     decoder: Decoder = field(repr=False)
@@ -123,7 +125,7 @@ def make_plan(checkpoint: Checkpoint, request: OnnxRequest) -> OnnxPlan:
     """Read headers and tokenizer, build the graph, and lay out the data file. Raises CheckpointError, UsageError."""
     config, generation = checkpoint.config, checkpoint.generation_config
     chosen = recipe(request.quant, request.options)
-    spec = spec_of(config, checkpoint.shapes)
+    spec = spec_of(config, checkpoint.shapes, headless=is_embedding(checkpoint.dir))
     vocabulary = read_tokenizer(checkpoint.dir, config, generation, spec.n_vocab)
     keys = build_metadata(checkpoint.dir, config, generation, spec, vocabulary, 0)
     n_ctx = min(request.options.context or MAX_CTX, spec.n_ctx_train)
@@ -138,7 +140,14 @@ def make_plan(checkpoint: Checkpoint, request: OnnxRequest) -> OnnxPlan:
         prefill.build()
     name = manifest.model_name(keys, checkpoint.dir)
     return OnnxPlan(
-        spec, vocabulary, name, f"{default_stem(keys, '')}-{chosen.name}", n_ctx, decoder, prefill
+        spec,
+        vocabulary,
+        name,
+        purpose.plain(keys),
+        f"{default_stem(keys, '')}-{chosen.name}",
+        n_ctx,
+        decoder,
+        prefill,
     )
 
 
@@ -195,6 +204,7 @@ def _write_manifest(checkpoint: Checkpoint, plan: OnnxPlan, request: OnnxRequest
     merged = {"lora": dict(checkpoint.adapter)} if checkpoint.adapter else {}
     made = merged | {"type": chosen.name, "matrix": chosen.matrix.label, "head": chosen.head.label, **asked}
     found = manifest.manifest(plan.spec, plan.vocabulary, plan.name, chosen.name, plan.n_ctx, made)
+    found["purpose"] = dict(plan.purpose)
     found["prefill"] = PREFILL if plan.prefill else None
     found["source"] = checkpoint.sha256() if request.hash_sources else {}
     found["files"] = {

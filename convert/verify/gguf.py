@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgellm.convert.verify import logits as verify_logits
+from edgellm.convert.verify import purpose as verify_purpose
 from edgellm.convert.verify import tensors as verify_tensors
 from edgellm.convert.verify import tokens as verify_tokens
 from edgellm.convert.verify.logits import Fidelity
@@ -139,7 +140,8 @@ def _verify_checkpoint(
             lambda: verify_logits.expected_nmse(source, tokens, logits, target.rounding),
             lambda: verify_tensors.wrong_tensor(target.tensors, source) or _ENGINE_TO_BLAME,
         )
-    return Verification((tensors, stops, texts, *filter(None, [remark])), fidelity)
+    purpose = verify_purpose.check_embedding(Artifact.open(target.path), folder)
+    return Verification((tensors, stops, texts, *filter(None, [purpose, remark])), fidelity)
 
 
 def _verify_gguf(target: Target, origin: Target, opener: SessionOpener, report: Tell) -> Verification:

@@ -201,7 +201,7 @@ def _head_dim(config: Mapping[str, Any]) -> int:
 def _kind(config: Mapping[str, Any]) -> str:
     classes = config.get("architectures") or []
     name = classes if isinstance(classes, str) else (classes or [""])[0]
-    words = re.findall(r"[A-Z][a-z]*\d*", name.removesuffix("ForCausalLM"))
+    words = re.findall(r"[A-Z][a-z]*\d*", name.removesuffix("ForCausalLM").removesuffix("Model"))
     return "_".join(words).lower() or str(config["model_type"])
 
 

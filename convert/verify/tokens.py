@@ -153,6 +153,7 @@ class Expected:
     texts: tuple[tuple[str, list[int]], ...]
     n_special: int
     adds_bos: bool
+    closing_id: int | None  # what is added behind
     sample: list[int]  # ids of the text that logits are compared on, with what is added in front
 
 
@@ -160,10 +161,12 @@ def expect(reading: Reading, header: Header, prompt: str | None, sample: str) ->
     """Ids of hard strings, of every special token within text, and of a rendered prompt."""
     special = [t.content for t in reading.tokenizer.get_added_tokens_decoder().values()]
     texts = [*HARD_STRINGS, *_with_specials(special), *([prompt] if prompt else [])]
+    framed, plain = reading.encode("a", framed=True), reading.encode("a")
     return Expected(
         texts=tuple((text, reading.encode(text)) for text in texts),
         n_special=len(special),
-        adds_bos=reading.encode("a", framed=True)[:1] == [header.get("tokenizer.ggml.bos_token_id")],
+        adds_bos=framed[:1] == [header.get("tokenizer.ggml.bos_token_id")],
+        closing_id=framed[-1] if framed[-1] != plain[-1] else None,
         sample=reading.encode(sample, framed=True),
     )
 
@@ -187,6 +190,8 @@ def check_tokens(session: Session, header: Header, expected: Expected) -> str:
             )
     if session.info.add_bos != expected.adds_bos:
         _fail("tokens", f"the engine adds bos: {session.info.add_bos}, the tokenizer: {expected.adds_bos}")
+    if session.info.closing_id != expected.closing_id:
+        _fail("tokens", f"the engine ends a text with {session.info.closing_id}, not {expected.closing_id}")
     return f"{len(expected.texts)} texts and {expected.n_special} special tokens give the same ids"
 
 

@@ -17,7 +17,7 @@ State = TypeVar("State")
 
 EVERY = 256  # tokens from one kept state to the next
 BEFORE_END = 8  # of a prompt: "<|im_start|>assistant\n<think>\n\n</think>\n\n" is 7 tokens and parts after 3
-_GAP = 32  # tokens that are faster evaluated again than a state is worth
+GAP = 32  # tokens that are faster evaluated again than a state is worth
 _MOST, _LEAST = 16, 3  # states
 _BYTES = 256 << 20  # all of them together, unless fewer than the least would be left
 
@@ -56,14 +56,14 @@ class Checkpoints(Generic[State]):
         With `turn` they end a prompt that an answer follows. The first piece may be empty: a state to keep at once.
         """
         last = self._newest(start)
-        if turn and start - last >= _GAP:
+        if turn and start - last >= GAP:
             yield start, True
             last = start
         self._turn = last if turn else self._turn
         head = end - BEFORE_END
         while start < end:
             stop = min(start + n_batch, end)
-            if ends_prompt := turn and start < head <= stop and head - last >= _GAP:
+            if ends_prompt := turn and start < head <= stop and head - last >= GAP:
                 stop = self._turn = head
             keep = ends_prompt or stop - last >= EVERY
             yield stop, keep

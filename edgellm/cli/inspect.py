@@ -201,11 +201,12 @@ def _verdict(header: GgufFile) -> str:
 
 def _describe_folder(folder: Path) -> Description:
     from edgellm.convert.checkpoint.folder import Checkpoint
+    from edgellm.convert.checkpoint.purpose import is_embedding
     from edgellm.convert.checkpoint.tokenizer import read_tokenizer
     from edgellm.models.registry import spec_of
 
     with Checkpoint.open(folder) as checkpoint:
-        spec = spec_of(checkpoint.config, checkpoint.shapes)
+        spec = spec_of(checkpoint.config, checkpoint.shapes, headless=is_embedding(folder))
         vocabulary = read_tokenizer(folder, checkpoint.config, checkpoint.generation_config, spec.n_vocab)
         tensors = tuple(TensorLine(t.name, t.shape, t.dtype, t.nbytes) for t in checkpoint.tensors.values())
         special = vocabulary.special

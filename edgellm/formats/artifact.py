@@ -104,6 +104,6 @@ def _open_onnx(path: Path) -> Artifact:
         size_bytes=sum(file.stat().st_size for file in folder.data_files),
         n_ctx_train=folder.n_ctx,
         chat_template=folder.chat_template,
-        metadata=dict(folder.facts),
+        metadata={**folder.facts, **folder.purpose},
         stop_ids=folder.eos_ids,
     )

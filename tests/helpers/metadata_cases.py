@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import embedders
 import tinymodels
 
 from edgellm.convert.checkpoint.folder import read_json
+from edgellm.convert.checkpoint.purpose import is_embedding
 from edgellm.convert.checkpoint.tokenizer import read_tokenizer, recognise
 from edgellm.convert.gguf.metadata import build_metadata
 from edgellm.convert.gguf.writer import encode
@@ -24,11 +26,13 @@ F16 = 1  # general.file_type both sides are asked for
 
 #: Keys that differ on purpose; docs/gguf.md gives the reasons, and a test holds this list against it.
 OURS_ALONE = (
+    "edgellm.embedding",
     "edgellm.tokenizer.eos_token_ids",
     "edgellm.tokenizer.lstrip_ids",
     "edgellm.tokenizer.names",
     "edgellm.tokenizer.normalizer",
     "edgellm.tokenizer.rstrip_ids",
+    "llama.pooling_type",
     "tokenizer.ggml.eom_token_id",
     "tokenizer.ggml.eot_token_id",
 )
@@ -72,7 +76,12 @@ def write_tiny(root: Path) -> list[Path]:
     _distill(distill)
     ending = tinymodels.write(tinymodels.CASES["llama-bias"], root / "adds-its-own-end")
     _own_end(ending)
-    return [*folders, named, spaced, padded, distill, ending]
+    vectors = [
+        embedders.write(root / "tiny-embedding-last"),
+        embedders.write(root / "tiny-embedding-mean", mode="mean", old_keys=False, default_prompt="query"),
+        embedders.write(root / "tiny-embedding-cls", tinymodels.variant("llama"), mode="cls", ends=False),
+    ]
+    return [*folders, named, spaced, padded, distill, ending, *vectors]
 
 
 def _distill(folder: Path) -> None:
@@ -147,7 +156,7 @@ def our_metadata(folder: Path) -> dict[str, tuple[str, Any]]:
     """What edgellm writes for a checkpoint, or for a config and a tokenizer whose weights are imagined."""
     config = language_model(read_json(folder, "config.json") or {})
     generation_config = read_json(folder, "generation_config.json") or {}
-    spec = spec_of(config, shapes_of(folder, config))
+    spec = spec_of(config, shapes_of(folder, config), headless=is_embedding(folder))
     vocabulary = read_tokenizer(folder, config, generation_config, spec.n_vocab)
     return build_metadata(folder, config, generation_config, spec, vocabulary, F16)
 

@@ -212,7 +212,7 @@ def test_value_heads_stand_in_turns() -> None:
     [
         ({"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}, "'GPT2LMHeadModel' is not supported"),
         ({"architectures": ["Qwen2ForSequenceClassification"], "model_type": "qwen2"}, "Qwen3MoeForCausalLM"),
-        ({"architectures": "Qwen2Model"}, "'Qwen2Model'"),
+        ({"architectures": "Qwen2AudioEncoder"}, "'Qwen2AudioEncoder'"),
         ({"model_type": ["qwen2"]}, "of model_type ['qwen2']"),
         ({"architectures": []}, "names no architecture"),
         ({}, "add `architectures`"),

@@ -39,9 +39,9 @@ FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
 _WARN = 3  # ggml_log_level: 1 debug, 2 info, 3 warning, 4 error, 5 continuation
 _log: deque[str] = deque(maxlen=400)
 _BUFFER = re.compile(
-    r"(?P<where>\S+)\s+(?P<what>model|output|KV|compute) buffer size =\s*(?P<mib>[\d.]+) MiB"
+    r"(?P<where>\S+)\s+(?P<what>model|output|KV|RS|compute) buffer size =\s*(?P<mib>[\d.]+) MiB"
 )
-_KINDS = {"model": "weights", "output": "compute", "KV": "kv", "compute": "compute"}
+_KINDS = {"model": "weights", "output": "compute", "KV": "kv", "RS": "kv", "compute": "compute"}
 _buffers: list[str] = []  # the log's lines on memory set aside, which its chatter would push out of `_log`
 
 

@@ -31,6 +31,7 @@ def fit(artifact: Artifact, options: EngineOptions, notes: list[str]) -> EngineO
     available = hardware.available_bytes()
     first = memory_estimate.with_defaults(replace(options, n_ctx=options.n_ctx or default_ctx(artifact)))
     kv_bytes = (first.n_ctx or 0) * memory_estimate.kv_bytes_per_token(artifact, first)
+    kv_bytes += memory_estimate.state_bytes(artifact) + memory_estimate.checkpoint_bytes(artifact, first)
     if _ROOM_FACTOR * artifact.size_bytes + kv_bytes + _ROOM_BYTES < available:
         return first
     budget = _SHARE * available

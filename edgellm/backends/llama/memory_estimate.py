@@ -13,6 +13,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from edgellm.backends import checkpoints
 from edgellm.backends.llama import lib
 from edgellm.machine import hardware
 from edgellm.session import Buffers, EngineOptions
@@ -51,14 +52,15 @@ def predict(artifact: Artifact, options: EngineOptions) -> Buffers:
     return Buffers(
         weights=_weights(tensors, repacked, mapped=options.use_mmap is not False),
         repacked=sum(tensor.nbytes for tensor in repacked.values()),
-        kv=round(kv_bytes_per_token(artifact, options) * _padded(n_ctx)),
+        kv=round(kv_bytes_per_token(artifact, options) * _padded(n_ctx)) + state_bytes(artifact),
         compute=_compute(artifact, tensors, min(options.n_ubatch, options.n_batch, n_ctx), n_ctx, options),
         source="prediction",
+        checkpoints=checkpoint_bytes(artifact, options),
     )
 
 
 def kv_bytes_per_token(artifact: Artifact, options: EngineOptions) -> float:
-    """Bytes of KV cache one token takes: n_layer * n_head_kv * head_dim * (bytes of K + bytes of V)."""
+    """Bytes of KV cache one token takes: layers that attend * n_head_kv * head_dim * (bytes of K + bytes of V)."""
     meta, prefix = artifact.metadata, artifact.architecture
     heads = meta.get(f"{prefix}.attention.head_count", 1)
     heads_kv = meta.get(f"{prefix}.attention.head_count_kv", heads)
@@ -71,7 +73,47 @@ def kv_bytes_per_token(artifact: Artifact, options: EngineOptions) -> float:
         dim_k * lib.kv_type(options.type_k).bytes_per_value
         + dim_v * lib.kv_type(options.type_v).bytes_per_value
     )
-    return float(meta.get(f"{prefix}.block_count", 1) * heads_kv * per_layer)
+    return float(_n_attention(artifact) * heads_kv * per_layer)
+
+
+def state_bytes(artifact: Artifact) -> int:
+    """Bytes of the recurrent state, 0 for a model without one.
+
+    Each gated delta net keeps the last kernel - 1 inputs of its convolution and a matrix for each value head, in
+    float32 (llama.cpp, llama_hparams::n_embd_r and n_embd_s).
+    """
+    meta, prefix = artifact.metadata, artifact.architecture
+    inner, state, n_group, kernel = (
+        meta.get(f"{prefix}.ssm.{name}", 0)
+        for name in ("inner_size", "state_size", "group_count", "conv_kernel")
+    )
+    if not inner:
+        return 0
+    values = (kernel - 1) * (inner + 2 * n_group * state) + state * inner
+    return int(_n_layer_with(artifact, ".ssm_conv1d.weight") * values * _FLOAT)
+
+
+def checkpoint_bytes(artifact: Artifact, options: EngineOptions) -> int:
+    """Bytes of the recurrent states kept to go back to, at most: one more than `n_checkpoints`, before a draft."""
+    one = state_bytes(artifact)
+    n = checkpoints.capacity(one) if options.n_checkpoints is None else options.n_checkpoints
+    return (n + 1) * one
+
+
+def _n_attention(artifact: Artifact) -> int:
+    """Layers that keep keys and values. The blocks of a draft head, behind the layers, do not run with them."""
+    if f"{artifact.architecture}.ssm.inner_size" in artifact.metadata:
+        return _n_layer_with(artifact, ".attn_k.weight")
+    return int(artifact.metadata.get(f"{artifact.architecture}.block_count", 1))
+
+
+def _n_layer_with(artifact: Artifact, tensor: str) -> int:
+    from edgellm.formats.gguf.reader import read_header
+
+    meta, prefix = artifact.metadata, artifact.architecture
+    n_layer = meta.get(f"{prefix}.block_count", 1) - meta.get(f"{prefix}.nextn_predict_layers", 0)
+    names = {name for path in artifact.parts or (artifact.path,) for name in read_header(path).tensors}
+    return sum(f"blk.{i}{tensor}" in names for i in range(n_layer))
 
 
 def _padded(n_ctx: int) -> int:

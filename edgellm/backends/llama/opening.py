@@ -88,7 +88,9 @@ def describe(
     notes: list[str],
 ) -> EngineInfo:
     """What an open context says of itself."""
-    n_ctx = lib.llama_n_ctx(context)
+    n_ctx, buffers = lib.llama_n_ctx(context), llama_lib.buffers()
+    if buffers is not None:
+        buffers = replace(buffers, checkpoints=memory_estimate.checkpoint_bytes(artifact, options))
     return EngineInfo(
         backend="llamacpp",
         version=llama_lib.version(),
@@ -98,9 +100,10 @@ def describe(
         n_vocab=vocabulary.n_tokens,
         eos_ids=vocabulary.ends | artifact.stop_ids,
         add_bos=vocabulary.add_bos,
+        closing_id=vocabulary.closing_id,
         notes=tuple(notes),
         kv_bytes_per_token=memory_estimate.kv_bytes_per_token(artifact, options),
-        buffers=llama_lib.buffers(),
+        buffers=buffers,
         device=str(device or devices.CPU),
     )
 

@@ -61,6 +61,12 @@ class Vocabulary:
         """Whether a text begins with BOS."""
         return bool(self._lib.llama_vocab_get_add_bos(self._vocab))
 
+    @property
+    def closing_id(self) -> int | None:
+        """What is put after a whole text that nothing follows; a prompt is to be continued, and ends without."""
+        adds = self._lib.llama_vocab_get_add_eos(self._vocab)
+        return int(self._lib.llama_vocab_eos(self._vocab)) if adds else None
+
     def tokenize(self, text: str, *, special: bool, add_bos: bool) -> list[int]:
         """Ids of `text`; BOS is put before it with `add_bos`, where the model wants one and the text has none."""
         ids: list[int] = []
@@ -68,7 +74,8 @@ class Vocabulary:
         normalize.strip(parts, self._left, self._right)
         for i, part in enumerate(parts):
             ids += [self._ids[part]] if i % 2 else self._plain_ids(part, special=special)
-        return list(self._framed(ids)) if add_bos else ids
+        bos = self._lib.llama_vocab_bos(self._vocab)
+        return [bos, *ids] if add_bos and self.add_bos and ids[:1] != [bos] else ids
 
     def piece(self, token: int) -> bytes:
         """The bytes of a token, empty for control tokens."""
@@ -76,15 +83,6 @@ class Vocabulary:
         if known is None:
             known = self._pieces[token] = b"" if token in self.control else self._piece(token)
         return known
-
-    def _framed(self, ids: list[int]) -> Iterator[int]:
-        lib, vocab = self._lib, self._vocab
-        bos = lib.llama_vocab_bos(vocab)
-        if self.add_bos and ids[:1] != [bos]:
-            yield bos
-        yield from ids
-        if lib.llama_vocab_get_add_eos(vocab):
-            yield lib.llama_vocab_eos(vocab)
 
     def _plain_ids(self, text: str, *, special: bool) -> list[int]:
         data = normalize.normalized(text, self._form).encode()

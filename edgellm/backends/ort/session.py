@@ -379,6 +379,7 @@ def _describe(
         n_vocab=folder.n_vocab,
         eos_ids=folder.eos_ids,
         add_bos=folder.add_bos,
+        closing_id=folder.closing_id,
         notes=tuple(notes),
         device=str(device or devices.CPU),
         kv_bytes_per_token=kv_bytes_per_token(graph),
