@@ -17,7 +17,8 @@ from edgellm.models.base import Role
 MAX_CTX = 32768
 
 #: Attention's matrices: a tenth or so of the weights, and their rounding costs more than all the others' together.
-_ATTENTION = frozenset({Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V, Role.ATTN_OUT})
+#: Of a delta net the output projection: unsloth's measurements of Qwen3.5 name it the most sensitive of all.
+_ATTENTION = frozenset({Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V, Role.ATTN_OUT, Role.SSM_OUT})
 #: What the mixed recipe keeps in int8 in its sensitive layers; a part of a packed matrix takes all of it along.
 _SENSITIVE = frozenset({Role.ATTN_V, Role.FFN_DOWN, Role.FFN_DOWN_SHEXP})
 

@@ -153,9 +153,9 @@ def make_plan(checkpoint: Checkpoint, request: OnnxRequest) -> OnnxPlan:
 
 def _kv_scales(
     checkpoint: Checkpoint, request: OnnxRequest, spec: ModelSpec, vocabulary: Vocabulary
-) -> list[LayerScales]:
+) -> dict[int, LayerScales]:
     if request.options.kv != "int8":
-        return []
+        return {}
     if not request.calibration_text:
         raise UsageError("an int8 KV cache needs a text to measure its scales on: set calibration_text")
     tokenizer = load_tokenizer(checkpoint.dir, vocabulary.added)

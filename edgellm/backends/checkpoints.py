@@ -44,7 +44,7 @@ class Checkpoints(Generic[State]):
     @property
     def turn(self) -> int:
         """Where the sequence parts if the last answer is written again; 0: at its beginning."""
-        return self._turn
+        return self._turn if self._turn in self._kept else 0  # the prompt may have been ended before it
 
     def due(self, n: int) -> bool:
         """Whether a state should be kept at `n`, the sequence's end."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from edgellm.backends import checkpoints
 from edgellm.backends import tuned as store
 from edgellm.doctor.machine import Finding
 from edgellm.formats.artifact import Artifact
@@ -59,6 +60,7 @@ def _llamacpp(artifact: Artifact, options: EngineOptions) -> Iterator[Finding]:
 
 def _onnxruntime(artifact: Artifact, options: EngineOptions) -> Iterator[Finding]:
     from edgellm.backends.ort import session as ort
+    from edgellm.formats import onnx_folder
 
     device = devices.choose(options.device, ort.offer(), [])
     record = store.read(artifact, ort.build()) if options.tuned and store.enabled() else None
@@ -67,6 +69,10 @@ def _onnxruntime(artifact: Artifact, options: EngineOptions) -> Iterator[Finding
     threads = settings.get("n_threads", options.n_threads or hardware.default_threads())
     yield Finding(artifact.name, "threads", f"{threads}: {_threads()}")
     yield Finding(artifact.name, "memory", f"weights {format_size(artifact.size_bytes)}, {_available()}")
+    if state := onnx_folder.read(artifact.path).state_bytes:
+        n = checkpoints.capacity(state) if options.n_checkpoints is None else options.n_checkpoints
+        kept = f"{format_size(state)}, with up to {n} kept to go back to {format_size((n + 2) * state)}"
+        yield Finding(artifact.name, "recurrent state", kept)
     yield _tuning(artifact, record)
 
 

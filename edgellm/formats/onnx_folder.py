@@ -48,6 +48,7 @@ class OnnxFolder:
     named_templates: Mapping[str, str]  # further ones, e.g. "tool_use"
     in_place: bool  # past and present of the KV cache may be one buffer
     facts: Mapping[str, str]  # provenance, for people
+    state_bytes: int = 0  # of the recurrent states of one sequence, beside its KV cache
     purpose: Mapping[str, Any] = field(default_factory=dict)  # GGUF's keys of embedding and reranking
 
     @property

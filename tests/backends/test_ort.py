@@ -202,7 +202,7 @@ def test_a_cache_that_grows_changes_nothing(source, tmp_path):
     tokens = [(7 * i) % 256 for i in range(510)]
     with backends.open_session(artifact, EngineOptions(n_ctx=512, n_threads=1, n_ubatch=100)) as session:
         session._cache.capacity = 0
-        session._cache.reserve(16, 0)
+        session._cache.reserve(16)
         grown = session.eval(tokens).copy()
         assert session._cache.capacity == 512
     assert nmse(grown, oracle(source, tokens)[-1]) < 1e-8
