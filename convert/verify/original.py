@@ -100,6 +100,7 @@ _FAMILIES = {
     "qwen3_5_moe": "qwen35moe",
 }
 _INTERLEAVED, _OWN_HEAD = ("llama",), ("qwen2_moe",)
+_SHARED = ("qwen2_moe", "qwen3_5_moe")  # families with an expert for every token
 _HEAD_DIMS = {
     "qwen3": 128,
     "qwen3_5": 256,
@@ -285,8 +286,8 @@ def _moe(config: Mapping[str, Any]) -> MoeSpec:
         config.get("num_experts") or config["num_local_experts"],
         config["num_experts_per_tok"],
         config["moe_intermediate_size"],
-        config.get("shared_expert_intermediate_size") or 0 if _kind(config) == "qwen2_moe" else 0,
-        bool(config.get("norm_topk_prob", False)),
+        config.get("shared_expert_intermediate_size") or 0 if _kind(config) in _SHARED else 0,
+        bool(config.get("norm_topk_prob", _kind(config) in hybrid.KINDS)),
     )
 
 
@@ -309,7 +310,7 @@ def _tensors(spec: ModelSpec, kind: str, found: Mapping[str, _Rows], embedding: 
     if spec.tied and kind in _OWN_HEAD:
         shape = found[embedding].stored.shape
         yield TensorSpec(Role.OUTPUT, None, "weight", (Source(embedding, 0, shape[0]),), shape)
-    for layer in range(spec.n_layer if spec.moe else 0):
+    for layer in range(spec.n_layer + spec.n_layer_nextn if spec.moe else 0):
         yield from _experts(spec, layer, found)
 
 
@@ -327,7 +328,8 @@ def _experts(spec: ModelSpec, layer: int, found: Mapping[str, _Rows]) -> Iterato
     """One tensor of all experts for each projection; stacked ones hold an expert's gate rows, then its up rows."""
     assert spec.moe
     n, n_ff, n_embd = spec.moe.n_expert, spec.moe.n_ff_expert, spec.n_embd
-    at = f"layers.{layer}.mlp.experts"
+    at = f"layers.{layer}" if layer < spec.n_layer else f"mtp.layers.{layer - spec.n_layer}"
+    at += ".mlp.experts"
     both, down = f"{at}.gate_up_proj.weight", f"{at}.down_proj.weight"
     for role, name, n_out, n_in, first, stride, stacked in (
         (Role.FFN_GATE_EXPS, "gate_proj", n_ff, n_embd, 0, 2 * n_ff, both),
