@@ -1,4 +1,4 @@
-"""Random sequences of session operations against fresh sessions, counted: python bench/sequences.py [-n 100] [MODEL ...]
+"""Random sequences of session operations against fresh sessions: python bench/sequences.py [-n 100] [MODEL ...]
 
 For every small model of the tests (families times formats), or those named; `--bundled` adds the trained ones. Ends
 with one JSON line: sequences run, operations, how many were wrong, and the largest relative squared error of logits.

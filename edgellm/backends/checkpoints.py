@@ -18,13 +18,15 @@ State = TypeVar("State")
 EVERY = 256  # tokens from one kept state to the next
 BEFORE_END = 8  # of a prompt: "<|im_start|>assistant\n<think>\n\n</think>\n\n" is 7 tokens and parts after 3
 GAP = 32  # tokens that are faster evaluated again than a state is worth
-_MOST, _LEAST = 16, 3  # states
+LEAST, _MOST = 3, 16  # states
 _BYTES = 256 << 20  # all of them together, unless fewer than the least would be left
 
 
-def capacity(state_bytes: int) -> int:
-    """How many states of this size are kept; 0 for a model that has none."""
-    return max(_LEAST, min(_MOST, _BYTES // state_bytes)) if state_bytes else 0
+def capacity(state_bytes: int | None) -> int:
+    """How many states of this size are kept; 0 for a model that has none, the least where the size is not known."""
+    if state_bytes is None:
+        return LEAST
+    return max(LEAST, min(_MOST, _BYTES // state_bytes)) if state_bytes else 0
 
 
 class Checkpoints(Generic[State]):

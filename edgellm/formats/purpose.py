@@ -93,7 +93,8 @@ def embedding_of(artifact: Artifact) -> Embedding | None:
 def reranking_of(artifact: Artifact) -> Reranking | None:
     """What the header says of reranking; None for a model that was not made for it."""
     template = artifact.metadata.get(RERANK_TEMPLATE)
-    if ranks(artifact) and isinstance(template, str):
+    # Of other families llama.cpp gives what the classifier says, and no probability.
+    if ranks(artifact) and isinstance(template, str) and artifact.architecture in ("qwen3", "qwen3vl"):
         return Reranking(template)
     said = _json(artifact.metadata.get(RERANKING_KEY))
     template, yes, no = said.get("template"), said.get("yes"), said.get("no")

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 FORMAT = "gguf"
 
-_HIDDEN_BATCH = 64  # tokens at once: llama.cpp computes and keeps the logits of each as well
-
 
 def open_session(artifact: Artifact, options: EngineOptions) -> Session:
     """Load `artifact`. Raises EngineError when llama.cpp refuses it."""
@@ -88,7 +86,7 @@ class LlamaCppSession:
             self.close()
             raise
         vocab = lib.llama_model_get_vocab(self._model)
-        self._vocabulary = Vocabulary(lib, vocab, artifact.path, artifact.metadata)
+        self._vocabulary = Vocabulary(lib, vocab, artifact.path, artifact.metadata, foreign=artifact.foreign)
         self._memory = lib.llama_get_memory(self._context)
         self._recurrent = recurrent.way_back(lib, self._model, self._context, options.n_checkpoints or 0)
         # The library's word: it cuts batches to the context asked for, and aborts on a longer one.
@@ -168,7 +166,7 @@ class LlamaCppSession:
         lib, context, n_embd = self._lib, self._context, self._lib.llama_model_n_embd(self._model)
         with outputs.with_states(lib, context):
             row = partial(outputs.embedding, lib, context, n_embd)
-            return self._rows(tokens, row, n_embd, min(self._n_batch, _HIDDEN_BATCH))
+            return self._rows(tokens, row, n_embd, min(self._n_batch, outputs.N_STATES))
 
     def classify(self, tokens: Sequence[int]) -> dict[str, float]:
         """Append tokens; the classifier's outputs after the last, by label."""

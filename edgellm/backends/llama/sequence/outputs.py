@@ -12,6 +12,8 @@ from edgellm.errors import EngineError
 if TYPE_CHECKING:
     from edgellm.session import Hidden, Logits
 
+N_STATES = 64  # tokens at once, where hidden states are wanted: llama.cpp computes the logits of each as well
+
 
 def fill(batch: Any, past: int, tokens: Sequence[int]) -> None:
     """Have `batch` evaluate `tokens` after the first `past` of sequence 0, with an output for each."""
