@@ -6,6 +6,7 @@ All experts of a mixture are in use, so that rounding cannot choose others.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import tiny_hybrid
@@ -22,11 +23,13 @@ _FAMILIES = {
     "qwen2moe": tinymodels.variant("qwen2moe", **_EXPERTS),
     "qwen3": tinymodels.CASES["qwen3"],
     "qwen3moe": tinymodels.variant("qwen3moe", **_EXPERTS),
+    **{name: replace(tiny, **(_EXPERTS if tiny.moe else {})) for name, tiny in tinymodels.HYBRIDS.items()},
 }
+#: As no checkpoint of the tests has them.
 _HYBRIDS = {
-    "qwen35": Hybrid(),
-    "qwen35-grouped": Hybrid(n_group=1, n_rank=3, interval=4, tied=True, n_nextn=1),
-    "qwen35moe": Hybrid("qwen35moe", n_expert_used=4),
+    "qwen35-alternating": Hybrid(),
+    "qwen35-one-group": Hybrid(n_group=1, n_rank=3, interval=4, tied=True, n_nextn=1),
+    "qwen35moe-alternating": Hybrid("qwen35moe", n_expert_used=4),
     "qwen3next": Hybrid("qwen3next", n_expert_used=4),
 }
 
