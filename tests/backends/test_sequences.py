@@ -96,6 +96,23 @@ def test_a_yes_of_seq_rm_can_be_wrong(made, with_snapshots):
         assert sequences.difference(session.eval([7]), expected) > 1e-3
 
 
+def test_a_window_that_a_saved_state_has_not_whole_is_evaluated_again(made):
+    """Gemma's layers with a window of 32: the state has their last tokens, seq_rm to before these says yes."""
+    artifact, ids = made("gemma3:gguf"), [(7 * i) % 250 for i in range(200)]
+    options = EngineOptions(n_ctx=256, n_threads=1, device="cpu")
+    with backends.open_session(artifact, options) as session:
+        session.eval(ids)
+        state = session.save_state()
+        for n in (199, 190, 175, 150, 20):
+            session.rewind(0)
+            expected = session.eval([*ids[:n], 9]).copy()
+            session.restore_state(state, ids)
+            kept = session.reusable(n)
+            session.rewind(n)
+            assert list(session.tokens) == ids[:n] and kept == (n if n == 199 else 0)
+            assert sequences.difference(session.eval([9]), expected) < 1e-5
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sequence_models.BUNDLED)
 def test_a_bundled_model_is_what_its_tokens_say(name, tmp_path):

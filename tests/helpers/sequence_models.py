@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import foreign_gguf
 import tiny_hybrid
 import tinymodels
 from tiny_hybrid import Hybrid
@@ -43,6 +44,10 @@ def _converted(tiny: tinymodels.Tiny, quant: str) -> Callable[[Path], Artifact]:
     return make
 
 
+def _foreign(name: str) -> Callable[[Path], Artifact]:
+    return lambda folder: Artifact.open(foreign_gguf.write(folder / "model.gguf", foreign_gguf.CASES[name]))
+
+
 def _written(hybrid: Hybrid) -> Callable[[Path], Artifact]:
     return lambda folder: Artifact.open(tiny_hybrid.write(folder / "model.gguf", hybrid))
 
@@ -52,6 +57,7 @@ SMALL: dict[str, Callable[[Path], Artifact]] = {
     **{f"{name}:gguf": _converted(tiny, "F16") for name, tiny in _FAMILIES.items()},
     **{f"{name}:onnx": _converted(tiny, "onnx-fp32") for name, tiny in _FAMILIES.items()},
     **{f"{name}:gguf": _written(hybrid) for name, hybrid in _HYBRIDS.items()},
+    **{f"{name}:gguf": _foreign(name) for name in ("gemma3", "mamba", "falcon-h1", "rwkv7")},
 }
 
 #: Those that were trained, converted at their first use.
