@@ -70,7 +70,7 @@ class Tiny:
     n_v_heads: int = 2
     net_head_dim: int = 16
     full_attention_interval: int = 2
-    mrope_section: tuple[int, int, int] = (1, 1, 0)
+    mrope_section: tuple[int, int, int] = (3, 3, 2)
     nextn: bool = False  # a block that predicts the next token but one
     dtype: str = "BF16"  # BF16, F16 or F32
     n_shards: int = 1
@@ -124,6 +124,16 @@ HYBRIDS: dict[str, Tiny] = {
     "qwen35": Tiny("qwen3_5_text", n_layer=3, head_dim=16, tied=True, config_release=5),
     "qwen35-grouped": Tiny(
         "qwen3_5", n_layer=4, head_dim=16, n_v_heads=6, nextn=True, config_release=5, n_shards=2
+    ),
+    "qwen35-256": Tiny(
+        "qwen3_5",
+        n_layer=3,
+        n_embd=256,
+        n_ff=512,
+        head_dim=64,
+        n_v_heads=4,
+        net_head_dim=64,
+        config_release=5,
     ),
 }
 
@@ -386,7 +396,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def _kind(tiny: Tiny) -> str:
-    return "llama" if tiny.model_type == "llama" else "qwen"
+    return "llama" if tiny.model_type == "llama" else "qwen35" if tiny.hybrid else "qwen"
 
 
 def special_ids(tiny: Tiny) -> tuple[int, int]:
@@ -428,4 +438,4 @@ def write_tokenizer(tiny: Tiny, folder: Path) -> None:
 
 def variant(name: str, **changes: Any) -> Tiny:
     """A case with some fields changed."""
-    return replace(CASES[name], **changes)
+    return replace((CASES | HYBRIDS)[name], **changes)
