@@ -25,6 +25,7 @@ from edgellm.convert.gguf.writer import encode
 from edgellm.errors import CheckpointError, UsageError
 from edgellm.formats.gguf.types import FILE_TYPES
 
+_TOKENIZER_KEYS = ("tokenizer.ggml.model", "tokenizer.ggml.pre")
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION in ggml.h
 
 #: Files beside the weights that decide what a conversion writes.
@@ -113,9 +114,16 @@ def _open_folder(
 
 def _open_gguf(path: Path, quant: str, allow_requantize: bool, stack: ExitStack) -> SourceModel:
     from edgellm.convert.gguf.metadata import default_stem
+    from edgellm.formats.gguf.check import is_verified
     from edgellm.formats.gguf.reader import read_header
 
     first = read_header(path)
+    facts = facts_of_metadata(first.metadata, path)
+    if not is_verified(first):
+        names = " ".join(str(first.get(key))[:40] for key in _TOKENIZER_KEYS)
+        raise UsageError(
+            f"{path} has the tokenizer {names}, outside the verified families: it can be run, not converted"
+        )
     parts = [read_header(part) for part in first.shard_paths()]
     fds = [_open_fd(part.path, stack) for part in parts]
     header = parts[0]
@@ -126,7 +134,7 @@ def _open_gguf(path: Path, quant: str, allow_requantize: bool, stack: ExitStack)
     return SourceModel(
         path=path,
         kind="gguf",
-        facts=facts_of_metadata(header.metadata, path),
+        facts=facts,
         tensors=from_gguf(parts, fds, allow_requantize=allow_requantize),
         key_values=keys,
         stem=default_stem(named, quant),

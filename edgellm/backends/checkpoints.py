@@ -18,13 +18,15 @@ State = TypeVar("State")
 EVERY = 256  # tokens from one kept state to the next
 BEFORE_END = 8  # of a prompt: "<|im_start|>assistant\n<think>\n\n</think>\n\n" is 7 tokens and parts after 3
 GAP = 32  # tokens that are faster evaluated again than a state is worth
-_MOST, _LEAST = 16, 3  # states
+LEAST, _MOST = 3, 16  # states
 _BYTES = 256 << 20  # all of them together, unless fewer than the least would be left
 
 
-def capacity(state_bytes: int) -> int:
-    """How many states of this size are kept; 0 for a model that has none."""
-    return max(_LEAST, min(_MOST, _BYTES // state_bytes)) if state_bytes else 0
+def capacity(state_bytes: int | None) -> int:
+    """How many states of this size are kept; 0 for a model that has none, the least where the size is not known."""
+    if state_bytes is None:
+        return LEAST
+    return max(LEAST, min(_MOST, _BYTES // state_bytes)) if state_bytes else 0
 
 
 class Checkpoints(Generic[State]):
@@ -44,7 +46,7 @@ class Checkpoints(Generic[State]):
     @property
     def turn(self) -> int:
         """Where the sequence parts if the last answer is written again; 0: at its beginning."""
-        return self._turn
+        return self._turn if self._turn in self._kept else 0  # the prompt may have been ended before it
 
     def due(self, n: int) -> bool:
         """Whether a state should be kept at `n`, the sequence's end."""

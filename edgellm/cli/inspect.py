@@ -190,13 +190,13 @@ def _tokenizer(header: GgufFile) -> dict[str, Any]:
 
 
 def _verdict(header: GgufFile) -> str:
-    from edgellm.formats.gguf.check import check_runnable
+    from edgellm.formats.gguf.check import check_runnable, is_verified
 
     try:
         check_runnable(header)
     except ArtifactError as error:
         return f"no: {error}"
-    return "yes"
+    return "yes" if is_verified(header) else "if the engine knows it: outside the verified families"
 
 
 def _describe_folder(folder: Path) -> Description:

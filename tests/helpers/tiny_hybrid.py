@@ -32,6 +32,7 @@ class Hybrid:
     n_rank: int = 4
     state: int = 16
     n_ctx: int = 4096
+    n_expert_used: int = 2  # of four
     n_nextn: int = 0  # blocks that draft, behind the layers
     tied: bool = False
     tokens: tuple[str, ...] = (*byte_tokens(), "th", "<|im_start|>", "<|im_end|>")
@@ -74,7 +75,7 @@ def _add_keys(writer: gguf.GGUFWriter, hybrid: Hybrid) -> None:
         writer.add_nextn_predict_layers(hybrid.n_nextn)
     if hybrid.architecture != "qwen35":
         writer.add_expert_count(4)
-        writer.add_expert_used_count(2)
+        writer.add_expert_used_count(hybrid.n_expert_used)
         writer.add_expert_feed_forward_length(hybrid.n_ff)
         writer.add_expert_shared_feed_forward_length(hybrid.n_ff)
     n_vocab = len(hybrid.tokens)

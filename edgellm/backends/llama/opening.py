@@ -67,6 +67,12 @@ def new_context(
             f"llama.cpp cannot make a context of {options.n_ctx} tokens for {artifact.path}: "
             f"{llama_lib.last_error() or 'no reason given'}; try a smaller -c"
         )
+    if not lib.llama_get_causal_attn(context) or lib.llama_model_has_encoder(model):
+        lib.llama_free(context)
+        raise EngineError(
+            f"{artifact.path} is a {artifact.architecture} model, which does not go on with a text: it makes "
+            "embeddings, or reads all of one text to write another; edgellm cannot run it"
+        )
     return context
 
 
@@ -89,8 +95,9 @@ def describe(
 ) -> EngineInfo:
     """What an open context says of itself."""
     n_ctx, buffers = lib.llama_n_ctx(context), llama_lib.buffers()
-    if buffers is not None:
-        buffers = replace(buffers, checkpoints=memory_estimate.checkpoint_bytes(artifact, options))
+    kept = memory_estimate.checkpoint_bytes(artifact, options)
+    if buffers is not None and kept is not None:
+        buffers = replace(buffers, checkpoints=kept)
     return EngineInfo(
         backend="llamacpp",
         version=llama_lib.version(),

@@ -62,8 +62,8 @@ def _gpu_layers(artifact: Artifact, options: EngineOptions, device: Device | Non
     )  # and the output layer
     if device.free_bytes is None:
         return n_layer
-    kv_bytes = memory_estimate.kv_bytes_per_token(artifact, options) * (options.n_ctx or 0)
-    kv_bytes += memory_estimate.state_bytes(artifact)
+    kv_bytes = (memory_estimate.kv_bytes_per_token(artifact, options) or 0) * (options.n_ctx or 0)
+    kv_bytes += memory_estimate.state_bytes(artifact) or 0
     room = _DEVICE_SHARE * device.free_bytes - _COMPUTE_BYTES
     fit = int(room * n_layer / (artifact.size_bytes + kv_bytes))
     if fit >= n_layer:

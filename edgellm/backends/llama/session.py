@@ -89,7 +89,7 @@ class LlamaCppSession:
             self.close()
             raise
         vocab = lib.llama_model_get_vocab(self._model)
-        self._vocabulary = Vocabulary(lib, vocab, artifact.path, artifact.metadata)
+        self._vocabulary = Vocabulary(lib, vocab, artifact.path, artifact.metadata, foreign=artifact.foreign)
         self._memory = lib.llama_get_memory(self._context)
         self._recurrent = recurrent.way_back(lib, self._model, self._context, options.n_checkpoints or 0)
         # The library's word: it cuts batches to the context asked for, and aborts on a longer one.

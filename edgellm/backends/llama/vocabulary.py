@@ -2,8 +2,8 @@
 
 llama.cpp overrides the types by spelling (src/llama-vocab.cpp, "control-looking token"): `</s>`, a scrap of HTML in
 Qwen's vocabulary, becomes a control token that ends answers. So special tokens are found here, as the `tokenizers`
-library finds them - the leftmost, of several the longest - and llama.cpp never looks for any. A file without types
-is left to llama.cpp's guess. Knows no session.
+library finds them - the leftmost, of several the longest - and llama.cpp never looks for any. A file without types,
+and one with a tokenizer outside the verified families, is left to llama.cpp. Knows no session.
 """
 
 from __future__ import annotations
@@ -31,15 +31,17 @@ _STRIPS = (normalize.LSTRIP_KEY, normalize.RSTRIP_KEY)
 
 
 class Vocabulary:
-    """One model's tokens. `vocab` is its llama_vocab *."""
+    """One model's tokens. `vocab` is its llama_vocab *; of a `foreign` one only llama.cpp knows the rules."""
 
-    def __init__(self, lib: Any, vocab: Any, path: Path, metadata: Mapping[str, Any]) -> None:
+    def __init__(
+        self, lib: Any, vocab: Any, path: Path, metadata: Mapping[str, Any], *, foreign: bool = False
+    ) -> None:
         self._lib, self._vocab = lib, vocab
         self.n_tokens: int = lib.llama_vocab_n_tokens(vocab)
         self._form = normalize.form(metadata)
         header = read_header(path)
         types, tokens = header.get("tokenizer.ggml.token_type"), header.get("tokenizer.ggml.tokens")
-        self._typed = types is not None
+        self._typed = types is not None and not foreign
         found = {i: tokens[i] for i in _special_ids(types) if tokens[i]} if self._typed else {}
         self._ids = {token: i for i, token in found.items()}
         self.control = frozenset(i for i in found if types[i] != _USER_DEFINED)
@@ -88,12 +90,14 @@ class Vocabulary:
         data = normalize.normalized(text, self._form).encode()
         if not data:
             return []
-        ids = (self._lib.llama_token * len(data))()
-        guess = special and not self._typed
-        n = self._lib.llama_tokenize(self._vocab, data, len(data), ids, len(data), False, guess)
-        if n < 0:
-            raise EngineError(f"the tokenizer failed on a text of {len(data)} bytes")
-        return list(ids[:n])
+        guess, room = special and not self._typed, len(data)
+        for _ in range(2):
+            ids = (self._lib.llama_token * room)()
+            n = self._lib.llama_tokenize(self._vocab, data, len(data), ids, room, False, guess)
+            if n >= 0:
+                return list(ids[:n])
+            room = -n  # more tokens than bytes: some vocabularies put a space before the text
+        raise EngineError(f"the tokenizer failed on a text of {len(data)} bytes")
 
     def _piece(self, token: int) -> bytes:
         size = 64

@@ -39,6 +39,9 @@ def write(lib: Any, context: Any, state: bytes, n: int) -> None:
     """Make `state`, known to be intact, that of sequence 0; it holds `n` tokens, or EngineError is raised."""
     data = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
     memory = lib.llama_get_memory(context)
+    lib.llama_memory_seq_rm(
+        memory, 0, -1, -1
+    )  # a state of no tokens would leave the KV cache of a hybrid as it is
     whole = lib.llama_state_seq_set_data(context, data, len(state), 0) != 0
     if not whole or lib.llama_memory_seq_pos_max(memory, 0) + 1 != n:
         lib.llama_memory_seq_rm(memory, 0, -1, -1)
