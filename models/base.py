@@ -287,6 +287,7 @@ class Architecture:
     permute_qk: bool = False  # GGUF wants Q and K rows interleaved per head
     moe: bool = False
     shared_expert: bool = False
+    norm_topk: bool = False  # when config.json does not say whether the k router weights are normalised
     head_dim: int | None = None  # when config.json has no head_dim; None: hidden_size / num_attention_heads
     rope_scalings: frozenset[str] = frozenset({"linear", "yarn"})
     stacked_gate_up: str | None = None  # all experts' gate over up: [n_expert, 2 n_ff_expert, n_embd]

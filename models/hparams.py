@@ -71,7 +71,7 @@ def read_spec(
         architecture=family,
         n_layer=n_layer,
         n_embd=n_embd,
-        n_ff=_int(config, "intermediate_size"),
+        n_ff=_n_ff(family, config),
         n_head=n_head,
         n_head_kv=n_head_kv,
         head_dim=head_dim,
@@ -195,6 +195,11 @@ def _n_layer_nextn(family: Architecture, shapes: Shapes) -> int:
     return len(found)
 
 
+def _n_ff(family: Architecture, config: Mapping[str, Any]) -> int:
+    """Of dense layers; 0 where experts have a number of their own and config.json none beside it."""
+    return 0 if family.moe and "intermediate_size" not in config else _int(config, "intermediate_size")
+
+
 def _moe(family: Architecture, config: Mapping[str, Any]) -> MoeSpec:
     # transformers 5 maps num_experts to num_local_experts for Qwen3-MoE and may save either.
     experts = {"num_experts": config.get("num_experts", config.get("num_local_experts"))}
@@ -203,7 +208,7 @@ def _moe(family: Architecture, config: Mapping[str, Any]) -> MoeSpec:
         n_expert_used=_int(config, "num_experts_per_tok"),
         n_ff_expert=_int(config, "moe_intermediate_size"),
         n_ff_shared=_int(config, "shared_expert_intermediate_size") if family.shared_expert else 0,
-        norm_topk_prob=_flag(config, "norm_topk_prob", default=False),
+        norm_topk_prob=_flag(config, "norm_topk_prob", default=family.norm_topk),
     )
     if moe.n_expert_used > moe.n_expert:
         _refuse("num_experts_per_tok", moe.n_expert_used, f"more than num_experts, which is {moe.n_expert}")
