@@ -20,6 +20,7 @@ class Role(str, Enum):
     TOKEN_EMBD = "token_embd"
     OUTPUT_NORM = "output_norm"
     OUTPUT = "output"
+    CLS_OUT = "cls.output"  # a classifier's rows, in place of a whole output projection
     ROPE_FREQS = "rope_freqs"
     ATTN_NORM = "attn_norm"
     ATTN_Q = "attn_q"

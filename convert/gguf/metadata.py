@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import isclose, prod
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from edgellm.convert.checkpoint.model_card import KeyValues, general_keys
 from edgellm.convert.checkpoint.model_name import file_stem, size_label
 from edgellm.convert.checkpoint.purpose import read_embedding
 from edgellm.convert.checkpoint.tokenizer import Vocabulary
+from edgellm.formats import purpose
+from edgellm.formats.gguf import classifier
 from edgellm.formats.gguf.header import STOP_IDS_KEY
 from edgellm.models.base import DeltaNetSpec, LayerKind, ModelSpec, Role, TensorSpec
 from edgellm.models.rope import yarn_attention_factor
@@ -51,8 +54,18 @@ def build_metadata(
     keys["general.file_type"] = ("u32", file_type)
     if embedding := read_embedding(folder):
         keys |= embedding.keys(arch)
+    if spec.tensor(Role.CLS_OUT):
+        keys[f"{arch}.pooling_type"] = ("u32", classifier.RANK)
+        keys[f"{arch}.classifier.output_labels"] = ("arr[str]", list(purpose.RERANK_LABELS))
+        vocabulary = _with_template(vocabulary, "rerank", purpose.QWEN3_RERANK)
     keys["general.quantization_version"] = ("u32", QUANTIZATION_VERSION)
     return keys | dict(_tokenizer(vocabulary, arch)) | _own(vocabulary)
+
+
+def _with_template(vocabulary: Vocabulary, name: str, text: str) -> Vocabulary:
+    special = vocabulary.special
+    named = {**special.named_templates, name: text}
+    return replace(vocabulary, special=replace(special, named_templates=named))
 
 
 def count_parameters(tensors: Sequence[TensorSpec]) -> tuple[int, int, int, int]:

@@ -88,14 +88,17 @@ def _open_folder(
     path: Path, quant: str, lora: Path | None, ignore_adapter: bool, stack: ExitStack
 ) -> SourceModel:
     from edgellm.convert.checkpoint.adapter import CONFIG, open_checkpoint
-    from edgellm.convert.checkpoint.purpose import FILES, is_embedding
+    from edgellm.convert.checkpoint.purpose import FILES, is_embedding, reranker_rows
     from edgellm.convert.checkpoint.tokenizer import read_tokenizer
     from edgellm.convert.gguf.metadata import build_metadata, default_stem
+    from edgellm.models.classifier import with_classifier
     from edgellm.models.registry import spec_of
 
     checkpoint = stack.enter_context(open_checkpoint(path, lora, ignore_adapter=ignore_adapter))
     spec = spec_of(checkpoint.config, checkpoint.shapes, headless=is_embedding(path))
     vocabulary = read_tokenizer(path, checkpoint.config, checkpoint.generation_config, spec.n_vocab)
+    if rows := reranker_rows(path, checkpoint.config, vocabulary.tokens):
+        spec = with_classifier(spec, rows)
     keys = build_metadata(
         path, checkpoint.config, checkpoint.generation_config, spec, vocabulary, FILE_TYPES[quant]
     )

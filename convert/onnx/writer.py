@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from edgellm import files
 from edgellm.convert.checkpoint.adapter import open_checkpoint
 from edgellm.convert.checkpoint.folder import Checkpoint, find_file, read_json
-from edgellm.convert.checkpoint.purpose import is_embedding
+from edgellm.convert.checkpoint.purpose import is_embedding, reranker_rows
 from edgellm.convert.checkpoint.tokenizer import Vocabulary, load_tokenizer, read_tokenizer
 from edgellm.convert.gguf.metadata import build_metadata, default_stem
 from edgellm.convert.onnx import kv, manifest, stream
@@ -138,6 +138,8 @@ def make_plan(checkpoint: Checkpoint, request: OnnxRequest) -> OnnxPlan:
         second = Writer(Graph(spec.architecture.name), DataFile(PREFILL_DATA), shared=_placed(decoder))
         prefill = Decoder(Layers(spec, for_prompts(chosen), second), n_ctx, scales, has_head=False)
         prefill.build()
+    if rows := reranker_rows(checkpoint.dir, config, vocabulary.tokens):
+        keys |= purpose.Reranking(purpose.QWEN3_RERANK, *rows).keys
     name = manifest.model_name(keys, checkpoint.dir)
     return OnnxPlan(
         spec,

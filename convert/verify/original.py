@@ -157,6 +157,14 @@ class Original:
         """The oracle's logits [len(tokens), n_vocab] with what was read here."""
         return reference.logits(self.spec, self.tensors, tokens, watch=watch, rotation=self.rotation)
 
+    def ranking(self, rows: Sequence[int]) -> Original:
+        """The same with these rows of its head as a classifier, in the head's place, as llama.cpp has rerankers."""
+        head = "lm_head.weight" if "lm_head.weight" in self.tensors else "embed_tokens.weight"
+        sources = tuple(Source(head, row, row + 1) for row in rows)
+        kept = [tensor for tensor in self.spec.tensors if tensor.role is not Role.OUTPUT]
+        classifier = TensorSpec(Role.CLS_OUT, None, "weight", sources, (len(rows), self.spec.n_embd))
+        return replace(self, spec=replace(self.spec, tied=True, tensors=(*kept, classifier)))
+
     def is_computed(self, tensor: TensorSpec) -> bool:
         """Whether no file holds its values: another order of the same sums may round otherwise."""
         changes = [self.tensors[source.name].change for source in tensor.sources]

@@ -15,10 +15,11 @@ import embedders
 import tinymodels
 
 from edgellm.convert.checkpoint.folder import read_json
-from edgellm.convert.checkpoint.purpose import is_embedding
+from edgellm.convert.checkpoint.purpose import is_embedding, reranker_rows
 from edgellm.convert.checkpoint.tokenizer import read_tokenizer, recognise
 from edgellm.convert.gguf.metadata import build_metadata
 from edgellm.convert.gguf.writer import encode
+from edgellm.models.classifier import with_classifier
 from edgellm.models.registry import spec_of
 from edgellm.models.renaming import language_model
 
@@ -81,7 +82,13 @@ def write_tiny(root: Path) -> list[Path]:
         embedders.write(root / "tiny-embedding-mean", mode="mean", old_keys=False, default_prompt="query"),
         embedders.write(root / "tiny-embedding-cls", tinymodels.variant("llama"), mode="cls", ends=False),
     ]
-    return [*folders, named, spaced, padded, distill, ending, *vectors]
+    ranking = [
+        embedders.write_reranker(root / "tiny-reranker"),
+        embedders.write_reranker(
+            root / "Tiny-Qwen3-Reranker-Untied", tinymodels.variant("qwen3-f32"), card=False
+        ),
+    ]
+    return [*folders, named, spaced, padded, distill, ending, *vectors, *ranking]
 
 
 def _distill(folder: Path) -> None:
@@ -158,6 +165,8 @@ def our_metadata(folder: Path) -> dict[str, tuple[str, Any]]:
     generation_config = read_json(folder, "generation_config.json") or {}
     spec = spec_of(config, shapes_of(folder, config), headless=is_embedding(folder))
     vocabulary = read_tokenizer(folder, config, generation_config, spec.n_vocab)
+    if rows := reranker_rows(folder, config, vocabulary.tokens):
+        spec = with_classifier(spec, rows)
     return build_metadata(folder, config, generation_config, spec, vocabulary, F16)
 
 

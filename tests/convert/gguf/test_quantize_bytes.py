@@ -6,6 +6,7 @@ types, models, sources and importance matrices runs under `-m slow` and in bench
 
 from pathlib import Path
 
+import embedders
 import llama_quantize
 import numpy as np
 import pytest
@@ -75,6 +76,16 @@ def test_layers_differ_within_a_recipe(made, tmp_path):
 def test_experts_in_mxfp4_and_attention_of_eight_experts(made, tmp_path):
     for quant, imatrix in (("MXFP4_MOE", False), ("Q4_K_S", True)):
         assert same(made, "eight", EIGHT, tmp_path, imatrix=imatrix, quant=quant) == 2 * 12 + 3
+
+
+@pytest.mark.parametrize("quant", ["Q4_K_M", "Q8_0", "IQ2_XXS"])
+def test_a_rerankers_two_rows(tmp_path, quant):
+    source = embedders.write_reranker(tmp_path / "source", DEEP)
+    base = tmp_path / "base.gguf"
+    weights = llama_quantize.make_base(source, base, "BF16")
+    n, found = llama_quantize.compare(source, base, weights, tmp_path, {"quant": quant})
+    assert found == [] and n == 9 * 11 + 3
+    assert "cls.output.weight" in read_header(base).tensors
 
 
 @pytest.mark.parametrize(
