@@ -19,7 +19,7 @@ from edgellm.convert.gguf.convert import ConvertRequest, convert
 from edgellm.convert.verify.gguf import verify
 from edgellm.models import bundled
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "helpers"))
 
 RANDOM = ("llama-256", "qwen2-256", "qwen3", "qwen2moe", "qwen3moe-256")
 

@@ -65,6 +65,7 @@ class EngineOptions:
     repack: bool | None = None  # CPU weight repacking (extra buffer types); None: on unless found broken
     device: str = "auto"  # auto, cpu, cuda, metal, vulkan, ... or the engine's own name of one (devices.py)
     spin_us: int | None = None  # idle threads wait this long for work before they sleep (ONNX Runtime)
+    n_checkpoints: int | None = None  # states kept to go back to, of a model whose cache cannot be cut
     lora: tuple[Lora, ...] = ()  # adapters on the weights, added up (llama.cpp)
     tuned: bool = False  # fill what is open with what was found faster on this machine (tuning)
 
@@ -75,14 +76,15 @@ class Buffers:
 
     weights: int  # as mapped from the file or read from it
     repacked: int  # the copy of weights its kernels want in another order
-    kv: int
+    kv: int  # and recurrent states
     compute: int  # the graph's scratch memory and the logits; pages it never touches are not resident
     source: str  # "engine log" | "own accounting" | "prediction"
+    checkpoints: int = 0  # at most: recurrent states kept to go back to
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.weights + self.repacked + self.kv + self.compute
+        return self.weights + self.repacked + self.kv + self.compute + self.checkpoints
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class EngineInfo:
     n_vocab: int
     eos_ids: frozenset[int]
     add_bos: bool
+    closing_id: int | None = None  # what the tokenizer puts after a whole text, never after a prompt
     notes: tuple[str, ...] = field(default=())  # one line each, for the user: fallbacks and why
     device: str = "cpu"  # what it runs on, by the engine's own name: "cpu", "CUDA0 (NVIDIA ...)"
     kv_bytes_per_token: float | None = None
@@ -235,6 +238,13 @@ class Session(Protocol):
         """
         ...
 
+    def classify(self, tokens: Sequence[int]) -> dict[str, float]:
+        """Append tokens; return what the file's own classifier says after the last one, by its labels.
+
+        Raises EngineError where the file has none.
+        """
+        ...
+
     def stream(
         self,
         tokens: Sequence[int],
@@ -254,7 +264,14 @@ class Session(Protocol):
         ...
 
     def rewind(self, n: int) -> None:
-        """Keep the first `n` tokens of the sequence and forget the rest. 0 <= n <= len(tokens)."""
+        """Keep the first `n` tokens of the sequence and forget the rest. 0 <= n <= len(tokens).
+
+        A model that keeps a recurrent state may have to evaluate some of them again, from `reusable(n)` on.
+        """
+        ...
+
+    def reusable(self, n: int) -> int:
+        """The most of the first `n` tokens that `rewind` keeps without evaluating any again; `n` for most models."""
         ...
 
     def save_state(self) -> bytes:

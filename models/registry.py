@@ -11,37 +11,42 @@ from typing import Any
 from edgellm.errors import CheckpointError
 from edgellm.models.base import Architecture, ModelSpec
 from edgellm.models.hparams import read_spec
+from edgellm.models.renaming import language_model
 
 
-def spec_of(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> ModelSpec:
+def spec_of(
+    config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], *, headless: bool = False
+) -> ModelSpec:
     """Hold a checkpoint, by its config.json and its tensors' names and shapes, against its family.
 
-    Raises CheckpointError for an unknown family, when a number is missing, absurd or at odds with another, when
-    the config asks for something neither engine does, and when a tensor is missing, has another shape or is
-    unknown.
+    `headless` says that it was made for its hidden states, so that it may lack an output projection: the embedding
+    then takes its place, as in llama.cpp. A class without a head says so by itself. Raises CheckpointError for an
+    unknown family, when a number is missing, absurd or at odds with another, when the config asks for something
+    neither engine does, and when a tensor is missing, has another shape or is unknown.
     """
-    return read_spec(find(config), config, shapes)
+    config = language_model(config)
+    family = find(config)
+    base = any(name in family.base_names for name in _classes(config))
+    return read_spec(family, config, shapes, headless or base)
 
 
 @cache
 def architectures() -> tuple[Architecture, ...]:
     """Every registered family, in the order of their file names."""
-    package = importlib.import_module("edgellm.models")
+    package = importlib.import_module("edgellm.models.families")
     found = []
     for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
-        if not module.ispkg:
-            family = getattr(importlib.import_module(f"edgellm.models.{module.name}"), "ARCHITECTURE", None)
-            found += [family] if isinstance(family, Architecture) else []
+        family = getattr(importlib.import_module(f"{package.__name__}.{module.name}"), "ARCHITECTURE", None)
+        found += [family] if isinstance(family, Architecture) else []
     return tuple(found)
 
 
 def find(config: Mapping[str, Any]) -> Architecture:
     """The family of a checkpoint with this config.json. Raises CheckpointError for an unknown one."""
-    classes: Any = config.get("architectures") or []
-    classes = classes if isinstance(classes, list) else [classes]
+    classes = _classes(config)
     model_type = config.get("model_type")
     for family in architectures():
-        if any(name in family.class_names for name in classes):
+        if any(name in (*family.class_names, *family.base_names) for name in classes):
             return family
         if not classes and model_type in family.model_types:
             return family
@@ -50,3 +55,8 @@ def find(config: Mapping[str, Any]) -> Architecture:
         raise CheckpointError(f"config.json names no architecture: add `architectures`, one of: {known}")
     what = ", ".join(map(repr, classes)) if classes else f"of model_type {model_type!r}"
     raise CheckpointError(f"architecture {what} is not supported; supported are: {known}")
+
+
+def _classes(config: Mapping[str, Any]) -> list[Any]:
+    classes: Any = config.get("architectures") or []
+    return classes if isinstance(classes, list) else [classes]

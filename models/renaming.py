@@ -8,15 +8,18 @@ but this one makes sense. Knows names only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from edgellm.errors import CheckpointError
 
 _WRAPPERS = frozenset({"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 _PEFT = "base_model.model."
-_BASE = "model"
+_BASE, _TOWER = "model", "language_model"
 #: What may stand first in a name without the base model's prefix; the head is outside the base model.
-_INSIDE, _OUTSIDE = frozenset({"embed_tokens", "layers", "norm", "rotary_emb"}), frozenset({"lm_head"})
+_INSIDE, _OUTSIDE = frozenset({"embed_tokens", "layers", "norm", "rotary_emb"}), frozenset({"lm_head", "mtp"})
+#: Beside a language model (`language_model`), by the segment its tensors begin with: what it sees through.
+_TOWERS = {"visual": "vision tower"}
 
 #: Endings and beginnings of what is saved along and takes no part in the forward pass: buffers that transformers
 #: recomputes, masks of old releases, scales of a quantized KV cache, TRL's value head.
@@ -37,9 +40,12 @@ _IGNORED_STARTS = ("v_head.",)
 
 
 def canonical(name: str) -> str:
-    """The name in transformers' classes: `layers.0...` and `_orig_mod.model.layers.0...` -> `model.layers.0...`."""
+    """The name in transformers' classes of a language model alone.
+
+    `layers.0...`, `_orig_mod.model.layers.0...` and `model.language_model.layers.0...` are `model.layers.0...`.
+    """
     segments = [part for part in name.removeprefix(_PEFT).split(".") if part not in _WRAPPERS]
-    while len(segments) > 1 and segments[0] == _BASE:
+    while len(segments) > 1 and segments[0] in (_BASE, _TOWER):
         segments.pop(0)
     plain = ".".join(segments)
     if segments[0] in _INSIDE:
@@ -63,3 +69,23 @@ def is_ignored(name: str) -> bool:
     """Whether a tensor of this name, stored or canonical, takes no part in the forward pass."""
     plain = canonical(name)
     return plain.endswith(_IGNORED_ENDS) or plain.startswith(_IGNORED_STARTS)
+
+
+def tower_of(name: str) -> str | None:
+    """What a tensor of this name, stored or canonical, belongs to beside the language model; None for that one."""
+    segments = canonical(name).removeprefix(f"{_BASE}.").split(".")
+    return _TOWERS.get(segments[0])
+
+
+def language_model(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config.json of a checkpoint's language model, which may stand in `text_config` of a larger one.
+
+    Which classes and model the whole is, and whether its head is tied, is said on top: so reads transformers
+    (`tie_weights` of the outer class).
+    """
+    inner = config.get("text_config")
+    if not isinstance(inner, Mapping):
+        return config
+    on_top = ("architectures", "model_type", "tie_word_embeddings")
+    outer = {key: value for key, value in config.items() if key != "text_config"}
+    return {**outer, **inner, **{key: outer[key] for key in on_top if outer.get(key) is not None}}

@@ -55,7 +55,7 @@ def llama3_divisors(spec: ModelSpec) -> Float32s:
 
 
 def frequencies(spec: ModelSpec) -> tuple[Float32s, float]:
-    """Radians per position of each of the head_dim / 2 pairs, and what cosine and sine are multiplied by."""
+    """Radians per position of each of the n_rotary / 2 pairs, and what cosine and sine are multiplied by."""
     import numpy as np
 
     plain, scaling = _plain(spec), spec.rope_scaling
@@ -71,7 +71,7 @@ def frequencies(spec: ModelSpec) -> tuple[Float32s, float]:
 def _plain(spec: ModelSpec) -> Float32s:
     import numpy as np
 
-    exponents = np.arange(0, spec.head_dim, 2, dtype=np.float32) / np.float32(spec.head_dim)
+    exponents = np.arange(0, spec.n_rotary, 2, dtype=np.float32) / np.float32(spec.n_rotary)
     return np.asarray(np.float32(1) / np.power(np.float32(spec.rope_theta), exponents), dtype=np.float32)
 
 
@@ -82,10 +82,10 @@ def _yarn(spec: ModelSpec, scaling: RopeScaling, plain: Float32s) -> Float32s:
     def pair_turning(turns: float) -> float:
         """The pair (a fraction of one) that turns this often within the original context."""
         context = scaling.original_max_position_embeddings
-        return spec.head_dim * math.log(context / (turns * 2 * math.pi)) / (2 * math.log(spec.rope_theta))
+        return spec.n_rotary * math.log(context / (turns * 2 * math.pi)) / (2 * math.log(spec.rope_theta))
 
     low = max(math.floor(pair_turning(scaling.beta_fast or YARN_BETA_FAST)), 0)
-    high = min(math.ceil(pair_turning(scaling.beta_slow or YARN_BETA_SLOW)), spec.head_dim - 1)
+    high = min(math.ceil(pair_turning(scaling.beta_slow or YARN_BETA_SLOW)), spec.n_rotary - 1)
     width = high - low if high != low else 0.001
-    ramp = np.clip((np.arange(spec.head_dim // 2, dtype=np.float32) - low) / np.float32(width), 0, 1)
+    ramp = np.clip((np.arange(spec.n_rotary // 2, dtype=np.float32) - low) / np.float32(width), 0, 1)
     return np.asarray(plain / np.float32(scaling.factor) * ramp + plain * (1 - ramp), dtype=np.float32)

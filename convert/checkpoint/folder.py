@@ -18,9 +18,9 @@ from typing import Any
 from edgellm.convert.checkpoint.safetensors_file import NUMPY_DTYPES, LazyTensor, Shard, read_tensors
 from edgellm.errors import CheckpointError
 from edgellm.formats import links
-from edgellm.models.renaming import is_ignored, renamed
+from edgellm.models.renaming import is_ignored, language_model, renamed, tower_of
 
-__all__ = ["Checkpoint", "LazyTensor", "find_file", "read_json"]
+__all__ = ["Checkpoint", "LazyTensor", "find_file", "read_json", "read_json_list"]
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -34,7 +34,7 @@ class Checkpoint:
     """A folder with config.json and safetensors shards. Close it, or use it as a context manager."""
 
     dir: Path
-    config: Mapping[str, Any]
+    config: Mapping[str, Any]  # of the language model, where the checkpoint holds more than that
     generation_config: Mapping[str, Any]  # empty when the checkpoint has none
     tensors: Mapping[str, LazyTensor]  # by the names of transformers' classes; each knows its stored one
     shards: tuple[Shard, ...]
@@ -63,7 +63,7 @@ class Checkpoint:
         except BaseException:
             _close(shards)
             raise
-        return cls(folder, config, generation_config, tensors, tuple(shards))
+        return cls(folder, language_model(config), generation_config, tensors, tuple(shards))
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -130,6 +130,17 @@ def check_download(path: Path, sha256: str) -> None:
 
 def read_json(folder: Path, name: str) -> dict[str, Any] | None:
     """A JSON object from a checkpoint's file; None when there is no such file. Raises CheckpointError."""
+    found: dict[str, Any] | None = _parsed(folder, name, dict, "object")
+    return found
+
+
+def read_json_list(folder: Path, name: str) -> list[Any] | None:
+    """The same for a file that holds a list."""
+    found: list[Any] | None = _parsed(folder, name, list, "list")
+    return found
+
+
+def _parsed(folder: Path, name: str, kind: type, what: str) -> Any:
     path = find_file(folder, name)
     if path is None:
         return None
@@ -143,8 +154,8 @@ def read_json(folder: Path, name: str) -> dict[str, Any] | None:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not valid JSON ({error}): download it again") from error
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path} holds no JSON object: download it again")
+    if not isinstance(found, kind):
+        raise CheckpointError(f"{path} holds no JSON {what}: download it again")
     return found
 
 
@@ -181,7 +192,7 @@ def _open_shard(folder: Path, name: str, shards: list[Shard]) -> dict[str, LazyT
     shards.append(Shard.open(path))
     tensors = read_tensors(shards[-1])
     for tensor in tensors.values():
-        if not is_ignored(tensor.name):
+        if not is_ignored(tensor.name) and not tower_of(tensor.name):
             _check_readable(path, tensor)
     return tensors
 

@@ -18,11 +18,12 @@ from edgellm import files
 from edgellm.convert.checkpoint.adapter import Adapter, Delta
 from edgellm.convert.checkpoint.finite import check_finite
 from edgellm.convert.checkpoint.folder import Checkpoint
+from edgellm.convert.checkpoint.purpose import is_embedding
 from edgellm.convert.gguf.provenance import ENGINE_KEY, RECIPE_KEY, SOURCE_KEY, VERSION_KEY
 from edgellm.convert.gguf.writer import Layout, TensorEntry, encode, layout
 from edgellm.errors import CheckpointError, UsageError
 from edgellm.formats.gguf.types import FILE_TYPES, GGML_TYPES_BY_NAME
-from edgellm.models.base import ModelSpec, Role, TensorSpec, interleave_heads
+from edgellm.models.base import ModelSpec, Role, TensorSpec
 from edgellm.models.registry import spec_of
 from edgellm.version import __version__
 
@@ -65,7 +66,7 @@ class _Factor:
             return (n_out, rank) if self.side == "a" else (n_in, rank)
         return (rank, n_in) if self.side == "a" else (n_out, rank)
 
-    def values(self, head_dim: int) -> Float32s:
+    def values(self) -> Float32s:
         """The whole tensor, float32."""
         import numpy as np
 
@@ -73,9 +74,12 @@ class _Factor:
         found = stored.rows(0, stored.n_rows)
         check_finite(stored.name, found)
         if self.side == "a":
-            return np.ascontiguousarray(found.T) if self.delta.embedding else found
+            columns = self.tensor.column_order
+            found = columns(found.T).T if columns else found
+            return np.ascontiguousarray(found.T if self.delta.embedding else found)
         found *= np.float32(self.gain)
-        return interleave_heads(found, head_dim) if self.tensor.permute_heads else found
+        order = self.tensor.row_order
+        return order(found) if order else found
 
 
 def convert_adapter(request: AdapterRequest, verify: Callable[[Path], None] | None = None) -> Path:
@@ -87,7 +91,7 @@ def convert_adapter(request: AdapterRequest, verify: Callable[[Path], None] | No
         raise UsageError(f"an adapter is stored as {' or '.join(TYPES)}, not {request.quant}")
     kind = GGML_TYPES_BY_NAME[request.quant]
     with Checkpoint.open(request.base) as checkpoint:
-        spec = spec_of(checkpoint.config, checkpoint.shapes)
+        spec = spec_of(checkpoint.config, checkpoint.shapes, headless=is_embedding(request.base))
         adapter = Adapter.open(request.adapter)
         try:
             factors = list(_factors(spec, adapter))
@@ -95,20 +99,20 @@ def convert_adapter(request: AdapterRequest, verify: Callable[[Path], None] | No
             place = layout(_keys(request, spec, adapter), entries)
             files.check_space(request.output.parent, place.size)
             with files.atomic_path(request.output, force=request.force, validate=verify) as path:
-                _write(path, place, factors, spec.head_dim, TYPES[request.quant])
+                _write(path, place, factors, TYPES[request.quant])
         finally:
             adapter.shard.close()
     return request.output
 
 
-def _write(path: Path, place: Layout, factors: Sequence[_Factor], head_dim: int, dtype: str) -> None:
+def _write(path: Path, place: Layout, factors: Sequence[_Factor], dtype: str) -> None:
     import numpy as np
 
     with path.open("wb") as file:
         file.write(place.header)
         for factor in factors:
             with np.errstate(over="ignore"):
-                values = factor.values(head_dim).astype(dtype)
+                values = factor.values().astype(dtype)
             check_finite(factor.name, values)
             file.seek(place.offsets[factor.name])
             file.write(values.tobytes())

@@ -25,6 +25,7 @@ from edgellm.convert.gguf.writer import encode
 from edgellm.errors import CheckpointError, UsageError
 from edgellm.formats.gguf.types import FILE_TYPES
 
+_TOKENIZER_KEYS = ("tokenizer.ggml.model", "tokenizer.ggml.pre")
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION in ggml.h
 
 #: Files beside the weights that decide what a conversion writes.
@@ -52,6 +53,7 @@ class SourceModel:
     stem: str  # of an output's file name, by GGUF's convention
     files: tuple[Path, ...]  # what the output is made of: weights first
     adapter: Mapping[str, object] = field(default_factory=dict)  # what is recorded of one that was merged
+    remarks: tuple[str, ...] = ()  # what is left out and what kept, for people
 
 
 @contextlib.contextmanager
@@ -87,17 +89,22 @@ def _open_folder(
     path: Path, quant: str, lora: Path | None, ignore_adapter: bool, stack: ExitStack
 ) -> SourceModel:
     from edgellm.convert.checkpoint.adapter import CONFIG, open_checkpoint
+    from edgellm.convert.checkpoint.purpose import FILES, is_embedding, reranker_rows
+    from edgellm.convert.checkpoint.remarks import remarks
     from edgellm.convert.checkpoint.tokenizer import read_tokenizer
     from edgellm.convert.gguf.metadata import build_metadata, default_stem
+    from edgellm.models.classifier import with_classifier
     from edgellm.models.registry import spec_of
 
     checkpoint = stack.enter_context(open_checkpoint(path, lora, ignore_adapter=ignore_adapter))
-    spec = spec_of(checkpoint.config, checkpoint.shapes)
+    spec = spec_of(checkpoint.config, checkpoint.shapes, headless=is_embedding(path))
     vocabulary = read_tokenizer(path, checkpoint.config, checkpoint.generation_config, spec.n_vocab)
+    if rows := reranker_rows(path, checkpoint.config, vocabulary.tokens):
+        spec = with_classifier(spec, rows)
     keys = build_metadata(
         path, checkpoint.config, checkpoint.generation_config, spec, vocabulary, FILE_TYPES[quant]
     )
-    side = [path / name for name in SIDE_FILES] + ([lora / CONFIG] if lora else [])
+    side = [path / name for name in (*SIDE_FILES, *FILES)] + ([lora / CONFIG] if lora else [])
     return SourceModel(
         path=path,
         kind="checkpoint",
@@ -107,14 +114,22 @@ def _open_folder(
         stem=default_stem(keys, quant),
         files=(*(shard.path for shard in checkpoint.shards), *(file for file in side if file.is_file())),
         adapter=checkpoint.adapter,
+        remarks=tuple(remarks(spec, checkpoint.config, keeps_nextn=True)),
     )
 
 
 def _open_gguf(path: Path, quant: str, allow_requantize: bool, stack: ExitStack) -> SourceModel:
     from edgellm.convert.gguf.metadata import default_stem
+    from edgellm.formats.gguf.check import is_verified
     from edgellm.formats.gguf.reader import read_header
 
     first = read_header(path)
+    facts = facts_of_metadata(first.metadata, path)
+    if not is_verified(first):
+        names = " ".join(str(first.get(key))[:40] for key in _TOKENIZER_KEYS)
+        raise UsageError(
+            f"{path} has the tokenizer {names}, outside the verified families: it can be run, not converted"
+        )
     parts = [read_header(part) for part in first.shard_paths()]
     fds = [_open_fd(part.path, stack) for part in parts]
     header = parts[0]
@@ -125,7 +140,7 @@ def _open_gguf(path: Path, quant: str, allow_requantize: bool, stack: ExitStack)
     return SourceModel(
         path=path,
         kind="gguf",
-        facts=facts_of_metadata(header.metadata, path),
+        facts=facts,
         tensors=from_gguf(parts, fds, allow_requantize=allow_requantize),
         key_values=keys,
         stem=default_stem(named, quant),

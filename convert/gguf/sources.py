@@ -1,8 +1,8 @@
 """Where an output's tensors come from: rows of a checkpoint's shards, of GGUF files, or computed numbers.
 
-A `TensorSource` gives the raw bytes of any rows of one output tensor, in the output's order: experts stacked
-and Llama's Q and K rows interleaved on the way, without ever holding a whole tensor. Knows nothing of
-quantization.
+A `TensorSource` gives the raw bytes of any rows of one output tensor, in the output's order: experts stacked,
+heads reordered and values brought to what the model computes with on the way, without ever holding a whole
+tensor. Knows nothing of quantization.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from edgellm.convert.checkpoint.adapter import MergedTensor
 from edgellm.convert.gguf.plan import ModelFacts, TensorInfo, is_quantizable
 from edgellm.errors import CheckpointError, UsageError
 from edgellm.formats.gguf.types import GGML_TYPES_BY_NAME, GgmlType
+from edgellm.models.base import Stored, effective
 
 if TYPE_CHECKING:
     from edgellm.convert.checkpoint.folder import Checkpoint, LazyTensor
     from edgellm.formats.gguf.header import GgufFile
-    from edgellm.models.base import ModelSpec, TensorSpec
+    from edgellm.models.base import ModelSpec, Reorder, TensorSpec
 
 _F32 = GGML_TYPES_BY_NAME["F32"]
 
@@ -58,18 +59,14 @@ class Extent:
 
 @dataclass(frozen=True)
 class TensorSource:
-    """One output tensor before quantization, seen as a matrix [n_rows, row_size].
-
-    A vector is one row; but where its heads are interleaved, each value is a row of its own.
-    """
+    """One output tensor before quantization, seen as a matrix [n_rows, row_size]; a vector is one row."""
 
     info: TensorInfo
     storage: GgmlType  # how its rows lie in the files
     row_size: int
     extents: tuple[Extent, ...]
-    head_rows: int | None = (
-        None  # rows of a head, when rows r and r + head_rows/2 of each head become neighbours
-    )
+    row_order: Reorder | None = None
+    column_order: Reorder | None = None
 
     @property
     def n_rows(self) -> int:
@@ -96,6 +93,15 @@ class TensorSource:
             n_bytes = n * self.row_bytes
             extent.read(first * self.row_bytes, view[done : done + n_bytes])
             done += n_bytes
+        self._reorder_columns(view)
+
+    def _reorder_columns(self, view: memoryview) -> None:
+        """Bring the values of rows, which are no blocks, into the output's order."""
+        if self.column_order:
+            import numpy as np
+
+            rows = np.frombuffer(view, dtype=f"u{self.storage.nbytes(1)}").reshape(-1, self.row_size)
+            rows[:] = rows[:, self.column_order(np.arange(self.row_size))]
 
     def will_need(self, start: int, stop: int) -> None:
         """Ask the operating system to read rows [start, stop) ahead. In-head order does not matter for that."""
@@ -111,23 +117,27 @@ class TensorSource:
         extent, first, _ = next(self._pieces(row, row + 1))
         return extent.origin, extent.first_row + first
 
+    def column(self, column: int) -> int:
+        """The source's column that output column `column` comes from."""
+        return self.column_order.origin(column) if self.column_order else column
+
     def _pieces(self, start: int, stop: int) -> Iterator[tuple[Extent, int, int]]:
         """(extent, first row in it, rows) that make up output rows [start, stop), in order."""
-        if self.head_rows is None:
-            yield from self._straight(start, stop)
-            return
-        for source in self._order(start, stop):
-            yield from self._straight(source, source + 1)
+        for first, n in self._runs(start, stop):
+            yield from self._straight(first, first + n)
 
-    def _order(self, start: int, stop: int) -> Iterator[int]:
-        """The source's row for each output row of [start, stop)."""
-        if self.head_rows is None:
-            yield from range(start, stop)
+    def _runs(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """(source row, rows) that follow each other in output rows [start, stop) and in the source."""
+        if self.row_order is None:
+            yield start, stop - start
             return
-        half = self.head_rows // 2
-        for row in range(start, stop):
-            head, place = divmod(row, self.head_rows)
-            yield head * self.head_rows + (place % 2) * half + place // 2
+        first = last = self.row_order.origin(start)
+        for row in map(self.row_order.origin, range(start + 1, stop)):
+            if row != last + 1:
+                yield first, last + 1 - first
+                first = row
+            last = row
+        yield first, last + 1 - first
 
     def _straight(self, start: int, stop: int) -> Iterator[tuple[Extent, int, int]]:
         index = bisect_right(self._starts, start) - 1
@@ -142,7 +152,8 @@ class TensorSource:
 class WideSource(TensorSource):
     """A matrix whose rows no file holds as such: read as float32 through the checkpoint's tensors.
 
-    For tensors with an adapter merged in, and for experts stored in several types.
+    For tensors with an adapter merged in, for experts stored in several types, and where what is stored is not
+    what the model computes with.
     """
 
     tensor: TensorSpec | None = None
@@ -153,14 +164,14 @@ class WideSource(TensorSource):
         import numpy as np
 
         assert self.tensor is not None
-        order = np.fromiter(self._order(start, stop), dtype=np.int64, count=stop - start)
-        low, high = int(order.min()), int(order.max()) + 1  # within the heads that the rows are of
-        rows, filled = np.empty((high - low, self.row_size), dtype=np.float32), 0
-        for span in self.tensor.spans(low, high):
-            n = span.stop - span.start
-            self.tensors[span.name].rows(span.start, span.stop, rows[filled : filled + n])
-            filled += n
-        view[:] = rows[order - low].tobytes()
+        rows, filled = np.frombuffer(view, dtype=np.float32).reshape(-1, self.row_size), 0
+        for first, n in self._runs(start, stop):
+            for span in self.tensor.spans(first, first + n):
+                end = filled + span.stop - span.start
+                self.tensors[span.name].rows(span.start, span.stop, rows[filled:end])
+                filled = end
+        rows[:] = effective(self.tensor.stored, rows)
+        self._reorder_columns(view)
 
     def will_need(self, start: int, stop: int) -> None:
         """Nothing to ask for: several files may hold parts of a row."""
@@ -168,7 +179,7 @@ class WideSource(TensorSource):
     def origin(self, row: int) -> tuple[str, int]:
         """The checkpoint's tensor, and the row of it, that output row `row` comes from."""
         assert self.tensor is not None
-        source = next(self._order(row, row + 1))
+        source, _ = next(self._runs(row, row + 1))
         span = next(self.tensor.spans(source, source + 1))
         return self.tensors[span.name].name, span.start
 
@@ -205,7 +216,8 @@ def from_gguf(
 def facts_of_spec(spec: ModelSpec) -> ModelFacts:
     """What recipes look at, from a checkpoint's numbers."""
     n_expert = spec.moe.n_expert if spec.moe else 0
-    return ModelFacts(spec.architecture.name, spec.n_layer, spec.n_head, spec.n_head_kv, n_expert)
+    n_block = spec.n_layer + spec.n_layer_nextn
+    return ModelFacts(spec.architecture.name, n_block, spec.n_head, spec.n_head_kv, n_expert)
 
 
 def facts_of_metadata(metadata: Mapping[str, object], path: Path) -> ModelFacts:
@@ -242,20 +254,19 @@ def _checkpoint_tensor(checkpoint: Checkpoint, spec: ModelSpec, tensor: TensorSp
     # Vectors, norms and routers stay in full precision, as llama.cpp's converter has them.
     plain = TensorInfo(tensor.gguf_name, tensor.shape, storage)
     info = plain if is_quantizable(plain) else TensorInfo(tensor.gguf_name, tensor.shape, _F32)
-    is_vector = len(tensor.shape) == 1
-    interleaved = tensor.permute_heads is not None
-    row_size = 1 if is_vector and interleaved else tensor.row_size
-    heads = tensor.permute_heads
-    head_rows = info.n_weights // row_size // heads if heads else None
+    orders = (tensor.row_order, tensor.column_order)
+    if len(tensor.shape) == 1:
+        orders = (None, tensor.row_order)
     stored = [checkpoint.tensors[source.name] for source in tensor.sources]
-    if any(isinstance(lazy, MergedTensor) or lazy.dtype != storage.name for lazy in stored):
-        return WideSource(info, _F32, row_size, (), head_rows, tensor, checkpoint.tensors)
+    wide = tensor.stored is not Stored.AS_IS
+    if wide or any(isinstance(lazy, MergedTensor) or lazy.dtype != storage.name for lazy in stored):
+        return WideSource(info, _F32, tensor.row_size, (), *orders, tensor, checkpoint.tensors)
     extents = []
     for source, lazy in zip(tensor.sources, stored, strict=True):
-        n_rows = (source.stop - source.start) * (tensor.row_size // row_size)
         offset = lazy.offset + storage.nbytes(source.start * tensor.row_size)
-        extents.append(Extent(source.name, source.start, n_rows, lazy.shard.path, lazy.shard.fd, offset))
-    return TensorSource(info, storage, row_size, tuple(extents), head_rows)
+        place = (lazy.shard.path, lazy.shard.fd, offset)
+        extents.append(Extent(source.name, source.start, source.stop - source.start, *place))
+    return TensorSource(info, storage, tensor.row_size, tuple(extents), *orders)
 
 
 def _computed(spec: ModelSpec, tensor: TensorSpec) -> TensorSource:

@@ -205,7 +205,7 @@ def check_finite(source: TensorSource, start: int, raw: Bytes) -> None:
         rows = raw.view(finite.DTYPES[source.storage.name]).reshape(-1, source.row_size)
         if (place := finite.first_not_finite(rows)) is not None:
             name, row = source.origin(start + place[0])
-            raise finite.damaged(name, row, place[1])
+            raise finite.damaged(name, row, source.column(place[1]))
 
 
 def _write(fd: int, view: memoryview, offset: int) -> None:

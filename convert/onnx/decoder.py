@@ -7,17 +7,18 @@ and no option but the encodings that a recipe chose.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from edgellm.convert.onnx.delta_net import DeltaNet
 from edgellm.convert.onnx.experts import experts
 from edgellm.convert.onnx.graph import MICROSOFT, Region
 from edgellm.convert.onnx.kv import LayerScales
 from edgellm.convert.onnx.layers import Layers
 from edgellm.convert.onnx.linear import BlockLinear, FloatLinear, Writer
 from edgellm.convert.onnx.proto import DataType
-from edgellm.models.base import ModelSpec, Role
+from edgellm.models.base import LayerKind, ModelSpec, Role
 from edgellm.models.rope import frequencies
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Decoder:
 
     layers: Layers
     n_ctx: int
-    kv_scales: Sequence[LayerScales] = ()  # of an int8 KV cache; without, it is float32
+    kv_scales: Mapping[int, LayerScales] = field(default_factory=dict)  # by layer, of an int8 KV cache
     has_head: bool = True  # without: fills the cache, and ends where nothing more goes into it
     computed: list[tuple[Region, Float32s]] = field(default_factory=list)
 
@@ -62,12 +63,15 @@ class Decoder:
         delta: str | None = None
         for layer in range(spec.n_layer):
             residual, hidden = self._norm(Role.ATTN_NORM, layer, residual, delta)
-            mixed = self._attention(layer, hidden, lengths, rotary)
+            if spec.kind(layer) is LayerKind.DELTA_NET:
+                mixed, out = DeltaNet(self.layers, layer).mix(hidden), Role.SSM_OUT
+            else:
+                mixed, out = self._attention(layer, hidden, lengths, rotary), Role.ATTN_OUT
             if layer == spec.n_layer - 1:
                 if not self.has_head:
                     return self._declare_cache()
                 residual, mixed = self._asked_for(residual, mixed)
-            delta = self.layers.linear(f"layers.{layer}.attn.out", mixed, (Role.ATTN_OUT,), layer)
+            delta = self.layers.linear(f"layers.{layer}.attn.out", mixed, (out,), layer)
             residual, hidden = self._norm(Role.FFN_NORM, layer, residual, delta)
             delta = self._feed_forward(layer, hidden)
         _, hidden = self._norm(Role.OUTPUT_NORM, None, residual, delta)
@@ -135,7 +139,7 @@ class Decoder:
         """residual + delta, and its RMS norm."""
         graph, eps = self.writer.graph, self.spec.rms_eps
         place = HIDDEN if layer is None else f"layers.{layer}.{role.value}"
-        weight = self.layers.vector(f"{place}.weight", (role,), layer)
+        weight = self.layers.vector(f"{place}.weight", role, layer)
         if delta is None:
             return residual, self._simple_norm(residual, weight, place, eps)
         total = f"{place}/sum"
@@ -162,7 +166,8 @@ class Decoder:
     def _attention(self, layer: int, hidden: str, lengths: tuple[str, str], rotary: tuple[str, str]) -> str:
         """Packed QKV into one fused attention that rotates, appends to the cache and mixes.
 
-        hidden -- qkv -- [Split - norm of Q and K per head] -- GroupQueryAttention -- mixed
+        hidden -- qkv -- [Split - norm of Q and K per head] -- GroupQueryAttention -- [Mul] -- mixed
+                             '----- gate - Sigmoid ---------------------------------'
         """
         spec, graph, name = self.spec, self.writer.graph, f"layers.{layer}.attn"
         qkv = self.layers.linear(f"{name}.qkv", hidden, _QKV, layer)
@@ -185,7 +190,10 @@ class Decoder:
             rotary_interleaved=0,
             **quantized,
         )
-        return f"{name}.mixed"
+        if not spec.architecture.gated_attention:
+            return f"{name}.mixed"
+        gate = graph.op("Sigmoid", [f"{name}.gate"], f"{name}.gate/sigmoid")
+        return graph.op("Mul", [f"{name}.mixed", gate], f"{name}.gated")
 
     def _cache_scales(self, layer: int) -> tuple[list[str], dict[str, Any]]:
         """Attention's inputs and attributes for an int8 cache: a scale for each channel [1, n_head_kv, 1, width]."""
@@ -199,21 +207,23 @@ class Decoder:
         return ["", "", "", *names], attributes
 
     def _normed_heads(self, layer: int, qkv: str) -> tuple[str, str, str]:
-        """Qwen3's RMS norm of every head of Q and K.
+        """Qwen3's RMS norm of every head of Q and K; the gates of attention, if any, are left aside.
 
         qkv - Split -+- Reshape [.., head_dim] - norm - Reshape back -- q
                      +- the same -------------------------------------- k
-                     '------------------------------------------------- v
+                     +------------------------------------------------- v
+                     '------------------------------------------------- gate
         """
         import numpy as np
 
         spec, graph, name = self.spec, self.writer.graph, f"layers.{layer}.attn"
         width = self.layers.heads.width
         widths = [spec.n_head * width, spec.n_head_kv * width, spec.n_head_kv * width]
+        parts = [f"{name}.q/raw", f"{name}.k/raw", f"{name}.v"]
+        if spec.architecture.gated_attention:
+            widths, parts = [*widths, widths[0]], [*parts, f"{name}.gate"]
         sizes = graph.constant("qkv_widths", np.array(widths, dtype=np.int64))
-        graph.multi(
-            "Split", [qkv, sizes], [f"{name}.q/raw", f"{name}.k/raw", f"{name}.v"], f"{name}.split", axis=-1
-        )
+        graph.multi("Split", [qkv, sizes], parts, f"{name}.split", axis=-1)
         normed = []
         for part, role, heads in (
             ("q", Role.ATTN_Q_NORM, spec.n_head),
@@ -228,7 +238,7 @@ class Decoder:
         return normed[0], normed[1], f"{name}.v"
 
     def _rotary(self) -> tuple[str, str]:
-        """Cosine and sine [n_ctx, half a head], rope scaling and yarn's factor in them; zeros meet zeros."""
+        """Cosine and sine [n_ctx, half of what turns], rope scaling and yarn's factor in them; zeros meet zeros."""
         import numpy as np
 
         radians, factor = frequencies(self.spec)
@@ -238,7 +248,7 @@ class Decoder:
         for name, values in (("cos_cache", np.cos(angles)), ("sin_cache", np.sin(angles))):
             region = self.writer.shared.get(name)
             if region is None:
-                wide = np.zeros((self.n_ctx, self.layers.heads.width // 2), dtype=np.float32)
+                wide = np.zeros((self.n_ctx, self.layers.heads.turned // 2), dtype=np.float32)
                 wide[:, : angles.shape[1]] = values * factor
                 region = self.writer.data.place(name, DataType.FLOAT, wide.shape)
                 self.computed.append((region, wide))
@@ -255,6 +265,9 @@ class Decoder:
         graph, spec = self.writer.graph, self.spec
         type_ = DataType.INT8 if self.kv_scales else DataType.FLOAT
         for layer in range(spec.n_layer):
+            if spec.kind(layer) is LayerKind.DELTA_NET:
+                DeltaNet(self.layers, layer).declare_state(BATCH)
+                continue
             for part in ("key", "value"):
                 for prefix, length in (("past_key_values", PAST), ("present", TOTAL)):
                     declare = graph.input if prefix == "past_key_values" else graph.output

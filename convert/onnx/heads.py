@@ -1,7 +1,8 @@
 """Attention heads as ONNX Runtime takes them: padded with zeros to a multiple of 16 values where a model's are not.
 
 Zeros in Q and K add nothing to a score, zeros in V meet columns of zeros in the output projection, so the padded
-model computes the same. Rotary embedding pairs value i with value i + half, so each half gets its own padding.
+model computes the same. Rotary embedding turns the first `n_rotary` values of a head and pairs value i of them with
+value i + n_rotary / 2, so each of the two halves gets its own padding, and what is not turned a third.
 Knows rows and columns, nothing of graphs.
 """
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
     Float32s = npt.NDArray[np.float32]
 
-MULTIPLE = 16  # GroupQueryAttention with rotary embedding, group_query_attention_helper.h
+#: GroupQueryAttention with rotary embedding: heads, and what is turned of them (group_query_attention_helper.h).
+MULTIPLE = 16
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,17 @@ class HeadLayout:
     """Where the values of a head lie in the engine's, wider one."""
 
     head_dim: int
+    n_rotary: int  # leading values that are turned; all of them in most families
+
+    @property
+    def turned(self) -> int:
+        """Values that the engine turns."""
+        return _padded(self.n_rotary)
 
     @property
     def width(self) -> int:
         """Values of a head in the engine."""
-        return -(-self.head_dim // MULTIPLE) * MULTIPLE
+        return _padded(self.turned + self.head_dim - self.n_rotary)
 
     @property
     def is_padded(self) -> bool:
@@ -49,10 +57,17 @@ class HeadLayout:
         """[.., n_heads * head_dim] to [.., n_heads * width]."""
         import numpy as np
 
-        halves = values.reshape(*values.shape[:-1], -1, 2, self.head_dim // 2)
-        out = np.zeros((*halves.shape[:-1], self.width // 2), dtype=np.float32)
-        out[..., : self.head_dim // 2] = halves
+        heads = values.reshape(*values.shape[:-1], -1, self.head_dim)
+        out = np.zeros((*heads.shape[:-1], self.width), dtype=np.float32)
+        half, turned = self.n_rotary // 2, self.turned
+        out[..., :half] = heads[..., :half]
+        out[..., turned // 2 : turned // 2 + half] = heads[..., half : self.n_rotary]
+        out[..., turned : turned + self.head_dim - self.n_rotary] = heads[..., self.n_rotary :]
         return out.reshape(*values.shape[:-1], -1)
+
+
+def _padded(n: int) -> int:
+    return -(-n // MULTIPLE) * MULTIPLE
 
 
 @dataclass(frozen=True)

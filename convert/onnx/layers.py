@@ -8,7 +8,7 @@ from edgellm.convert.onnx.graph import MICROSOFT
 from edgellm.convert.onnx.heads import HeadLayout
 from edgellm.convert.onnx.linear import Linear, Writer
 from edgellm.convert.onnx.options import Recipe
-from edgellm.convert.onnx.rows import Joined, RowSource, Stacked
+from edgellm.convert.onnx.rows import Joined, Rearranged, RowSource, Stacked
 from edgellm.models.base import ModelSpec, Role, TensorSpec
 
 #: Matrices whose rows are heads.
@@ -23,9 +23,11 @@ class Layers:
     recipe: Recipe
     writer: Writer
 
-    def tensors(self, roles: tuple[Role, ...], layer: int | None) -> tuple[TensorSpec, ...]:
+    def tensors(
+        self, roles: tuple[Role, ...], layer: int | None, suffix: str = "weight"
+    ) -> tuple[TensorSpec, ...]:
         """The weights of `roles`, all of which the model must have."""
-        found = tuple(tensor for role in roles if (tensor := self.spec.tensor(role, layer)))
+        found = tuple(tensor for role in roles if (tensor := self.spec.tensor(role, layer, suffix)))
         if len(found) != len(roles):
             raise KeyError(f"the model lacks one of {', '.join(role.value for role in roles)}")
         return found
@@ -33,18 +35,26 @@ class Layers:
     @property
     def heads(self) -> HeadLayout:
         """How heads lie in the engine."""
-        return HeadLayout(self.spec.head_dim)
+        return HeadLayout(self.spec.head_dim, self.spec.n_rotary)
 
     def rows(self, roles: tuple[Role, ...], layer: int | None) -> RowSource:
-        """The weights of `roles`, stacked; heads as the engine takes them."""
+        """The weights of `roles`, stacked; heads as the engine takes them, gates of attention behind all others."""
         stacked = Stacked(self.tensors(roles, layer))
         if roles[0] in _HEAD_ROWS:
-            return self.heads.rows(stacked)
+            heads = self.heads.rows(stacked)
+            return self._gates_last(heads) if self.spec.architecture.gated_attention else heads
         return self.heads.columns(stacked) if roles[0] is Role.ATTN_OUT else stacked
 
-    def vector(self, name: str, roles: tuple[Role, ...], layer: int | None) -> str:
-        """A norm's weight."""
-        return self.writer.vector(name, Joined(self.tensors(roles, layer)))
+    def _gates_last(self, rows: RowSource) -> RowSource:
+        """A checkpoint has, for each head, its query's rows and its gate's; then keys and values."""
+        heads = range(rows.n_rows // self.heads.width)
+        n = 2 * self.spec.n_head
+        order = (*heads[:n:2], *heads[n:], *heads[1:n:2])
+        return Rearranged(rows, self.heads.width, order)
+
+    def vector(self, name: str, role: Role, layer: int | None, suffix: str = "weight") -> str:
+        """A norm's weight, or another vector's values."""
+        return self.writer.vector(name, Joined(self.tensors((role,), layer, suffix)))
 
     def head_norm(self, name: str, role: Role, layer: int) -> tuple[str, float]:
         """Weight and epsilon of Q's or K's norm. Padding makes the mean of squares smaller, which both undo."""

@@ -12,7 +12,7 @@ from typing import Any
 from edgellm.convert.checkpoint.special_tokens import ENDS_BY_TEXT
 from edgellm.convert.checkpoint.tokenizer import CONTROL, Vocabulary
 from edgellm.convert.onnx.heads import HeadLayout
-from edgellm.models.base import ModelSpec
+from edgellm.models.base import LayerKind, ModelSpec
 from edgellm.version import __version__
 
 MANIFEST, GENAI_CONFIG = "edgellm.json", "genai_config.json"
@@ -30,7 +30,7 @@ TOKENIZER_FILES = (
 )
 
 #: onnxruntime-genai's `model.type` for our architectures; it has none for Qwen2-MoE and Qwen3-MoE.
-GENAI_TYPES = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
+GENAI_TYPES = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "qwen35": "qwen3_5_text"}
 
 
 def manifest(
@@ -55,12 +55,22 @@ def manifest(
             "head_dim": spec.head_dim,
             "n_vocab": spec.n_vocab,
         },
+        "state_bytes": state_bytes(spec),
         "tokenizer": tokenizer(vocabulary),
         "chat_template": special.chat_template,
         "named_templates": dict(special.named_templates),
         "recipe": dict(recipe),
         "edgellm_version": __version__,
     }
+
+
+def state_bytes(spec: ModelSpec) -> int:
+    """Bytes of the delta nets' states, which a KV cache does not hold: float32, whatever the length of a text."""
+    net = spec.delta_net
+    if net is None:
+        return 0
+    each = (net.conv_kernel - 1) * net.n_conv + net.n_v * net.head_dim
+    return 4 * each * sum(spec.kind(layer) is LayerKind.DELTA_NET for layer in range(spec.n_layer))
 
 
 def tokenizer(vocabulary: Vocabulary) -> dict[str, Any]:
@@ -70,6 +80,7 @@ def tokenizer(vocabulary: Vocabulary) -> dict[str, Any]:
         "bos_token_id": special.ids.get("bos"),
         "eos_token_id": special.ids.get("eos"),
         "add_bos": bool(special.add.get("bos", False)),
+        "closing_id": special.ids.get("eos") if special.add.get("eos") else None,
         "eos_token_ids": stop_ids(vocabulary),
         "control_ids": [i for i, kind in enumerate(vocabulary.types) if kind == CONTROL],
         "names": dict(special.names),
@@ -97,18 +108,20 @@ def genai_config(spec: ModelSpec, vocabulary: Vocabulary, n_ctx: int, file: str)
             "decoder": {
                 "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
                 "filename": file,
-                "head_size": HeadLayout(spec.head_dim).width,
+                "head_size": HeadLayout(spec.head_dim, spec.n_rotary).width,
                 "hidden_size": spec.n_embd,
                 "inputs": {
                     "input_ids": "input_ids",
                     "attention_mask": "attention_mask",
                     "past_key_names": "past_key_values.%d.key",
                     "past_value_names": "past_key_values.%d.value",
+                    **_state_names(spec, "past"),
                 },
                 "outputs": {
                     "logits": "logits",
                     "present_key_names": "present.%d.key",
                     "present_value_names": "present.%d.value",
+                    **_state_names(spec, "present"),
                 },
                 "num_attention_heads": spec.n_head,
                 "num_hidden_layers": spec.n_layer,
@@ -132,6 +145,12 @@ def genai_config(spec: ModelSpec, vocabulary: Vocabulary, n_ctx: int, file: str)
             "top_p": 1.0,
         },
     }
+
+
+def _state_names(spec: ModelSpec, prefix: str) -> dict[str, str]:
+    if spec.delta_net is None:
+        return {}
+    return {f"{prefix}_{part}_names": f"{prefix}.%d.{part}" for part in ("conv", "recurrent")}
 
 
 def model_name(keys: Mapping[str, tuple[str, Any]], folder: Path) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from edgellm.convert.checkpoint.finite import check_finite
 from edgellm.convert.checkpoint.folder import LazyTensor
-from edgellm.models.base import TensorSpec
+from edgellm.models.base import Stored, TensorSpec, effective
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,6 +94,38 @@ class Joined:
 
 
 @dataclass(frozen=True)
+class Rearranged:
+    """A matrix whose rows, in blocks of `height`, stand in another order: block i is `order[i]` of the inner one."""
+
+    inner: RowSource
+    height: int
+    order: tuple[int, ...]
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of all blocks."""
+        return self.inner.n_rows
+
+    @property
+    def row_size(self) -> int:
+        """Values in a row."""
+        return self.inner.row_size
+
+    def read(self, tensors: Tensors, start: int, stop: int) -> Float32s:
+        """Rows [start, stop)."""
+        import numpy as np
+
+        parts = []
+        while start < stop:
+            block, inside = divmod(start, self.height)
+            n = min(stop - start, self.height - inside)
+            first = self.order[block] * self.height + inside
+            parts.append(self.inner.read(tensors, first, first + n))
+            start += n
+        return np.concatenate(parts)
+
+
+@dataclass(frozen=True)
 class ExpertRows:
     """One layer's experts' rows [n_expert * n_rows_each], each expert's padded with zeros to fit blocks.
 
@@ -141,6 +173,10 @@ def _read(part: TensorSpec, tensors: Tensors, start: int, stop: int, out: Float3
     filled = 0
     for span in part.spans(start, stop):
         n = span.stop - span.start
-        tensors[span.name].rows(span.start, span.stop, out[filled : filled + n])
-        check_finite(span.name, out[filled : filled + n], span.start)
+        rows = out[filled : filled + n]
+        tensors[span.name].rows(span.start, span.stop, rows)
+        check_finite(span.name, rows, span.start)
+        if part.stored is not Stored.AS_IS:
+            rows[...] = effective(part.stored, rows)
+            check_finite(span.name, rows, span.start)
         filled += n

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from edgellm import files
 from edgellm.convert.checkpoint.adapter import open_checkpoint
 from edgellm.convert.checkpoint.folder import Checkpoint, find_file, read_json
+from edgellm.convert.checkpoint.purpose import is_embedding, reranker_rows
+from edgellm.convert.checkpoint.remarks import remarks
 from edgellm.convert.checkpoint.tokenizer import Vocabulary, load_tokenizer, read_tokenizer
 from edgellm.convert.gguf.metadata import build_metadata, default_stem
 from edgellm.convert.onnx import kv, manifest, stream
@@ -26,7 +28,7 @@ from edgellm.convert.onnx.layers import Layers
 from edgellm.convert.onnx.linear import Writer
 from edgellm.convert.onnx.options import MAX_CTX, OnnxOptions, for_prompts, recipe
 from edgellm.errors import UsageError
-from edgellm.formats import onnx_folder
+from edgellm.formats import onnx_folder, purpose
 from edgellm.formats.tokenizer_files import TEMPLATE_FOLDER
 from edgellm.models.base import ModelSpec
 from edgellm.models.registry import spec_of
@@ -70,6 +72,7 @@ class OnnxPlan:
     spec: ModelSpec
     vocabulary: Vocabulary = field(repr=False)
     name: str
+    purpose: Mapping[str, Any]  # GGUF's keys of embedding
     stem: str
     n_ctx: int
     decoder: Decoder = field(repr=False)
@@ -92,9 +95,15 @@ class OnnxPlan:
 
 
 def convert_onnx(
-    request: OnnxRequest, *, verify: Verifier | None = None, report: stream.Report | None = None
+    request: OnnxRequest,
+    *,
+    verify: Verifier | None = None,
+    report: stream.Report | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Artifact:
     """Convert and return the artifact, a folder. `report` gets (weights done, of all, seconds).
+
+    `tell` gets a line for each part of the source that is left out.
 
     Raises CheckpointError, UsageError, OutputExistsError, StorageError, and what `verify` raises; whatever it
     raises, no output has appeared and one that was there is unchanged.
@@ -108,6 +117,8 @@ def convert_onnx(
             output = output / plan.stem
         files.check_output(output, force=request.force)
         files.check_space(output.parent, plan.nbytes)
+        for remark in remarks(plan.spec, checkpoint.config, keeps_nextn=False):
+            tell(remark)
 
         def finish(folder: Path) -> None:
             if verify:
@@ -123,7 +134,7 @@ def make_plan(checkpoint: Checkpoint, request: OnnxRequest) -> OnnxPlan:
     """Read headers and tokenizer, build the graph, and lay out the data file. Raises CheckpointError, UsageError."""
     config, generation = checkpoint.config, checkpoint.generation_config
     chosen = recipe(request.quant, request.options)
-    spec = spec_of(config, checkpoint.shapes)
+    spec = spec_of(config, checkpoint.shapes, headless=is_embedding(checkpoint.dir))
     vocabulary = read_tokenizer(checkpoint.dir, config, generation, spec.n_vocab)
     keys = build_metadata(checkpoint.dir, config, generation, spec, vocabulary, 0)
     n_ctx = min(request.options.context or MAX_CTX, spec.n_ctx_train)
@@ -136,17 +147,26 @@ def make_plan(checkpoint: Checkpoint, request: OnnxRequest) -> OnnxPlan:
         second = Writer(Graph(spec.architecture.name), DataFile(PREFILL_DATA), shared=_placed(decoder))
         prefill = Decoder(Layers(spec, for_prompts(chosen), second), n_ctx, scales, has_head=False)
         prefill.build()
+    if rows := reranker_rows(checkpoint.dir, config, vocabulary.tokens):
+        keys |= purpose.Reranking(purpose.QWEN3_RERANK, *rows).keys
     name = manifest.model_name(keys, checkpoint.dir)
     return OnnxPlan(
-        spec, vocabulary, name, f"{default_stem(keys, '')}-{chosen.name}", n_ctx, decoder, prefill
+        spec,
+        vocabulary,
+        name,
+        purpose.plain(keys),
+        f"{default_stem(keys, '')}-{chosen.name}",
+        n_ctx,
+        decoder,
+        prefill,
     )
 
 
 def _kv_scales(
     checkpoint: Checkpoint, request: OnnxRequest, spec: ModelSpec, vocabulary: Vocabulary
-) -> list[LayerScales]:
+) -> dict[int, LayerScales]:
     if request.options.kv != "int8":
-        return []
+        return {}
     if not request.calibration_text:
         raise UsageError("an int8 KV cache needs a text to measure its scales on: set calibration_text")
     tokenizer = load_tokenizer(checkpoint.dir, vocabulary.added)
@@ -195,6 +215,7 @@ def _write_manifest(checkpoint: Checkpoint, plan: OnnxPlan, request: OnnxRequest
     merged = {"lora": dict(checkpoint.adapter)} if checkpoint.adapter else {}
     made = merged | {"type": chosen.name, "matrix": chosen.matrix.label, "head": chosen.head.label, **asked}
     found = manifest.manifest(plan.spec, plan.vocabulary, plan.name, chosen.name, plan.n_ctx, made)
+    found["purpose"] = dict(plan.purpose)
     found["prefill"] = PREFILL if plan.prefill else None
     found["source"] = checkpoint.sha256() if request.hash_sources else {}
     found["files"] = {

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgellm.convert.onnx import manifest as onnx_manifest
 from edgellm.convert.verify import logits, transformers_rules
+from edgellm.convert.verify import purpose as verify_purpose
 from edgellm.convert.verify import tokens as verify_tokens
 from edgellm.convert.verify.gguf import Tell, Verification
 from edgellm.convert.verify.original import Original
@@ -113,7 +114,8 @@ def verify_onnx(
             lambda: logits.expected_nmse(model, tokens, original, lambda tensor: rounding),
             lambda: "a tensor is wrong, or the graph",
         )
-    return Verification((*facts, *filter(None, [remark])), fidelity)
+    purposes = verify_purpose.check(Artifact.open(path), source)
+    return Verification((*facts, *purposes, *filter(None, [remark])), fidelity)
 
 
 def _rounding(manifest: dict[str, Any]) -> float:

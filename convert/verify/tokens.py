@@ -52,11 +52,18 @@ def _fail(check: str, fact: str) -> NoReturn:
 def check_pre_tokenizer(header: Header, reading: Reading) -> None:
     """How text is split before merging. Wrong, it shows in few texts: so by name, not only by hard strings.
 
-    The two families part over digits: Qwen takes one at a time, Llama 3 up to three.
+    The families part over digits - Qwen takes one at a time, Llama 3 up to three - and over marks, which belong
+    to a word since Qwen3.5.
     """
     found = header.get("tokenizer.ggml.pre")
-    pieces = [piece for piece, _ in reading.tokenizer.pre_tokenizer.pre_tokenize_str("1234567")]
-    expected = {1: "qwen2", 3: "llama-bpe"}.get(len(pieces[0]))
+
+    def first_of(text: str) -> str:
+        return str(reading.tokenizer.pre_tokenizer.pre_tokenize_str(text)[0][0])
+
+    marks = len(first_of("क\u093fक")) > len(first_of("क"))
+    expected = {(1, False): "qwen2", (1, True): "qwen35", (3, False): "llama-bpe"}.get(
+        (len(first_of("1234567")), marks)
+    )
     if found != expected:
         _fail("tokens", f"tokenizer.ggml.pre is {found!r}, but the tokenizer splits text as {expected!r}")
 
@@ -146,6 +153,7 @@ class Expected:
     texts: tuple[tuple[str, list[int]], ...]
     n_special: int
     adds_bos: bool
+    closing_id: int | None  # what is added behind
     sample: list[int]  # ids of the text that logits are compared on, with what is added in front
 
 
@@ -153,10 +161,12 @@ def expect(reading: Reading, header: Header, prompt: str | None, sample: str) ->
     """Ids of hard strings, of every special token within text, and of a rendered prompt."""
     special = [t.content for t in reading.tokenizer.get_added_tokens_decoder().values()]
     texts = [*HARD_STRINGS, *_with_specials(special), *([prompt] if prompt else [])]
+    framed, plain = reading.encode("a", framed=True), reading.encode("a")
     return Expected(
         texts=tuple((text, reading.encode(text)) for text in texts),
         n_special=len(special),
-        adds_bos=reading.encode("a", framed=True)[:1] == [header.get("tokenizer.ggml.bos_token_id")],
+        adds_bos=framed[:1] == [header.get("tokenizer.ggml.bos_token_id")],
+        closing_id=framed[-1] if framed[-1] != plain[-1] else None,
         sample=reading.encode(sample, framed=True),
     )
 
@@ -180,6 +190,8 @@ def check_tokens(session: Session, header: Header, expected: Expected) -> str:
             )
     if session.info.add_bos != expected.adds_bos:
         _fail("tokens", f"the engine adds bos: {session.info.add_bos}, the tokenizer: {expected.adds_bos}")
+    if session.info.closing_id != expected.closing_id:
+        _fail("tokens", f"the engine ends a text with {session.info.closing_id}, not {expected.closing_id}")
     return f"{len(expected.texts)} texts and {expected.n_special} special tokens give the same ids"
 
 

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
     from edgellm.chat.conversation import OnFull
     from edgellm.formats.artifact import Artifact
-    from edgellm.generation.embedding import Pooling, Vectors
+    from edgellm.formats.purpose import Pooling
+    from edgellm.generation.embedding import Vectors
+    from edgellm.generation.reranking import Ranked
     from edgellm.generation.scoring import Score
     from edgellm.prompt.template import ChatTemplate
     from edgellm.prompt.tool_choice import ToolChoice
@@ -221,14 +223,52 @@ class Model:
             return scoring.score(self.session, text, after=after)
 
     def embed(
-        self, texts: str | Sequence[str], *, pooling: Pooling = "mean", normalize: bool = True
+        self,
+        texts: str | Sequence[str],
+        *,
+        pooling: Pooling | None = None,
+        normalize: bool = True,
+        prompt_name: str | None = None,
+        instruct: str | None = None,
+        dimensions: int | None = None,
+        truncate: bool = False,
     ) -> Vectors:
-        """Texts as vectors, [n, n_embd] in float32; one text gives one row. See `embedding.embed`."""
+        """Texts as vectors, [n, n_embd] or [n, dimensions] in float32; one text gives one row.
+
+        Pooling, and what goes before a text, are the model's own unless told otherwise: `prompt_name` picks one of
+        its prompts ("query"), `instruct` is a task in words, for queries. See `embedding.embed`.
+        """
         from edgellm.generation import embedding
 
         several = [texts] if isinstance(texts, str) else list(texts)
         with self._turns.turn():
-            return embedding.embed(self.session, several, pooling=pooling, normalize=normalize)
+            return embedding.embed(
+                self.session,
+                several,
+                pooling=pooling,
+                normalize=normalize,
+                prompt_name=prompt_name,
+                instruct=instruct,
+                dimensions=dimensions,
+                truncate=truncate,
+            )
+
+    def rerank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        instruct: str | None = None,
+        top_n: int | None = None,
+        truncate: bool = False,
+    ) -> list[Ranked]:
+        """`documents` by their relevance to `query`, the best first, with a reranker. See `reranking.rerank`."""
+        from edgellm.generation import reranking
+
+        with self._turns.turn():
+            return reranking.rerank(
+                self.session, query, documents, instruct=instruct, top_n=top_n, truncate=truncate
+            )
 
     def close(self) -> None:
         """Free the engine; an open stream of this thread ends, other threads' calls are waited for. Idempotent."""

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 class Stepper(Protocol):
     """An engine that evaluates ids ahead of its session's sequence."""
 
-    max_draft: int  # that one evaluation takes beside the id drawn
+    @property
+    def max_draft(self) -> int:
+        """Draft tokens that the next evaluation takes beside the id drawn."""
+        ...
 
     def logits(self, row: int) -> Logits:
         """Logits [n_vocab] after the row-th id of the last evaluation; writable, valid until the next one."""

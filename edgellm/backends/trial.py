@@ -24,6 +24,10 @@ _MEMORY_BYTES, _MEMORY_A_BYTE = 8 << 30, 4  # address space, for a file that is 
 _HEAD_BYTES = 12 << 20  # of a GGUF file: all of its header, and weights are numbers, whatever they are
 _LOOPS = (b"Loop", b"Scan")  # how often these run may stand among the weights
 _TOKENS = [0] * 32  # more than one batch of any kernel that takes few and many apart
+#: Every byte that UTF-8 has: vocabularies that lack one end their engine when they meet it.
+_ALL_BYTES = "".join(
+    map(chr, (*range(0x801), *range(0x1000, 0x10000, 0x1000), *range(0x10000, 0x110000, 0x30000)))
+)
 
 
 def enabled() -> bool:
@@ -42,9 +46,13 @@ def ensure(artifact: Artifact, options: EngineOptions | None = None) -> None:
         memory if backends.on_cpu(artifact.format, options) else None
     )  # drivers map far more than they use
     try:
-        with worker.open_isolated(artifact, options, timeout_seconds=seconds, max_bytes=bound) as session:
+        with worker.open_isolated(
+            artifact, options, timeout_seconds=seconds, max_bytes=bound, quiet=True
+        ) as session:
             session.eval(_TOKENS[:1])
             session.eval(_TOKENS)
+            if artifact.foreign:
+                session.tokenize(_ALL_BYTES)
     except EngineCrashError as error:
         raise EngineCrashError(
             f"{error} (the file was tried in a process of its own and is not opened)"

@@ -10,14 +10,16 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import re
 import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from edgellm import lifeline
 from edgellm.backends import shared_flag
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from edgellm.session import Hidden, Logits
 
 _LENGTH = struct.Struct("<I")
+_ASSERTION = re.compile(r"GGML_ASSERT\(.*|(?<=what\(\):).*")  # ggml's, and C++'s last word
 _DEFAULTS = EngineOptions()
 
 
@@ -38,23 +41,31 @@ def open_isolated(
     *,
     timeout_seconds: float | None = None,
     max_bytes: int | None = None,
+    quiet: bool = False,
 ) -> Session:
     """Open `artifact` in a child process.
 
-    `timeout_seconds` bounds each call, `max_bytes` the child's address space (POSIX). Raises EngineCrashError
+    `timeout_seconds` bounds each call, `max_bytes` the child's address space (POSIX). With `quiet` what libraries
+    print is not shown; the assertion that ended one stands in the error. Raises EngineCrashError
     when the child dies or is killed for its time, EngineError when the engine refuses. The call after a crash
     opens the model again, with the same options and an empty sequence.
     """
-    return WorkerSession(artifact, options, timeout_seconds, max_bytes)
+    return WorkerSession(artifact, options, timeout_seconds, max_bytes, quiet)
 
 
 class WorkerSession:
     """A `Session` whose engine lives in a child process."""
 
     def __init__(
-        self, artifact: Artifact, options: EngineOptions, timeout_seconds: float | None, max_bytes: int | None
+        self,
+        artifact: Artifact,
+        options: EngineOptions,
+        timeout_seconds: float | None,
+        max_bytes: int | None,
+        quiet: bool = False,
     ) -> None:
         self._artifact, self._timeout, self._max_bytes = artifact, timeout_seconds, max_bytes
+        self._printed = tempfile.TemporaryFile() if quiet else None  # noqa: SIM115 - as long as we
         self._closed = False
         self._lost = False  # the child died in an earlier call, which said so
         self._info = self._open(options)
@@ -62,7 +73,7 @@ class WorkerSession:
     def _open(self, options: EngineOptions) -> EngineInfo:
         """Start a child that runs the model."""
         self._flag, file = shared_flag.create()  # that a stream is to end
-        self._child = _spawn()
+        self._child = _spawn(self._printed)
         try:
             info: EngineInfo = self._exchange("open", self._artifact, options, self._max_bytes, file)
             return info
@@ -120,6 +131,11 @@ class WorkerSession:
         states: Hidden = self._call("hidden", list(tokens))
         return states
 
+    def classify(self, tokens: Sequence[int]) -> dict[str, float]:
+        """Append tokens; the classifier's outputs by label."""
+        found: dict[str, float] = self._call("classify", list(tokens))
+        return found
+
     def stream(
         self,
         tokens: Sequence[int],
@@ -152,6 +168,11 @@ class WorkerSession:
         """Keep the first `n` tokens."""
         self._call("rewind", n)
 
+    def reusable(self, n: int) -> int:
+        """How many of the first `n` tokens a rewind keeps as they are."""
+        found: int = self._call("reusable", n)
+        return found
+
     def save_state(self) -> bytes:
         """The sequence's engine state."""
         state: bytes = self._call("save_state")
@@ -165,6 +186,8 @@ class WorkerSession:
         """End the child. Idempotent."""
         self._closed = True
         self._end_child()
+        if self._printed is not None:
+            self._printed.close()
 
     def _end_child(self) -> None:
         child = self._child
@@ -231,14 +254,23 @@ class WorkerSession:
             how = f"died of {signal.Signals(-code).name}"
         else:
             how = f"ended with exit code {code}"
-        return f"the engine running {self._artifact.path.name} {how}; see: edgellm doctor"
+        return f"the engine running {self._artifact.path.name} {how}{self._assertion()}; see: edgellm doctor"
+
+    def _assertion(self) -> str:
+        """What a library said when it gave up, in brackets; empty where nothing is known."""
+        if self._printed is None:
+            return ""
+        self._printed.seek(0)
+        found = _ASSERTION.search(self._printed.read().decode("utf-8", "replace"))
+        return f" ({found[0].strip()[:120]})" if found else ""
 
 
-def _spawn() -> subprocess.Popen[bytes]:
+def _spawn(stderr: IO[bytes] | None) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "edgellm.backends.worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=stderr,
         **lifeline.attached(),
     )
 
@@ -321,6 +353,7 @@ class _Child:
 def main() -> None:
     """The child's loop."""
     lifeline.follow()
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # a debugger, started to say where: seconds, for nobody
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     pipe_in, pipe_out = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

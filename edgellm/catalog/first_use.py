@@ -21,6 +21,8 @@ from edgellm.terminal import note
 if TYPE_CHECKING:
     from edgellm.catalog.models import Source
 
+_said: set[Path] = set()  # foreign models that were spoken of: a command may ask for one several times
+
 
 def resolve(model: str | None = None, *, offline: bool = False) -> Artifact:
     """The runnable model `model` names (default: the bundled one), tried once. Raises EdgellmError.
@@ -42,6 +44,9 @@ def _tried(artifact: Artifact) -> Artifact:
     from edgellm.backends import trial
 
     trial.ensure(artifact)
+    if artifact.foreign and artifact.path not in _said:
+        _said.add(artifact.path)
+        note(f"{artifact.path.name}: outside the verified families: runs, but edgellm did not check it")
     return artifact
 
 

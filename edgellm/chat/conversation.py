@@ -31,6 +31,7 @@ __all__ = ["ContextFullError", "Conversation", "Message", "OnFull", "Reply", "Te
 
 OnFull = Literal["drop", "stop", "summarise"]
 _DEFAULTS = GenerateOptions()
+_UNKNOWN = "{}: unknown of {}, which is outside the verified families; leave it out"
 
 
 class Conversation:
@@ -60,7 +61,10 @@ class Conversation:
         """
         template = template.for_tools() if tools else template
         self._choice = tool_choice.read(choice, tools)
-        self._markup = markup.Markup.of(template.source, tools)
+        foreign = session.artifact.foreign
+        if foreign and tools:
+            raise UsageError(_UNKNOWN.format("how tools are called", session.artifact.name))
+        self._markup = markup.Markup() if foreign else markup.Markup.of(template.source, tools)
         self.session = markup.spelled(session, self._markup)
         self.options, self.on_full, self.think = options, on_full, think
         self.system = system
@@ -93,8 +97,19 @@ class Conversation:
 
     @property
     def thinks(self) -> bool:
-        """Whether the model's template knows of thinking."""
+        """Whether the model's template knows of thinking; False where that is unknown."""
         return self._markup.thinks
+
+    @property
+    def think(self) -> bool | None:
+        """Whether the model is to think first; None leaves it to the template."""
+        return self._think
+
+    @think.setter
+    def think(self, value: bool | None) -> None:
+        if value is not None and self.session.artifact.foreign:
+            raise UsageError(_UNKNOWN.format("whether and how it thinks", self.session.artifact.name))
+        self._think = value
 
     @property
     def thinks_on_request(self) -> bool:

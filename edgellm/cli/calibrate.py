@@ -87,6 +87,11 @@ def _check(artifact: Artifact) -> None:
         raise UsageError(
             f"{artifact.path} is no GGUF model; calibrate one made with edgellm convert --quant F16"
         )
+    if artifact.foreign:
+        raise UsageError(
+            f"{artifact.path} is outside the verified families, and importance matrices are for conversions, which "
+            "stay with them"
+        )
     if artifact.quantization not in _FAITHFUL:
         note(
             f"{artifact.path} is {artifact.quantization}: its activations differ from the original's; "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +9,13 @@ import click
 
 from edgellm.cli.shared.sampling import engine_options, valid_text
 from edgellm.errors import UsageError
-from edgellm.generation.embedding import POOLINGS
-from edgellm.terminal import emit, say
+from edgellm.formats.purpose import POOLINGS
+from edgellm.terminal import emit, note, say
 
 if TYPE_CHECKING:
     from edgellm.formats.artifact import Artifact
-    from edgellm.generation.embedding import Pooling, Vectors
+    from edgellm.formats.purpose import Pooling
+    from edgellm.generation.embedding import Vectors
     from edgellm.session import EngineOptions
 
 
@@ -25,10 +25,24 @@ if TYPE_CHECKING:
 @click.option(
     "--pooling",
     type=click.Choice(POOLINGS),
-    default=POOLINGS[0],
-    show_default=True,
-    help="The mean over a text's tokens, or the last token's state.",
+    help="The mean over a text's tokens, or the first's (cls) or last's state. Default: the model's own, else mean.",
 )
+@click.option(
+    "--prompt-name", metavar="NAME", help="Put the model's prompt of this name before every text: query."
+)
+@click.option(
+    "--instruct",
+    metavar="TEXT",
+    callback=valid_text,
+    help="Put a task before every text, as Qwen3-Embedding wants it before queries (not documents).",
+)
+@click.option(
+    "--dimensions",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Keep the first N numbers of each vector, for models trained so (Matryoshka).",
+)
+@click.option("--truncate", is_flag=True, help="Cut texts that do not fit the context, instead of failing.")
 @click.option("--no-normalize", is_flag=True, help="Leave vectors as long as they come, instead of one long.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, in the form of OpenAI's API.")
 @click.option(
@@ -39,7 +53,11 @@ if TYPE_CHECKING:
 def command(
     model: str,
     texts: tuple[str, ...],
-    pooling: Pooling,
+    pooling: Pooling | None,
+    prompt_name: str | None,
+    instruct: str | None,
+    dimensions: int | None,
+    truncate: bool,
     no_normalize: bool,
     as_json: bool,
     npy: Path | None,
@@ -49,39 +67,41 @@ def command(
 ) -> None:
     """Embed each TEXT, or each line of standard input, with MODEL: the hidden states after its last layer.
 
-    Prints one JSON array of numbers a line. Texts are compared by the dot product of their vectors.
+    Prints one JSON array of numbers a line. Texts are compared by the dot product of their vectors. How a vector is
+    made of a text is the model's own where its file says so, and is told on standard error.
 
     \b
       edgellm embed tiny-qwen3 "The cat sleeps." "A dog runs."
-      edgellm embed model.gguf --pooling last --npy notes.npy < notes.txt
+      edgellm embed qwen3-embedding.gguf --npy notes.npy < notes.txt
+      edgellm embed qwen3-embedding.gguf --prompt-name query "Where did I put the keys?"
     """
     from edgellm import files
-    from edgellm.cli.shared import model_argument, open_model
+    from edgellm.cli.shared import lines, model_argument, open_model
     from edgellm.generation import embedding
 
     if as_json and npy:
         raise UsageError("--json and --npy exclude each other: give one")
     if npy:
         files.check_output(npy, force=force)
-    wanted = texts or _lines()
+    wanted = lines.given(texts, "TEXT", "embed")
     artifact = model_argument.resolve(model, offline=offline)
+    manner = embedding.manner_of(artifact, pooling=pooling, prompt_name=prompt_name, instruct=instruct)
+    note(manner.remark)
     with open_model.session(artifact, engine) as session:
-        vectors = embedding.embed(session, wanted, pooling=pooling, normalize=not no_normalize)
+        vectors = embedding.embed(
+            session,
+            wanted,
+            pooling=pooling,
+            normalize=not no_normalize,
+            prompt_name=prompt_name,
+            instruct=instruct,
+            dimensions=dimensions,
+            truncate=truncate,
+        )
     if npy:
         _write(npy, vectors, force=force)
     else:
-        emit(_json(artifact, vectors, pooling) if as_json else _rows(vectors))
-
-
-def _lines() -> tuple[str, ...]:
-    """The lines of standard input, as many vectors as lines. Raises UsageError naming an empty one."""
-    if sys.stdin is None or sys.stdin.isatty():
-        raise UsageError("there is nothing to embed: give a TEXT, or lines on standard input")
-    lines = tuple(sys.stdin.buffer.read().decode("utf-8", "replace").splitlines())
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            raise UsageError(f"line {number} of standard input is empty, so nothing to embed; leave it out")
-    return lines
+        emit(_json(artifact, vectors, manner.pooling) if as_json else _rows(vectors))
 
 
 def _rows(vectors: Vectors) -> str:

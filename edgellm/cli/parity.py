@@ -26,7 +26,7 @@ def command(source: str, offline: bool) -> None:
     the relative error is over 1e-4. Both graphs are written to a temporary folder and deleted.
     """
     from edgellm.catalog import models
-    from edgellm.convert.onnx import optimum
+    from edgellm.convert import optimum
     from edgellm.convert.onnx.writer import OnnxRequest, convert_onnx
     from edgellm.convert.verify import logits
     from edgellm.errors import CheckFailedError

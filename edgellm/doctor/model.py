@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from edgellm.backends import checkpoints
 from edgellm.backends import tuned as store
 from edgellm.doctor.machine import Finding
 from edgellm.formats.artifact import Artifact
@@ -34,13 +35,16 @@ def _llamacpp(artifact: Artifact, options: EngineOptions) -> Iterator[Finding]:
     yield said("threads", "n_threads", chosen.n_threads, _threads())
     yield said("context", "n_ctx", f"{chosen.n_ctx} tokens", _context(artifact, options))
     kv_bytes = memory_estimate.kv_bytes_per_token(artifact, chosen)
-    cache = f"{chosen.type_k}/{chosen.type_v}, {format_size(kv_bytes * (chosen.n_ctx or 0))}"
+    size = "size unknown" if kv_bytes is None else format_size(kv_bytes * (chosen.n_ctx or 0))
+    cache = f"{chosen.type_k}/{chosen.type_v}, {size}"
     yield said(
         "KV cache",
         "type_k",
         cache,
         "f16 is as good as exact; q8_0 (-ctk, -ctv) takes half, a little less exact",
     )
+    if state := memory_estimate.state_bytes(artifact):
+        yield _kept(artifact, state, chosen.n_checkpoints or 0)
     asked = options.flash_attn != "auto"
     why = "asked for" if asked else "llama.cpp uses it where it can; not always faster"
     yield said("flash attention", "flash_attn", chosen.flash_attn, why)
@@ -59,6 +63,7 @@ def _llamacpp(artifact: Artifact, options: EngineOptions) -> Iterator[Finding]:
 
 def _onnxruntime(artifact: Artifact, options: EngineOptions) -> Iterator[Finding]:
     from edgellm.backends.ort import session as ort
+    from edgellm.formats import onnx_folder
 
     device = devices.choose(options.device, ort.offer(), [])
     record = store.read(artifact, ort.build()) if options.tuned and store.enabled() else None
@@ -67,7 +72,16 @@ def _onnxruntime(artifact: Artifact, options: EngineOptions) -> Iterator[Finding
     threads = settings.get("n_threads", options.n_threads or hardware.default_threads())
     yield Finding(artifact.name, "threads", f"{threads}: {_threads()}")
     yield Finding(artifact.name, "memory", f"weights {format_size(artifact.size_bytes)}, {_available()}")
+    if state := onnx_folder.read(artifact.path).state_bytes:
+        n = checkpoints.capacity(state) if options.n_checkpoints is None else options.n_checkpoints
+        yield _kept(artifact, state, n)
     yield _tuning(artifact, record)
+
+
+def _kept(artifact: Artifact, state: int, n: int) -> Finding:
+    """What a recurrent state takes: itself, those kept to go back to, and one more before draft tokens."""
+    kept = f"{format_size(state)}, with up to {n} kept to go back to {format_size((n + 2) * state)}"
+    return Finding(artifact.name, "recurrent state", kept)
 
 
 def _device(device: devices.Device | None, layers: int | None) -> str:
@@ -101,16 +115,18 @@ def _memory(artifact: Artifact, chosen: EngineOptions) -> Iterator[Finding]:
     from edgellm.errors import ArtifactError
 
     total = memory.peak_bytes(artifact, chosen)
-    if total is None:
-        return
     try:
         buffers = memory_estimate.predict(artifact, chosen)
-    except ArtifactError:
+    except ArtifactError as error:
+        yield Finding(artifact.name, "memory", f"{error}; the file is {format_size(artifact.size_bytes)}")
+        return
+    if total is None:
         return
     parts = {
         "weights": buffers.weights,
         "repacked": buffers.repacked,
         "KV": buffers.kv,
+        "kept states": buffers.checkpoints,
         "scratch": buffers.compute,
     }
     shown = ", ".join(f"{name} {format_size(size)}" for name, size in parts.items() if size)

@@ -28,6 +28,9 @@ class Artifact:
     )  # scalars of the header, arrays left out
     parts: tuple[Path, ...] = ()  # all files of a split GGUF in order, `path` the first; empty: `path` alone
     stop_ids: frozenset[int] = frozenset()  # token ids its maker ends answers with, where the file lists them
+    foreign: bool = (
+        False  # outside the verified families: the engine runs it by rules that are not checked here
+    )
 
     @cached_property
     def sha256(self) -> str:
@@ -65,7 +68,7 @@ class Artifact:
 
 
 def _open_gguf(path: Path) -> Artifact:
-    from edgellm.formats.gguf.check import check_runnable
+    from edgellm.formats.gguf.check import check_runnable, is_verified
     from edgellm.formats.gguf.reader import read_header
 
     header = read_header(path)
@@ -88,6 +91,7 @@ def _open_gguf(path: Path) -> Artifact:
         metadata=scalars,
         parts=parts,
         stop_ids=header.stop_ids,
+        foreign=not is_verified(header),
     )
 
 
@@ -104,6 +108,6 @@ def _open_onnx(path: Path) -> Artifact:
         size_bytes=sum(file.stat().st_size for file in folder.data_files),
         n_ctx_train=folder.n_ctx,
         chat_template=folder.chat_template,
-        metadata=dict(folder.facts),
+        metadata={**folder.facts, **folder.purpose},
         stop_ids=folder.eos_ids,
     )

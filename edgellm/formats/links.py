@@ -22,7 +22,8 @@ def leads_out(path: Path) -> Path | None:
 
 
 def _cache_blobs(home: Path) -> Iterator[Path]:
-    """`models--org--name/blobs` when `home` is `models--org--name/snapshots/<revision>`."""
-    repository = home.parent.parent
-    if home.parent.name == "snapshots" and repository.name.startswith("models--"):
-        yield repository / "blobs"
+    """`models--org--name/blobs` when `home` is `models--org--name/snapshots/<revision>`, or a folder in it."""
+    for folder in (home, home.parent):
+        repository = folder.parent.parent
+        if folder.parent.name == "snapshots" and repository.name.startswith("models--"):
+            yield repository / "blobs"

@@ -11,7 +11,7 @@ import json
 import mmap
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -39,6 +39,7 @@ class OnnxFolder:
     n_vocab: int
     bos_id: int | None
     add_bos: bool
+    closing_id: int | None  # what is put after a whole text
     names: Mapping[str, str]  # special tokens by the names templates know: "bos_token" and so on
     added: Mapping[int, AddedToken]  # by id: what tokenizer.json has to be told
     eos_ids: frozenset[int]
@@ -47,6 +48,8 @@ class OnnxFolder:
     named_templates: Mapping[str, str]  # further ones, e.g. "tool_use"
     in_place: bool  # past and present of the KV cache may be one buffer
     facts: Mapping[str, str]  # provenance, for people
+    state_bytes: int = 0  # of the recurrent states of one sequence, beside its KV cache
+    purpose: Mapping[str, Any] = field(default_factory=dict)  # GGUF's keys of embedding and reranking
 
     @property
     def data_files(self) -> tuple[Path, ...]:
@@ -87,8 +90,8 @@ def _check_values(folder: OnnxFolder) -> None:
     for name, size in (("context length", folder.n_ctx), ("vocabulary size", folder.n_vocab)):
         if not 0 < size < _MAX_SIZE:
             raise ValueError(f"{name} {size}")
-    bos = () if folder.bos_id is None else (folder.bos_id,)
-    for index in (*bos, *folder.eos_ids, *folder.control_ids):
+    frame = (index for index in (folder.bos_id, folder.closing_id) if index is not None)
+    for index in (*frame, *folder.eos_ids, *folder.control_ids):
         if type(index) is not int or not 0 <= index < folder.n_vocab:
             raise ValueError(f"token id {index!r} of a vocabulary of {folder.n_vocab}")
     template = "" if folder.chat_template is None else folder.chat_template
@@ -158,6 +161,7 @@ def _ours(path: Path, manifest: Mapping[str, Any]) -> OnnxFolder:
             n_vocab=int(dimensions["n_vocab"]),
             bos_id=tokenizer["bos_token_id"],
             add_bos=bool(tokenizer["add_bos"]),
+            closing_id=tokenizer.get("closing_id"),
             names=_texts(tokenizer["names"]) if "names" in tokenizer else _old_names(tokenizer),
             added={},  # tokenizer.json was written with all of them
             eos_ids=frozenset(map(int, tokenizer["eos_token_ids"])),
@@ -166,6 +170,8 @@ def _ours(path: Path, manifest: Mapping[str, Any]) -> OnnxFolder:
             named_templates=_texts(manifest.get("named_templates", {})),
             in_place=True,
             facts=facts,
+            purpose=dict(manifest.get("purpose", {})),
+            state_bytes=int(manifest.get("state_bytes", 0)),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path / MANIFEST} is damaged ({error!r}); convert the model again") from error
@@ -223,6 +229,7 @@ def _common(path: Path, said: TokenizerFiles, eos: Any, bos_id: int | None) -> d
         "name": path.name,
         "bos_id": bos_id if said.opening is None else said.opening,
         "add_bos": said.opening is not None,
+        "closing_id": said.closing,
         "names": said.names,
         "added": added,
         "eos_ids": frozenset(i for i in ends if i >= 0),

@@ -157,11 +157,19 @@ class TokenizerFiles:
 
         tokenizer_config.json's `add_bos_token` counts only where there is no tokenizer.json.
         """
+        return self._framing(0)
+
+    @cached_property
+    def closing(self) -> int | None:
+        """The same for the token after every text."""
+        return self._framing(-1)
+
+    def _framing(self, place: int) -> int | None:
         for processor in processors(self.tokenizer):
             single = processor.get("single") or []
-            first = special_token(single[0]) if len(single) > 1 else None
-            if first is not None:
-                known = (processor.get("special_tokens") or {}).get(first) or {}
+            token = special_token(single[place]) if len(single) > 1 else None
+            if token is not None:
+                known = (processor.get("special_tokens") or {}).get(token) or {}
                 return next(iter(_ids(known.get("ids"))), None)
         return None
 
@@ -192,7 +200,7 @@ def read(
         old_template=(json_of("chat_template.json") or {}).get("chat_template"),
     )
     try:
-        _ = found.added, found.names, found.chat_templates, found.ends, found.opening
+        _ = found.added, found.names, found.chat_templates, found.ends, found.opening, found.closing
     except (TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
         raise ValueError(f"the tokenizer's files hold a value of a wrong type ({error})") from error
     return found

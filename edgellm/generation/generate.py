@@ -215,15 +215,17 @@ def stream(session: Session, prompt: Sequence[int], options: GenerateOptions = _
 
 
 def reuse_prefix(session: Session, prompt: Sequence[int]) -> int:
-    """Cut the cache back to what it shares with `prompt` and return the shared length.
+    """Cut the cache back to what it shares with `prompt` and return its length then.
 
-    At least one token is left to evaluate, for its logits are needed.
+    At least one token is left to evaluate, for its logits are needed; more where the model cannot go back to
+    every place.
     """
     shared = 0
     for cached, wanted in zip(session.tokens, prompt[:-1], strict=False):
         if cached != wanted:
             break
         shared += 1
+    shared = session.reusable(shared)
     session.rewind(shared)
     return shared
 

@@ -66,10 +66,25 @@ class _Wrapper:
         # A first byte that no UTF-8 text holds keeps control tokens out of every grammar.
         self.tokens = [token or b"\xff<%d>" % i for i, token in enumerate(tokens)]
 
+        self._ids = {token: i for i, token in enumerate(tokens) if token}
+        self._longest = max(map(len, self._ids), default=1)
+
     def __call__(self, text: str | bytes) -> list[int]:
-        ids: list[int] = self._session.tokenize(
-            text if isinstance(text, str) else text.decode(), special=False
-        )
+        """Ids that spell `text` and nothing else: some vocabularies put a space before every text."""
+        data = text.encode() if isinstance(text, str) else text
+        ids: list[int] = self._session.tokenize(data.decode(), special=False)
+        return ids if b"".join(self.tokens[i] for i in ids) == data else self._spelled(data) or ids
+
+    def _spelled(self, data: bytes) -> list[int]:
+        """The longest tokens from the left; none where the vocabulary lacks a byte."""
+        ids, at = [], 0
+        while at < len(data):
+            ends = range(min(len(data), at + self._longest), at, -1)
+            end = next((end for end in ends if data[at:end] in self._ids), None)
+            if end is None:
+                return []
+            ids.append(self._ids[data[at:end]])
+            at = end
         return ids
 
 

@@ -24,6 +24,8 @@ def due(artifact: Artifact, options: EngineOptions) -> bool:
     smallest, largest = WORTH_BYTES
     if not (options.tuned and tuned.enabled() and smallest <= artifact.size_bytes <= largest):
         return False
+    if artifact.foreign:  # how its cache grows is not known
+        return False
     from edgellm import backends
     from edgellm.tuning import space
 

@@ -190,7 +190,10 @@ def _fill(session: Session, depth: int) -> None:
     if len(session.tokens) < seed:
         session.eval(_ids(session, seed)[len(session.tokens) :])
     if stretch and len(session.tokens) < depth:
-        stretch(depth)
+        with contextlib.suppress(EngineError):  # a state of another kind
+            stretch(depth)
+    if missing := depth - len(session.tokens):
+        session.eval(_ids(session, missing))
 
 
 def _ids(session: Session, n: int) -> list[int]:

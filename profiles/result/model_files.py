@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgellm import files
 from edgellm.formats.artifact import Artifact
+from edgellm.formats.gguf.families import FAMILIES
 from edgellm.profiles.result.result import ModelRecord
 
 if TYPE_CHECKING:
@@ -84,6 +85,16 @@ def _of_gguf(record: ModelRecord, artifact: Artifact) -> ModelRecord:
         name: tensor for path in weight_files(artifact) for name, tensor in read_header(path).tensors.items()
     }
     kinds = [tensor.type.name for tensor in tensors.values()]
+    record = replace(
+        record,
+        n_params=sum(math.prod(tensor.shape) for tensor in tensors.values()),
+        tensor_bytes=sum(tensor.nbytes for tensor in tensors.values()),
+        tensor_types={kind: kinds.count(kind) for kind in sorted(set(kinds))},
+        n_layer=artifact.metadata.get(f"{artifact.architecture}.block_count"),
+        tokenizer_sha256=_tokenizer_sha256(header),
+    )
+    if artifact.architecture not in FAMILIES:  # which tensors a token needs is not known
+        return record
     head = _EMBEDDING if _HEAD not in tensors else _HEAD
     # An embedding table that is not the head as well is looked up by row.
     used = {
@@ -93,16 +104,11 @@ def _of_gguf(record: ModelRecord, artifact: Artifact) -> ModelRecord:
     }
     return replace(
         record,
-        n_params=sum(math.prod(tensor.shape) for tensor in tensors.values()),
-        tensor_bytes=sum(tensor.nbytes for tensor in tensors.values()),
-        tensor_types={kind: kinds.count(kind) for kind in sorted(set(kinds))},
-        n_layer=artifact.metadata.get(f"{artifact.architecture}.block_count"),
         n_params_active=round(
             sum(math.prod(tensors[name].shape) * share for name, share in used.items() if name != head)
         ),
         n_params_head=math.prod(tensors[head].shape) if head in tensors else 0,
         weight_bytes_per_token=round(sum(tensors[name].nbytes * share for name, share in used.items())),
-        tokenizer_sha256=_tokenizer_sha256(header),
     )
 
 

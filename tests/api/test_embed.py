@@ -65,9 +65,9 @@ def test_nothing_and_too_much_are_refused(session):
         embedding.embed(session, [])
     with pytest.raises(UsageError, match="nothing to embed"):
         embedding.embed(session, [""])
-    with pytest.raises(EngineError, match="do not fit the context"):
+    with pytest.raises(EngineError, match="tokens of text 1 do not fit the context"):
         embedding.embed(session, ["word " * 500])
-    with pytest.raises(UsageError, match="there is no pooling 'max'; there are: mean, last"):
+    with pytest.raises(UsageError, match="there is no pooling 'max'; there are: mean, cls, last"):
         embedding.embed(session, TEXTS, pooling="max")
 
 

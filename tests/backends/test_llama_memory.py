@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import tiny_gguf
+import tiny_hybrid
 
 from edgellm.backends.llama import memory, memory_estimate
 from edgellm.backends.llama.memory_estimate import Buffers
@@ -86,3 +87,24 @@ def test_a_header_that_does_not_tell_changes_nothing(artifact, monkeypatch):
     options, notes = fit(artifact, 2.0, monkeypatch)
     assert (options.n_ctx, options.use_mmap) == (4096, True)
     assert not notes
+
+
+def test_of_a_hybrid_the_kept_states_go_first(tmp_path, monkeypatch):
+    """A state of 42 MB, 6 of which are kept where there is room, 3 where there is little."""
+    hybrid = Artifact.open(
+        tiny_hybrid.write(tmp_path / "h.gguf", tiny_hybrid.Hybrid(n_layer=2, n_rank=4, state=16))
+    )
+    monkeypatch.setattr(memory_estimate, "state_bytes", lambda _: 42 << 20)
+    monkeypatch.setattr(
+        memory_estimate,
+        "predict",
+        lambda _, options: Buffers(GB, 0, 0, 0, "prediction", (options.n_checkpoints + 1) * (42 << 20)),
+    )
+    hybrid = replace(hybrid, size_bytes=GB)
+    options, notes = fit(hybrid, 1.0 + 7.1 * 42 * 2**20 / GB, monkeypatch)
+    assert (options.n_checkpoints, options.use_mmap, notes) == (6, True, [])
+    options, notes = fit(hybrid, 1.0 + 4.1 * 42 * 2**20 / GB, monkeypatch)
+    assert (options.n_checkpoints, options.use_mmap) == (3, True)
+    assert [note.split(",")[0] for note in notes] == ["fewer states are kept to go back to"]
+    options, _ = fit(hybrid, 1.0 + 4.1 * 42 * 2**20 / GB, monkeypatch, n_checkpoints=6)
+    assert options.n_checkpoints == 6

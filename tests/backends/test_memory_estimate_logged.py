@@ -3,7 +3,9 @@
 from dataclasses import replace
 
 import pytest
+import tiny_hybrid
 import tinymodels
+from tiny_hybrid import Hybrid
 
 from edgellm import backends
 from edgellm.backends.llama import memory_estimate
@@ -67,3 +69,35 @@ def test_buffers_are_foretold_for_every_kind_of_type(converted, quant):
 def test_buffers_are_foretold_for_every_shape_and_setting(converted, shape, settings):
     errors = off(converted(shape, "Q4_0"), EngineOptions(n_threads=1, **settings))
     assert max(map(abs, errors.values())) < 0.03, errors
+
+
+HYBRIDS = {
+    "dense": Hybrid(
+        n_layer=8, interval=4, n_embd=512, n_ff=1024, head_dim=128, n_group=8, n_rank=8, state=128, tied=True
+    ),
+    "grouped, drafting": Hybrid(n_embd=256, n_ff=512, head_dim=64, n_group=4, n_rank=8, state=128, n_nextn=1),
+    "experts": Hybrid("qwen35moe", n_embd=256, head_dim=64, n_group=4, n_rank=8, state=128),
+}
+
+
+@pytest.mark.parametrize("name", HYBRIDS)
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_a_hybrids_caches_are_foretold(tmp_path, name, settings):
+    """Keys and values of the layers that attend, and the states of the others: to what the log's digits tell."""
+    artifact = Artifact.open(tiny_hybrid.write(tmp_path / "h.gguf", HYBRIDS[name]))
+    asked = EngineOptions(n_threads=1, **settings)
+    with backends.open_session(artifact, asked) as session:
+        logged = session.info.buffers
+        predicted = memory_estimate.predict(artifact, replace(session.info.options, n_ctx=asked.n_ctx))
+    assert logged and abs(predicted.kv - logged.kv) <= max(0.005 * logged.kv, 0.011 * 2**20)
+    assert predicted.checkpoints == logged.checkpoints == 17 * memory_estimate.state_bytes(artifact)
+    assert abs(predicted.total - logged.total) < 0.03 * logged.total, (predicted, logged)
+
+
+def test_a_kept_state_takes_what_is_foretold(tmp_path):
+    """The engine's own word on the size of what it hands out, by its header and a few bytes a layer."""
+    artifact = Artifact.open(tiny_hybrid.write(tmp_path / "h.gguf", HYBRIDS["dense"]))
+    with backends.open_session(artifact, EngineOptions(n_threads=1, n_ctx=256)) as session:
+        session.eval([1, 2, 3])
+        state = len(session._recurrent.read())
+    assert 0 <= state - memory_estimate.state_bytes(artifact) < 1024

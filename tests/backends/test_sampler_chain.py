@@ -23,7 +23,7 @@ import tinymodels
 
 from edgellm import backends
 from edgellm.backends.llama import lib as llama_lib
-from edgellm.backends.llama import sampler as llama_sampler
+from edgellm.backends.llama.sequence import sampler as llama_sampler
 from edgellm.backends.ort import sampler as ort_sampler
 from edgellm.catalog import conversion
 from edgellm.generation.speculative import Lookup

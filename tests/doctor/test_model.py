@@ -4,6 +4,7 @@ import json
 
 import pytest
 import tiny_gguf
+import tiny_hybrid
 import tinymodels
 from click.testing import CliRunner
 
@@ -57,6 +58,20 @@ def test_an_onnx_model_is_explained_too(artifact, tmp_path):
     folder = convert_onnx(OnnxRequest(source, "onnx-int4", tmp_path / "model", hash_sources=False)).path
     said = findings(str(folder))
     assert said["device"].startswith("cpu") and "usable" in said["threads"] and "available" in said["memory"]
+    assert "recurrent state" not in said
+    source = tinymodels.write(tinymodels.HYBRIDS["qwen35-256"], tmp_path / "hybrid")
+    folder = convert_onnx(OnnxRequest(source, "onnx-int4", tmp_path / "states", hash_sources=False)).path
+    assert findings(str(folder))["recurrent state"].startswith("143 kB, with up to 16 kept to go back to ")
+
+
+def test_of_a_hybrid_it_tells_the_states_that_are_kept(artifact, tmp_path):
+    hybrid = tiny_hybrid.Hybrid(n_layer=8, interval=4, n_rank=8, state=128, n_group=8)
+    said = findings(str(tiny_hybrid.write(tmp_path / "h.gguf", hybrid)), "-c", "1024")
+    layer = 3 * (8 * 128 + 2 * 8 * 128) + 128 * 8 * 128  # the convolution's last inputs, a matrix a head
+    assert said["recurrent state"] == "3.37 MB, with up to 16 kept to go back to 60.6 MB"
+    assert round(6 * layer * 4 / 1e6, 2) == 3.37
+    assert said["KV cache"].split(": ")[0] == "f16/f16, 524 kB"  # two of eight layers attend
+    assert "kept states 57" in said["memory"]
 
 
 def test_without_a_model_it_lists_devices(artifact):

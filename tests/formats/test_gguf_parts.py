@@ -57,7 +57,7 @@ def test_a_tensor_in_two_parts_is_refused(split):
 @pytest.mark.parametrize(
     ("keys", "told"),
     [
-        ({"llama.rope.dimension_count": ("u32", 8)}, "rope.dimension_count 8 differs from the head size 16"),
+        ({"llama.rope.dimension_count": ("u32", 8)}, "rope.dimension_count 8 does not fit the head size 16"),
         (
             {"llama.attention.key_length": ("u32", 15), "llama.attention.value_length": ("u32", 15)},
             "must be equal and even",

@@ -28,6 +28,10 @@ FAMILIES = {  # model_type: class name
     "qwen2_moe": "Qwen2MoeForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
     "qwen3_moe": "Qwen3MoeForCausalLM",
+    "qwen3_5_text": "Qwen3_5ForCausalLM",
+    "qwen3_5": "Qwen3_5ForConditionalGeneration",
+    "qwen3_5_moe_text": "Qwen3_5MoeForCausalLM",
+    "qwen3_5_moe": "Qwen3_5MoeForConditionalGeneration",
 }
 LLAMA3_ROPE = {
     "rope_type": "llama3",
@@ -64,6 +68,12 @@ class Tiny:
     n_ff_expert: int = 40
     n_ff_shared: int = 72
     stacked: bool = False  # experts in two tensors a layer
+    n_k_heads: int = 2  # of the delta net layers
+    n_v_heads: int = 2
+    net_head_dim: int = 16
+    full_attention_interval: int = 2
+    mrope_section: tuple[int, int, int] = (3, 3, 2)
+    nextn: bool = False  # a block that predicts the next token but one
     dtype: str = "BF16"  # BF16, F16 or F32
     n_shards: int = 1
     config_release: int = 4  # which transformers' key names config.json uses: 4 or 5
@@ -72,7 +82,21 @@ class Tiny:
 
     @property
     def moe(self) -> bool:
-        return self.model_type.endswith("_moe")
+        return self.model_type.removesuffix("_text").endswith("_moe")
+
+    @property
+    def nested(self) -> bool:
+        """Whether the language model is one part of more."""
+        return self.model_type in ("qwen3_5", "qwen3_5_moe")
+
+    @property
+    def hybrid(self) -> bool:
+        return self.model_type.startswith("qwen3_5")
+
+    @property
+    def layer_types(self) -> list[str]:
+        kinds = ["linear_attention"] * (self.full_attention_interval - 1) + ["full_attention"]
+        return [kinds[layer % len(kinds)] for layer in range(self.n_layer)]
 
     @property
     def head_size(self) -> int:
@@ -102,9 +126,48 @@ CASES: dict[str, Tiny] = {
     "qwen3moe-256": Tiny("qwen3_moe", n_embd=256, head_dim=64, n_ff_expert=256, n_expert=4),
 }
 
+#: Delta nets in turns with attention; the larger ones in the shape of a checkpoint that also sees pictures.
+HYBRIDS: dict[str, Tiny] = {
+    "qwen35": Tiny("qwen3_5_text", n_layer=3, head_dim=16, tied=True, config_release=5),
+    "qwen35-grouped": Tiny(
+        "qwen3_5", n_layer=4, head_dim=16, n_v_heads=6, nextn=True, config_release=5, n_shards=2
+    ),
+    "qwen35-256": Tiny(
+        "qwen3_5",
+        n_layer=3,
+        n_embd=256,
+        n_ff=512,
+        head_dim=64,
+        n_v_heads=4,
+        net_head_dim=64,
+        config_release=5,
+    ),
+    "qwen35moe": Tiny("qwen3_5_moe_text", n_layer=3, head_dim=16, tied=True, config_release=5),
+    "qwen35moe-stacked": Tiny(
+        "qwen3_5_moe",
+        n_layer=4,
+        head_dim=16,
+        n_v_heads=6,
+        nextn=True,
+        stacked=True,
+        n_expert=5,
+        config_release=5,
+    ),
+}
+
 
 def config(tiny: Tiny) -> dict[str, Any]:
     """config.json as transformers writes it."""
+    inner = _inner_config(tiny)
+    if not tiny.nested:
+        return inner
+    on_top = {key: inner.pop(key) for key in ("architectures", "tie_word_embeddings")}
+    vision = {"model_type": f"{tiny.model_type}_vision", "hidden_size": 32}
+    on_top |= {"model_type": tiny.model_type, "vision_config": vision}
+    return on_top | {"text_config": inner | {"model_type": f"{tiny.model_type}_text"}}
+
+
+def _inner_config(tiny: Tiny) -> dict[str, Any]:
     found: dict[str, Any] = {
         "architectures": [FAMILIES[tiny.model_type]],
         "model_type": tiny.model_type,
@@ -125,16 +188,20 @@ def config(tiny: Tiny) -> dict[str, Any]:
         found["head_dim"] = tiny.head_size
     if tiny.model_type == "llama":
         found |= {"attention_bias": tiny.attention_bias, "mlp_bias": tiny.mlp_bias}
-    if tiny.model_type.startswith("qwen"):
+    if tiny.hybrid:
+        found |= _net_config(tiny)
+    elif tiny.model_type.startswith("qwen"):
         found |= {"use_sliding_window": False, "sliding_window": 4096, "max_window_layers": tiny.n_layer}
     if tiny.moe:
         found |= _moe_config(tiny)
+    if tiny.moe and tiny.hybrid:  # says neither
+        del found["intermediate_size"], found["norm_topk_prob"]
     return found | _release_config(tiny) | dict(tiny.extra_config)
 
 
 def _moe_config(tiny: Tiny) -> dict[str, Any]:
-    qwen3 = tiny.model_type == "qwen3_moe"
-    shared = {} if qwen3 else {"shared_expert_intermediate_size": tiny.n_ff_shared}
+    qwen3 = tiny.model_type.startswith("qwen3")
+    shared = {} if tiny.model_type == "qwen3_moe" else {"shared_expert_intermediate_size": tiny.n_ff_shared}
     return shared | {
         "num_experts": tiny.n_expert,
         "num_experts_per_tok": tiny.n_expert_used,
@@ -145,9 +212,24 @@ def _moe_config(tiny: Tiny) -> dict[str, Any]:
     }
 
 
+def _net_config(tiny: Tiny) -> dict[str, Any]:
+    return {
+        "linear_num_key_heads": tiny.n_k_heads,
+        "linear_num_value_heads": tiny.n_v_heads,
+        "linear_key_head_dim": tiny.net_head_dim,
+        "linear_value_head_dim": tiny.net_head_dim,
+        "linear_conv_kernel_dim": 4,
+        "layer_types": tiny.layer_types,
+        "mtp_num_hidden_layers": int(tiny.nextn),
+    }
+
+
 def _release_config(tiny: Tiny) -> dict[str, Any]:
     dtype = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}[tiny.dtype]
     scaling = dict(tiny.rope_scaling) if tiny.rope_scaling else None
+    if tiny.hybrid:
+        partial = {"partial_rotary_factor": 0.25, "mrope_section": [*tiny.mrope_section]}
+        scaling = (scaling or {"rope_type": "default"}) | partial | {"mrope_interleaved": True}
     if tiny.config_release == 5:
         plain = {"rope_type": "default"}
         return {"rope_parameters": (scaling or plain) | {"rope_theta": tiny.rope_theta}, "dtype": dtype}
@@ -162,9 +244,14 @@ def tensors(tiny: Tiny) -> dict[str, Array]:
 def _unrounded(tiny: Tiny) -> Iterator[tuple[str, Array]]:
     for name, shape in shapes(tiny).items():
         noise = hashed(name, shape, tiny.seed)
-        if name.endswith("norm.weight"):
-            yield name, 1 + np.float32(0.2) * noise
-        elif name.endswith(".bias"):
+        if name.endswith("norm.weight") or "pre_fc_norm" in name:
+            less_one = tiny.hybrid and not name.endswith("linear_attn.norm.weight")
+            yield name, int(not less_one) + np.float32(0.2) * noise
+        elif name.endswith("A_log"):
+            yield name, np.float32(1.5) * noise
+        elif "conv1d" in name:
+            yield name, noise
+        elif name.endswith((".bias", "dt_bias")):
             yield name, np.float32(0.3) * noise
         elif "embed_tokens" in name:
             yield name, noise
@@ -178,18 +265,42 @@ def shapes(tiny: Tiny) -> dict[str, tuple[int, ...]]:
     found: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (tiny.n_vocab, tiny.n_embd)}
     for i in range(tiny.n_layer):
         prefix = f"model.layers.{i}."
-        found |= {prefix + name: shape for name, shape in _layer_shapes(tiny)}
+        is_net = tiny.hybrid and tiny.layer_types[i] == "linear_attention"
+        found |= {prefix + name: shape for name, shape in _layer_shapes(tiny, is_net)}
     found["model.norm.weight"] = (tiny.n_embd,)
     if not tiny.tied:
         found["lm_head.weight"] = (tiny.n_vocab, tiny.n_embd)
+    if tiny.nextn:
+        found |= {"mtp.layers.0." + name: shape for name, shape in _layer_shapes(tiny)}
+        found["mtp.fc.weight"] = (tiny.n_embd, 2 * tiny.n_embd)
+        for name in ("pre_fc_norm_embedding", "pre_fc_norm_hidden", "norm"):
+            found[f"mtp.{name}.weight"] = (tiny.n_embd,)
     return found
 
 
-def _layer_shapes(tiny: Tiny) -> Iterator[tuple[str, tuple[int, ...]]]:
-    n_q, n_kv = tiny.n_head * tiny.head_size, tiny.n_head_kv * tiny.head_size
+def _net_shapes(tiny: Tiny) -> Iterator[tuple[str, tuple[int, ...]]]:
+    n_k, n_v = tiny.n_k_heads * tiny.net_head_dim, tiny.n_v_heads * tiny.net_head_dim
+    yield "linear_attn.in_proj_qkv.weight", (2 * n_k + n_v, tiny.n_embd)
+    yield "linear_attn.in_proj_z.weight", (n_v, tiny.n_embd)
+    yield "linear_attn.conv1d.weight", (2 * n_k + n_v, 1, 4)
+    for name in ("dt_bias", "A_log"):
+        yield f"linear_attn.{name}", (tiny.n_v_heads,)
+    for name in ("in_proj_b", "in_proj_a"):
+        yield f"linear_attn.{name}.weight", (tiny.n_v_heads, tiny.n_embd)
+    yield "linear_attn.norm.weight", (tiny.net_head_dim,)
+    yield "linear_attn.out_proj.weight", (tiny.n_embd, n_v)
+
+
+def _layer_shapes(tiny: Tiny, is_net: bool = False) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield "input_layernorm.weight", (tiny.n_embd,)
     yield "post_attention_layernorm.weight", (tiny.n_embd,)
-    for name, n_out in (("q", n_q), ("k", n_kv), ("v", n_kv)):
+    yield from _net_shapes(tiny) if is_net else _attention_shapes(tiny)
+    yield from _moe_shapes(tiny) if tiny.moe else _mlp_shapes("mlp.", tiny.n_ff, tiny.n_embd, tiny.mlp_bias)
+
+
+def _attention_shapes(tiny: Tiny) -> Iterator[tuple[str, tuple[int, ...]]]:
+    n_q, n_kv = tiny.n_head * tiny.head_size, tiny.n_head_kv * tiny.head_size
+    for name, n_out in (("q", n_q * (1 + tiny.hybrid)), ("k", n_kv), ("v", n_kv)):
         yield f"self_attn.{name}_proj.weight", (n_out, tiny.n_embd)
         if tiny.attention_bias or tiny.model_type.startswith("qwen2"):
             yield f"self_attn.{name}_proj.bias", (n_out,)
@@ -199,7 +310,6 @@ def _layer_shapes(tiny: Tiny) -> Iterator[tuple[str, tuple[int, ...]]]:
     if tiny.model_type.startswith("qwen3"):
         yield "self_attn.q_norm.weight", (tiny.head_size,)
         yield "self_attn.k_norm.weight", (tiny.head_size,)
-    yield from _moe_shapes(tiny) if tiny.moe else _mlp_shapes("mlp.", tiny.n_ff, tiny.n_embd, tiny.mlp_bias)
 
 
 def _mlp_shapes(prefix: str, n_ff: int, n_embd: int, bias: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -217,7 +327,7 @@ def _moe_shapes(tiny: Tiny) -> Iterator[tuple[str, tuple[int, ...]]]:
     else:
         for e in range(tiny.n_expert):
             yield from _mlp_shapes(f"mlp.experts.{e}.", tiny.n_ff_expert, tiny.n_embd, False)
-    if tiny.model_type == "qwen2_moe":
+    if tiny.model_type != "qwen3_moe":
         yield from _mlp_shapes("mlp.shared_expert.", tiny.n_ff_shared, tiny.n_embd, False)
         yield "mlp.shared_expert_gate.weight", (1, tiny.n_embd)
 
@@ -255,8 +365,19 @@ def write(tiny: Tiny, folder: Path, *, tokenizer: bool = True) -> Path:
     write_json(folder / "config.json", config(tiny))
     if tokenizer:
         write_tokenizer(tiny, folder)
-    write_shards(folder, {name: (tiny.dtype, value) for name, value in tensors(tiny).items()}, tiny.n_shards)
+    values = {stored_name(tiny, name): (tiny.dtype, value) for name, value in tensors(tiny).items()}
+    if tiny.nested:
+        tower = "model.visual.patch_embed.proj.weight"
+        values[tower] = (tiny.dtype, hashed(tower, (32, 3, 2, 2, 2), tiny.seed))
+    write_shards(folder, values, tiny.n_shards)
     return folder
+
+
+def stored_name(tiny: Tiny, name: str) -> str:
+    """A tensor's name in the files, where the language model is one part of more."""
+    return (
+        name.replace("model.", "model.language_model.", 1) if tiny.nested and name[:6] == "model." else name
+    )
 
 
 def write_shards(folder: Path, values: Mapping[str, tuple[str, Array]], n_shards: int = 1) -> None:
@@ -297,7 +418,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def _kind(tiny: Tiny) -> str:
-    return "llama" if tiny.model_type == "llama" else "qwen"
+    return "llama" if tiny.model_type == "llama" else "qwen35" if tiny.hybrid else "qwen"
 
 
 def special_ids(tiny: Tiny) -> tuple[int, int]:
@@ -339,4 +460,4 @@ def write_tokenizer(tiny: Tiny, folder: Path) -> None:
 
 def variant(name: str, **changes: Any) -> Tiny:
     """A case with some fields changed."""
-    return replace(CASES[name], **changes)
+    return replace((CASES | HYBRIDS)[name], **changes)

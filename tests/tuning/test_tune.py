@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from edgellm import backends
 from edgellm.backends import tuned
-from edgellm.backends.llama import state as llama_state
+from edgellm.backends.llama.sequence import state as llama_state
 from edgellm.cli import tune
 from edgellm.cli.shared import model_argument, open_model
 from edgellm.convert.onnx.writer import OnnxRequest, convert_onnx
@@ -64,7 +64,7 @@ def test_a_lengthened_cache_is_as_long_and_holds_the_same_beginning(artifact, se
 def test_a_state_of_an_unknown_layout_is_refused(artifact):
     with backends.open_session(artifact, EngineOptions(n_ctx=64, n_threads=1, device="cpu")) as session:
         session.eval([1, 2, 3])
-        state = session.save_state()
+        state, _ = llama_state.unpack(session.info.version, session.save_state())
     assert len(llama_state.stretch(state, 3)) == len(state)
     for bad in (state[:-1], state + b"x", b"\xff" * len(state), b""):
         with pytest.raises(EngineError, match="layout that is not known"):

@@ -37,11 +37,12 @@ KV_TYPES = {
 FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
 
 _WARN = 3  # ggml_log_level: 1 debug, 2 info, 3 warning, 4 error, 5 continuation
+_FAILED = "failed to load model"
 _log: deque[str] = deque(maxlen=400)
 _BUFFER = re.compile(
-    r"(?P<where>\S+)\s+(?P<what>model|output|KV|compute) buffer size =\s*(?P<mib>[\d.]+) MiB"
+    r"(?P<where>\S+)\s+(?P<what>model|output|KV|RS|compute) buffer size =\s*(?P<mib>[\d.]+) MiB"
 )
-_KINDS = {"model": "weights", "output": "compute", "KV": "kv", "compute": "compute"}
+_KINDS = {"model": "weights", "output": "compute", "KV": "kv", "RS": "kv", "compute": "compute"}
 _buffers: list[str] = []  # the log's lines on memory set aside, which its chatter would push out of `_log`
 
 
@@ -153,11 +154,12 @@ def buffers() -> Buffers | None:
 
 
 def last_error() -> str:
-    """The last line logged at warning level or above that says something went wrong, or an empty string."""
-    for line in reversed(log_lines()):
-        if line.startswith("!"):
-            return line[1:].strip()
-    return ""
+    """The last line logged at warning level or above that says what went wrong, or an empty string.
+
+    What only says that loading failed comes after the line that says why.
+    """
+    told = [line[1:].strip() for line in log_lines() if line.startswith("!")]
+    return next((line for line in reversed(told) if not line.endswith(_FAILED)), told[-1] if told else "")
 
 
 def kv_type(name: str) -> KvType:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from edgellm.backends import checkpoints
 from edgellm.backends.llama import memory_estimate
 from edgellm.errors import EdgellmError
 from edgellm.formats.artifact import Artifact
@@ -30,7 +31,18 @@ def fit(artifact: Artifact, options: EngineOptions, notes: list[str]) -> EngineO
     """
     available = hardware.available_bytes()
     first = memory_estimate.with_defaults(replace(options, n_ctx=options.n_ctx or default_ctx(artifact)))
-    kv_bytes = (first.n_ctx or 0) * memory_estimate.kv_bytes_per_token(artifact, first)
+    if first.n_checkpoints is None:
+        first = replace(first, n_checkpoints=checkpoints.capacity(memory_estimate.state_bytes(artifact)))
+    per_token = memory_estimate.kv_bytes_per_token(artifact, first)
+    if per_token is None:
+        if artifact.size_bytes > available:
+            notes.append(
+                f"this model's file alone is {format_size(artifact.size_bytes)} and {format_size(available)} is "
+                "available: expect it to be slow; use fewer bits"
+            )
+        return first
+    kv_bytes = (first.n_ctx or 0) * per_token + (memory_estimate.state_bytes(artifact) or 0)
+    kv_bytes += memory_estimate.checkpoint_bytes(artifact, first) or 0
     if _ROOM_FACTOR * artifact.size_bytes + kv_bytes + _ROOM_BYTES < available:
         return first
     budget = _SHARE * available
@@ -69,10 +81,18 @@ def peak_bytes(artifact: Artifact, options: EngineOptions) -> float | None:
 def _ladder(options: EngineOptions, first: EngineOptions) -> Iterator[tuple[EngineOptions, list[str]]]:
     """What to try, the least painful first, each with what to tell the user."""
     yield first, []
-    unmapped, lean = first, []
+    lean: list[str] = []
+    if options.n_checkpoints is None and (first.n_checkpoints or 0) > checkpoints.LEAST:
+        lean = [
+            "fewer states are kept to go back to, for want of memory: editing old turns evaluates more again"
+        ]
+        first = replace(first, n_checkpoints=checkpoints.LEAST)
+        yield first, lean
+    unmapped = first
     if options.use_mmap is None and first.repack is not False:
         lean = [
-            "reading the model into memory instead of mapping it: mapped and repacked copies do not fit both"
+            *lean,
+            "reading the model into memory instead of mapping it: mapped and repacked copies do not fit both",
         ]
         unmapped = replace(first, use_mmap=False)
         yield unmapped, lean

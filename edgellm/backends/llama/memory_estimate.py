@@ -1,9 +1,10 @@
 """What llama.cpp sets aside in memory for a model, foretold from the header. Knows formulas; opens no engine.
 
 Its graph is laid out for a full physical batch with logits at every token, so scratch memory is the largest of
-three places: the head, a feed-forward block, and attention without flash attention, whose scores take a row for
-each position. The formulas were read off the sizes it logs (tests hold them against that log) and do not know the
-holes its allocator leaves, a few percent of scratch memory where feed-forward blocks are narrow or heads wide.
+four places: the head, a feed-forward block, attention without flash attention, whose scores take a row for each
+position, and a gated delta net. The formulas were read off the sizes it logs (tests hold them against that log) and
+do not know the holes its allocator leaves, a few percent of scratch memory where feed-forward blocks are narrow or
+heads wide.
 Weights are as it maps them, plus the copies its CPU kernels want in another order (ggml/src/ggml-cpu/repack.cpp).
 """
 
@@ -13,7 +14,10 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from edgellm.backends import checkpoints
 from edgellm.backends.llama import lib
+from edgellm.errors import ArtifactError
+from edgellm.formats.gguf.families import FAMILIES
 from edgellm.machine import hardware
 from edgellm.session import Buffers, EngineOptions
 
@@ -44,21 +48,37 @@ def predict(artifact: Artifact, options: EngineOptions) -> Buffers:
     from edgellm.formats.gguf.reader import read_header
 
     options = with_defaults(options)
+    per_token, state = kv_bytes_per_token(artifact, options), state_bytes(artifact)
+    if per_token is None or state is None:
+        raise ArtifactError(
+            f"unknown: what a {artifact.architecture} model keeps of its text is not known here"
+        )
     assert options.n_batch and options.n_ubatch
+    drafting = tuple(
+        f"blk.{i}."
+        for i in range(_n_layer(artifact), artifact.metadata.get(f"{artifact.architecture}.block_count", 0))
+    )
     tensors = read_header(artifact.path).tensors
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(drafting)}
     n_ctx = options.n_ctx or artifact.n_ctx_train
     repacked = _repacked(tensors) if options.repack is not False else {}
     return Buffers(
         weights=_weights(tensors, repacked, mapped=options.use_mmap is not False),
         repacked=sum(tensor.nbytes for tensor in repacked.values()),
-        kv=round(kv_bytes_per_token(artifact, options) * _padded(n_ctx)),
+        kv=round(per_token * _padded(n_ctx)) + state,
         compute=_compute(artifact, tensors, min(options.n_ubatch, options.n_batch, n_ctx), n_ctx, options),
         source="prediction",
+        checkpoints=checkpoint_bytes(artifact, options) or 0,
     )
 
 
-def kv_bytes_per_token(artifact: Artifact, options: EngineOptions) -> float:
-    """Bytes of KV cache one token takes: n_layer * n_head_kv * head_dim * (bytes of K + bytes of V)."""
+def kv_bytes_per_token(artifact: Artifact, options: EngineOptions) -> float | None:
+    """Bytes of KV cache one token takes: layers that attend * n_head_kv * head_dim * (bytes of K + bytes of V).
+
+    None for an architecture outside the verified families, which may keep less, or something else.
+    """
+    if artifact.architecture not in FAMILIES:
+        return None
     meta, prefix = artifact.metadata, artifact.architecture
     heads = meta.get(f"{prefix}.attention.head_count", 1)
     heads_kv = meta.get(f"{prefix}.attention.head_count_kv", heads)
@@ -71,7 +91,58 @@ def kv_bytes_per_token(artifact: Artifact, options: EngineOptions) -> float:
         dim_k * lib.kv_type(options.type_k).bytes_per_value
         + dim_v * lib.kv_type(options.type_v).bytes_per_value
     )
-    return float(meta.get(f"{prefix}.block_count", 1) * heads_kv * per_layer)
+    return float(_n_attention(artifact) * heads_kv * per_layer)
+
+
+def state_bytes(artifact: Artifact) -> int | None:
+    """Bytes of the recurrent state, 0 for a model without one, None where that is not known.
+
+    Each gated delta net keeps the last kernel - 1 inputs of its convolution and a matrix for each value head, in
+    float32 (llama.cpp, llama_hparams::n_embd_r and n_embd_s).
+    """
+    if artifact.architecture not in FAMILIES:
+        return None
+    meta, prefix = artifact.metadata, artifact.architecture
+    inner, state, n_group, kernel = (
+        meta.get(f"{prefix}.ssm.{name}", 0)
+        for name in ("inner_size", "state_size", "group_count", "conv_kernel")
+    )
+    if not inner:
+        return 0
+    values = (kernel - 1) * (inner + 2 * n_group * state) + state * inner
+    return int(_n_layer_with(artifact, ".ssm_conv1d.weight") * values * _FLOAT)
+
+
+def checkpoint_bytes(artifact: Artifact, options: EngineOptions) -> int | None:
+    """Bytes of the recurrent states kept to go back to, at most: one more than `n_checkpoints`, before a draft.
+
+    None where the size of one is not known.
+    """
+    one = state_bytes(artifact)
+    if one is None:
+        return None
+    n = checkpoints.capacity(one) if options.n_checkpoints is None else options.n_checkpoints
+    return (n + 1) * one
+
+
+def _n_attention(artifact: Artifact) -> int:
+    """Layers that keep keys and values."""
+    if f"{artifact.architecture}.ssm.inner_size" in artifact.metadata:
+        return _n_layer_with(artifact, ".attn_k.weight")
+    return _n_layer(artifact)
+
+
+def _n_layer_with(artifact: Artifact, tensor: str) -> int:
+    from edgellm.formats.gguf.reader import read_header
+
+    names = {name for path in artifact.parts or (artifact.path,) for name in read_header(path).tensors}
+    return sum(f"blk.{i}{tensor}" in names for i in range(_n_layer(artifact)))
+
+
+def _n_layer(artifact: Artifact) -> int:
+    """Layers that run for every token: without the blocks of a draft head behind them, which are not loaded."""
+    meta, prefix = artifact.metadata, artifact.architecture
+    return int(meta.get(f"{prefix}.block_count", 1) - meta.get(f"{prefix}.nextn_predict_layers", 0))
 
 
 def _padded(n_ctx: int) -> int:
@@ -136,7 +207,20 @@ def _compute(
         _FLOAT * feed_forward + mask * positions,
         _FLOAT * attention + (mask + scores) * positions,
     )
-    return batch * (max(places) + _INDICES) + _FLOAT * n_vocab
+    rows = batch * (max(places) + _INDICES)
+    delta_net = _delta_net(number, batch, n_embd) + batch * (mask * positions + _INDICES)
+    return max(rows, delta_net) + _FLOAT * n_vocab
+
+
+def _delta_net(number: Callable[[str, int], int], batch: int, n_embd: int) -> int:
+    """Scratch memory of a gated delta net, 0 without one: around its convolution, or where its state is written."""
+    inner, state = number("ssm.inner_size", 0), number("ssm.state_size", 0)
+    if not inner:
+        return 0
+    conv = inner + 2 * number("ssm.group_count", 0) * state
+    around = batch * 3 * (n_embd + conv) + 6 * conv
+    within = batch * (2 * (n_embd + conv) + inner) + 2 * inner * state
+    return _FLOAT * max(around, within)
 
 
 def _n_ff(number: Callable[[str, int], int]) -> int:

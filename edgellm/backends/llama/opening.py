@@ -11,6 +11,7 @@ from edgellm.backends.llama import devices as llama_devices
 from edgellm.backends.llama import lib as llama_lib
 from edgellm.backends.llama import memory_estimate
 from edgellm.errors import EngineError
+from edgellm.formats import purpose
 from edgellm.formats.artifact import Artifact
 from edgellm.formats.gguf import adapter as adapter_file
 from edgellm.formats.gguf.lora import Lora
@@ -57,7 +58,9 @@ def new_context(
     params.type_v = llama_lib.kv_type(options.type_v).id
     params.no_perf = True
     _yarn(params, artifact)
-    if f"{artifact.architecture}.pooling_type" in artifact.metadata:
+    if purpose.ranks(artifact):
+        params.pooling_type = lib.LLAMA_POOLING_TYPE_RANK
+    elif f"{artifact.architecture}.pooling_type" in artifact.metadata:
         params.pooling_type = lib.LLAMA_POOLING_TYPE_NONE  # embedding.py pools, the same for every engine
     if observer is not None:
         params.cb_eval = observer.callback
@@ -66,6 +69,12 @@ def new_context(
         raise EngineError(
             f"llama.cpp cannot make a context of {options.n_ctx} tokens for {artifact.path}: "
             f"{llama_lib.last_error() or 'no reason given'}; try a smaller -c"
+        )
+    if not lib.llama_get_causal_attn(context) or lib.llama_model_has_encoder(model):
+        lib.llama_free(context)
+        raise EngineError(
+            f"{artifact.path} is a {artifact.architecture} model, which does not go on with a text: it makes "
+            "embeddings, or reads all of one text to write another; edgellm cannot run it"
         )
     return context
 
@@ -88,7 +97,10 @@ def describe(
     notes: list[str],
 ) -> EngineInfo:
     """What an open context says of itself."""
-    n_ctx = lib.llama_n_ctx(context)
+    n_ctx, buffers = lib.llama_n_ctx(context), llama_lib.buffers()
+    kept = memory_estimate.checkpoint_bytes(artifact, options)
+    if buffers is not None and kept is not None:
+        buffers = replace(buffers, checkpoints=kept)
     return EngineInfo(
         backend="llamacpp",
         version=llama_lib.version(),
@@ -98,9 +110,10 @@ def describe(
         n_vocab=vocabulary.n_tokens,
         eos_ids=vocabulary.ends | artifact.stop_ids,
         add_bos=vocabulary.add_bos,
+        closing_id=vocabulary.closing_id,
         notes=tuple(notes),
         kv_bytes_per_token=memory_estimate.kv_bytes_per_token(artifact, options),
-        buffers=llama_lib.buffers(),
+        buffers=buffers,
         device=str(device or devices.CPU),
     )
 

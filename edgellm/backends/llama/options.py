@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edgellm.backends import checks, tuned
+from edgellm.backends import checkpoints, checks, tuned
 from edgellm.backends.llama import canary, memory, memory_estimate
 from edgellm.backends.llama import devices as llama_devices
 from edgellm.formats.artifact import Artifact
@@ -28,8 +28,10 @@ def resolve(
         n_ctx = options.n_ctx or memory.default_ctx(artifact)
         options = memory_estimate.with_defaults(replace(options, n_ctx=n_ctx))
     checks.note_window(options.n_ctx or 0, artifact.n_ctx_train, notes)
+    n_checkpoints = checkpoints.capacity(memory_estimate.state_bytes(artifact))
     options = replace(
         checks.with_threads(options, notes),
+        n_checkpoints=n_checkpoints if options.n_checkpoints is None else options.n_checkpoints,
         repack=options.repack is not False,
         device=device.kind if device else devices.CPU,
     )
@@ -60,7 +62,8 @@ def _gpu_layers(artifact: Artifact, options: EngineOptions, device: Device | Non
     )  # and the output layer
     if device.free_bytes is None:
         return n_layer
-    kv_bytes = memory_estimate.kv_bytes_per_token(artifact, options) * (options.n_ctx or 0)
+    kv_bytes = (memory_estimate.kv_bytes_per_token(artifact, options) or 0) * (options.n_ctx or 0)
+    kv_bytes += memory_estimate.state_bytes(artifact) or 0
     room = _DEVICE_SHARE * device.free_bytes - _COMPUTE_BYTES
     fit = int(room * n_layer / (artifact.size_bytes + kv_bytes))
     if fit >= n_layer:

@@ -5,18 +5,19 @@ Knows tokens and logits. Does not know chat, stop strings or clocks.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from edgellm.backends import checks, steps
-from edgellm.backends.llama import abort, canary, devices, opening
+from edgellm.backends.llama import canary, devices, opening
 from edgellm.backends.llama import lib as llama_lib
 from edgellm.backends.llama import options as llama_options
-from edgellm.backends.llama import state as llama_state
-from edgellm.backends.llama.sampler import make_sampler
-from edgellm.backends.llama.steps import LlamaStepper
+from edgellm.backends.llama.sequence import abort, outputs, recurrent
+from edgellm.backends.llama.sequence import state as llama_state
+from edgellm.backends.llama.sequence.sampler import make_sampler
+from edgellm.backends.llama.sequence.steps import LlamaStepper, make_stepper
 from edgellm.backends.llama.vocabulary import Vocabulary
 from edgellm.errors import EngineError
 from edgellm.formats.artifact import Artifact
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
     from edgellm.session import Hidden, Logits
 
 FORMAT = "gguf"
-
-_HIDDEN_BATCH = (
-    64  # tokens at once for hidden states: llama.cpp computes and keeps the logits of each as well
-)
 
 
 def open_session(artifact: Artifact, options: EngineOptions) -> Session:
@@ -88,8 +85,10 @@ class LlamaCppSession:
             self.close()
             raise
         vocab = lib.llama_model_get_vocab(self._model)
-        self._vocabulary = Vocabulary(lib, vocab, artifact.path, artifact.metadata)
+        self._vocabulary = Vocabulary(lib, vocab, artifact.path, artifact.metadata, foreign=artifact.foreign)
         self._memory = lib.llama_get_memory(self._context)
+        self._way = recurrent.way_back(lib, self._model, self._context, options.n_checkpoints or 0)
+        self._recurrent = self._way if isinstance(self._way, recurrent.Recurrent) else None
         # The library's word: it cuts batches to the context asked for, and aborts on a longer one.
         self._n_batch = min(lib.llama_n_batch(self._context), lib.llama_n_ubatch(self._context))
         self._buffer = (lib.llama_token * max(self._n_batch, 1))()
@@ -113,10 +112,13 @@ class LlamaCppSession:
 
         Raises EngineError where the library keeps its state in a layout that is not known here.
         """
+        self._settle()
         kept = list(self.tokens)
-        state = llama_state.stretch(self.save_state(), n)
+        state = llama_state.stretch(llama_state.read(self._lib, self._context), n)
         self.rewind(0)
-        self.restore_state(state, (kept * (-(-n // len(kept))))[:n])
+        self._write_state(state, (kept * (-(-n // len(kept))))[:n])
+        if self._recurrent is not None:
+            self._recurrent.keep(n)
 
     @property
     def artifact(self) -> Artifact:
@@ -131,6 +133,9 @@ class LlamaCppSession:
     @property
     def tokens(self) -> Sequence[int]:
         """The ids in the KV cache. The cache's own word counts, so that an interrupt leaves it true."""
+        if self._recurrent is not None:
+            self._recurrent.mend(self._tokens)
+            return self._tokens
         n = self._lib.llama_memory_seq_pos_max(self._memory, 0) + 1
         if n != len(self._tokens):
             del self._tokens[n:]
@@ -158,12 +163,18 @@ class LlamaCppSession:
 
     def hidden(self, tokens: Sequence[int]) -> Hidden:
         """Append tokens; hidden states after the final norm [len(tokens), n_embd], a copy."""
-        n_embd = self._lib.llama_model_n_embd(self._model)
-        self._lib.llama_set_embeddings(self._context, True)
-        try:
-            return self._rows(tokens, self._embedding, n_embd, min(self._n_batch, _HIDDEN_BATCH))
-        finally:
-            self._lib.llama_set_embeddings(self._context, False)
+        lib, context, n_embd = self._lib, self._context, self._lib.llama_model_n_embd(self._model)
+        with outputs.with_states(lib, context):
+            row = partial(outputs.embedding, lib, context, n_embd)
+            return self._rows(tokens, row, n_embd, min(self._n_batch, outputs.N_STATES))
+
+    def classify(self, tokens: Sequence[int]) -> dict[str, float]:
+        """Append tokens; the classifier's outputs after the last, by label."""
+        if len(tokens) > 1:
+            self._append(tokens[:-1])
+        with outputs.with_states(self._lib, self._context):
+            self._append(tokens[-1:])
+            return outputs.classified(self._lib, self._model, self._context)
 
     def stream(
         self,
@@ -190,7 +201,7 @@ class LlamaCppSession:
             self._flag, self._cancel = abort.heed(self._lib, self._context, cancel), cancel
 
     def _stream_plain(self, tokens: Sequence[int], sampling: Sampling) -> Iterator[int]:
-        self._append(tokens)
+        self._append(tokens, turn=True)
         sampler = make_sampler(self._lib, sampling, self._info.n_vocab)
         lib, context, room = self._lib, self._context, self._info.n_ctx - len(self.tokens)
         sample, decode, one = lib.llama_sampler_sample, lib.llama_decode, self._buffer
@@ -203,9 +214,12 @@ class LlamaCppSession:
                 if self._context is None:
                     raise EngineError("this session was closed while it answered; open the model again")
                 one[0] = token
-                self._tokens.append(token)
-                if code := decode(context, batch):
-                    raise abort.failure(code, f"at position {len(self._tokens)}")
+                if self._recurrent is not None:
+                    self._step(batch, token)
+                else:
+                    self._tokens.append(token)
+                    if code := decode(context, batch):
+                        raise abort.failure(code, f"at position {len(self._tokens)}")
                 self._check_logits()
             yield sample(sampler, context, -1)
         finally:
@@ -218,10 +232,17 @@ class LlamaCppSession:
         constraint: Constraint | None,
         drafter: Drafter | None,
     ) -> Iterator[int]:
-        self._append(tokens)
+        self._append(tokens, turn=True)
         sampler = make_sampler(self._lib, sampling, self._info.n_vocab)
-        self._stepper = LlamaStepper(
-            self._lib, self._context, sampler, self._tokens, self._info, self._n_batch
+        self._stepper = make_stepper(
+            self._lib,
+            self._context,
+            sampler,
+            self._tokens,
+            self._info,
+            self._n_batch,
+            self._recurrent,
+            self._check_cancel,
         )
         with self._stepper:
             room = self._info.n_ctx - len(self._tokens)
@@ -237,24 +258,37 @@ class LlamaCppSession:
         """Keep the first `n` tokens."""
         self._settle()
         checks.check_rewind(n, len(self.tokens))
-        if not self._lib.llama_memory_seq_rm(self._memory, 0, n, -1):
-            raise EngineError(f"this model's cache cannot be cut at position {n}")
-        del self._tokens[n:]
+        if n < len(self._tokens):
+            position = self._way.back(n)
+            again = self._tokens[position:n]
+            del self._tokens[position:]
+            if again:
+                self._append(again)
+                self._way.returned(position, n)
+
+    def reusable(self, n: int) -> int:
+        """How many of the first `n` tokens a rewind keeps as they are."""
+        self._settle()
+        return n if n >= len(self.tokens) else self._way.reusable(n)
 
     def save_state(self) -> bytes:
-        """The sequence's KV state as llama.cpp serialises it."""
+        """The sequence's state as llama.cpp serialises it, and which version of it did."""
         self._settle()
-        size = self._lib.llama_state_seq_get_size(self._context, 0)
-        data = (ctypes.c_uint8 * size)()
-        written = self._lib.llama_state_seq_get_data(self._context, data, size, 0)
-        return bytes(memoryview(data)[:written])
+        state = llama_state.read(self._lib, self._context)
+        saved = self._recurrent.saved() if self._recurrent is not None else ()
+        return llama_state.pack(self._info.version, state, saved)
 
     def restore_state(self, state: bytes, tokens: Sequence[int]) -> None:
         """Put back what `save_state` gave. Only for bytes known to be intact: llama.cpp trusts them."""
+        state, saved = llama_state.unpack(self._info.version, state)
+        self._write_state(state, tokens)
+        if self._recurrent is not None:
+            self._recurrent.restore(saved)
+
+    def _write_state(self, state: bytes, tokens: Sequence[int]) -> None:
         self._settle()
-        data = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        if self._lib.llama_state_seq_set_data(self._context, data, len(state), 0) == 0:
-            raise EngineError("the saved state does not fit this model and these options")
+        self._tokens = []
+        llama_state.write(self._lib, self._context, state, len(tokens))
         self._tokens = list(tokens)
 
     def close(self) -> None:
@@ -278,33 +312,49 @@ class LlamaCppSession:
     def __del__(self) -> None:
         self.close()
 
-    def _append(self, tokens: Sequence[int]) -> None:
+    def _append(self, tokens: Sequence[int], *, turn: bool = False) -> None:
+        """Evaluate `tokens`; with `turn`, an answer follows, which the sequence may go back behind."""
         self._settle()
         checks.check_tokens(tokens, len(self.tokens), self._info)
         lib, buffer = self._lib, self._buffer
-        for start in range(0, len(tokens), self._n_batch):
-            if self._cancel is not None:
-                self._cancel.check()  # not every device asks while it computes
-            chunk = tokens[start : start + self._n_batch]
+        for chunk in self._chunks(tokens, self._n_batch, turn=turn):
+            self._check_cancel()  # not every device asks while it computes
             buffer[: len(chunk)] = chunk
             self._decode(lib.llama_batch_get_one(buffer, len(chunk)), chunk)
+        if turn and self._recurrent is not None:
+            abort.heed(lib, self._context, None)  # a state does not survive being ended half-way
+
+    def _check_cancel(self) -> None:
+        if self._cancel is not None:
+            self._cancel.check()
+
+    def _chunks(self, tokens: Sequence[int], n_batch: int, *, turn: bool = False) -> Iterator[Sequence[int]]:
+        """`tokens` in batches; between them, a recurrent state is kept where it is due."""
+        if self._recurrent is not None:
+            yield from self._recurrent.chunks(tokens, len(self._tokens), n_batch, turn=turn)
+        else:
+            yield from (tokens[start : start + n_batch] for start in range(0, len(tokens), n_batch))
+
+    def _step(self, batch: Any, token: int) -> None:
+        """Evaluate a drawn token of a recurrent model."""
+        assert self._recurrent is not None
+        self._check_cancel()
+        self._decode(batch, (token,))
+        self._recurrent.grown(len(self._tokens))
 
     def _decode(self, batch: Any, chunk: Sequence[int]) -> None:
+        if self._recurrent is not None:
+            self._recurrent.begin(len(self._tokens))
         self._tokens.extend(chunk)
         code = self._lib.llama_decode(self._context, batch)
+        if self._recurrent is not None and not code:
+            self._recurrent.done()
         if self._observer is not None:
             self._observer.check()
         if code:
             done = len(self.tokens)  # the cache's word: drops what was not decoded
             why = "the KV cache is full" if code == 1 else f"code {code}"
             raise abort.failure(code, f"{len(chunk)} tokens at position {done}: {why}")
-
-    def _fill(self, batch: Any, chunk: Sequence[int]) -> None:
-        past = len(self.tokens)
-        batch.n_tokens = len(chunk)
-        for i, token in enumerate(chunk):
-            batch.token[i], batch.pos[i], batch.logits[i] = token, past + i, 1
-            batch.n_seq_id[i], batch.seq_id[i][0] = 1, 0
 
     def _rows(
         self, tokens: Sequence[int], row: Callable[[int], Logits], width: int, n_batch: int
@@ -317,36 +367,21 @@ class LlamaCppSession:
         out = np.empty((len(tokens), width), np.float32)
         batch = self._lib.llama_batch_init(n_batch, 0, 1)
         try:
-            for start in range(0, len(tokens), n_batch):
-                chunk = tokens[start : start + n_batch]
-                self._fill(batch, chunk)
+            start = 0
+            for chunk in self._chunks(tokens, n_batch):
+                outputs.fill(batch, len(self.tokens), chunk)
                 self._decode(batch, chunk)
                 for i in range(len(chunk)):
                     out[start + i] = row(i)
                 checks.check_finite(out[start : start + len(chunk)], self._info)
+                start += len(chunk)
         finally:
             self._lib.llama_batch_free(batch)
         return out
 
-    def _embedding(self, index: int) -> Hidden:
-        import numpy as np
-
-        pointer = self._lib.llama_get_embeddings_ith(self._context, index)
-        if not pointer:
-            raise EngineError("llama.cpp has no hidden state for this position")
-        state: Hidden = np.ctypeslib.as_array(pointer, (self._lib.llama_model_n_embd(self._model),))
-        return state
+    def _logits(self, index: int) -> Logits:
+        return outputs.logits(self._lib, self._context, index, self._info.n_vocab)
 
     def _check_logits(self) -> None:
         """Raise EngineError unless the last logits can be drawn from."""
-        pointer = self._lib.llama_get_logits_ith(self._context, -1)
-        checks.check_finite_bytes(ctypes.string_at(pointer, 4 * self._info.n_vocab), self._info)
-
-    def _logits(self, index: int) -> Logits:
-        import numpy as np
-
-        pointer = self._lib.llama_get_logits_ith(self._context, index)
-        if not pointer:
-            raise EngineError("llama.cpp has no logits for this position")
-        logits: Logits = np.ctypeslib.as_array(pointer, (self._info.n_vocab,))
-        return logits
+        checks.check_finite_bytes(outputs.last(self._lib, self._context, self._info.n_vocab), self._info)

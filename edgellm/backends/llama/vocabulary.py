@@ -2,8 +2,8 @@
 
 llama.cpp overrides the types by spelling (src/llama-vocab.cpp, "control-looking token"): `</s>`, a scrap of HTML in
 Qwen's vocabulary, becomes a control token that ends answers. So special tokens are found here, as the `tokenizers`
-library finds them - the leftmost, of several the longest - and llama.cpp never looks for any. A file without types
-is left to llama.cpp's guess. Knows no session.
+library finds them - the leftmost, of several the longest - and llama.cpp never looks for any. A file without types,
+and one with a tokenizer outside the verified families, is left to llama.cpp. Knows no session.
 """
 
 from __future__ import annotations
@@ -31,15 +31,17 @@ _STRIPS = (normalize.LSTRIP_KEY, normalize.RSTRIP_KEY)
 
 
 class Vocabulary:
-    """One model's tokens. `vocab` is its llama_vocab *."""
+    """One model's tokens. `vocab` is its llama_vocab *; of a `foreign` one only llama.cpp knows the rules."""
 
-    def __init__(self, lib: Any, vocab: Any, path: Path, metadata: Mapping[str, Any]) -> None:
+    def __init__(
+        self, lib: Any, vocab: Any, path: Path, metadata: Mapping[str, Any], *, foreign: bool = False
+    ) -> None:
         self._lib, self._vocab = lib, vocab
         self.n_tokens: int = lib.llama_vocab_n_tokens(vocab)
         self._form = normalize.form(metadata)
         header = read_header(path)
         types, tokens = header.get("tokenizer.ggml.token_type"), header.get("tokenizer.ggml.tokens")
-        self._typed = types is not None
+        self._typed = types is not None and not foreign
         found = {i: tokens[i] for i in _special_ids(types) if tokens[i]} if self._typed else {}
         self._ids = {token: i for i, token in found.items()}
         self.control = frozenset(i for i in found if types[i] != _USER_DEFINED)
@@ -61,6 +63,12 @@ class Vocabulary:
         """Whether a text begins with BOS."""
         return bool(self._lib.llama_vocab_get_add_bos(self._vocab))
 
+    @property
+    def closing_id(self) -> int | None:
+        """What is put after a whole text that nothing follows; a prompt is to be continued, and ends without."""
+        adds = self._lib.llama_vocab_get_add_eos(self._vocab)
+        return int(self._lib.llama_vocab_eos(self._vocab)) if adds else None
+
     def tokenize(self, text: str, *, special: bool, add_bos: bool) -> list[int]:
         """Ids of `text`; BOS is put before it with `add_bos`, where the model wants one and the text has none."""
         ids: list[int] = []
@@ -68,7 +76,8 @@ class Vocabulary:
         normalize.strip(parts, self._left, self._right)
         for i, part in enumerate(parts):
             ids += [self._ids[part]] if i % 2 else self._plain_ids(part, special=special)
-        return list(self._framed(ids)) if add_bos else ids
+        bos = self._lib.llama_vocab_bos(self._vocab)
+        return [bos, *ids] if add_bos and self.add_bos and ids[:1] != [bos] else ids
 
     def piece(self, token: int) -> bytes:
         """The bytes of a token, empty for control tokens."""
@@ -77,25 +86,18 @@ class Vocabulary:
             known = self._pieces[token] = b"" if token in self.control else self._piece(token)
         return known
 
-    def _framed(self, ids: list[int]) -> Iterator[int]:
-        lib, vocab = self._lib, self._vocab
-        bos = lib.llama_vocab_bos(vocab)
-        if self.add_bos and ids[:1] != [bos]:
-            yield bos
-        yield from ids
-        if lib.llama_vocab_get_add_eos(vocab):
-            yield lib.llama_vocab_eos(vocab)
-
     def _plain_ids(self, text: str, *, special: bool) -> list[int]:
         data = normalize.normalized(text, self._form).encode()
         if not data:
             return []
-        ids = (self._lib.llama_token * len(data))()
-        guess = special and not self._typed
-        n = self._lib.llama_tokenize(self._vocab, data, len(data), ids, len(data), False, guess)
-        if n < 0:
-            raise EngineError(f"the tokenizer failed on a text of {len(data)} bytes")
-        return list(ids[:n])
+        guess, room = special and not self._typed, len(data)
+        for _ in range(2):
+            ids = (self._lib.llama_token * room)()
+            n = self._lib.llama_tokenize(self._vocab, data, len(data), ids, room, False, guess)
+            if n >= 0:
+                return list(ids[:n])
+            room = -n  # more tokens than bytes: some vocabularies put a space before the text
+        raise EngineError(f"the tokenizer failed on a text of {len(data)} bytes")
 
     def _piece(self, token: int) -> bytes:
         size = 64

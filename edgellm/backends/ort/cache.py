@@ -7,7 +7,7 @@ that give back a longer copy each step (optimum's). Both know lengths, not token
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,28 +29,60 @@ class Cache(Protocol):
         """Changes when bindings must be made again."""
         ...
 
-    def reserve(self, n: int, length: int) -> None:
-        """Make room for `n` positions, keeping `length` of them."""
+    @property
+    def length(self) -> int:
+        """Positions it holds: the next run goes on behind them."""
+        ...
+
+    def reserve(self, n: int) -> None:
+        """Make room for `n` positions, keeping those it holds."""
         ...
 
     def bind(self, binding: Any) -> None:
         """Bind pasts and presents for the next run."""
         ...
 
-    def keep(self, binding: Any) -> None:
-        """Take what a run produced."""
+    def keep(self, binding: Any, length: int) -> None:
+        """Take what a run produced: `length` positions are held now."""
+        ...
+
+    def lose(self) -> None:
+        """A run failed half way."""
         ...
 
     def rewind(self, n: int) -> None:
-        """Forget what lies beyond `n` positions."""
+        """Forget what lies beyond `n` positions; fewer may be left (`length`), whose tokens must come again."""
         ...
 
-    def save(self, n: int) -> bytes:
-        """The first `n` positions."""
+    def try_out(self) -> None:
+        """What the next run adds may be taken back right after it."""
         ...
 
-    def restore(self, state: bytes) -> int:
-        """Put back what `save` gave; return its positions. Raises EngineError when it does not fit."""
+    def reusable(self, n: int) -> int:
+        """The length that a rewind to `n` would leave."""
+        ...
+
+    def mark(self, *, due: bool = False) -> None:
+        """All it holds is of the sequence, and may be gone back to; if `due`, no more often than worth it."""
+        ...
+
+    def pieces(self, end: int, most: int, *, turn: bool) -> Iterator[int]:
+        """Positions to evaluate up to in turn, at most `most` at a time, until `end`; the first may be reached already.
+
+        With `turn`, an answer follows.
+        """
+        ...
+
+    def stretch(self, n: int) -> bool:
+        """Lengthen what it holds to `n` positions of nonsense, if it can: whether it has."""
+        ...
+
+    def save(self) -> bytes:
+        """All positions it holds."""
+        ...
+
+    def restore(self, state: bytes) -> None:
+        """Put back what `save` gave. Raises EngineError when it does not fit."""
         ...
 
 
@@ -59,12 +91,12 @@ class InPlaceCache:
 
     def __init__(self, slots: Sequence[CacheSlot], n_ctx: int) -> None:
         self._slots, self._n_ctx = tuple(slots), n_ctx
-        self.version = self.capacity = 0
+        self.version = self.capacity = self.length = 0
         self._arrays: list[Any] = []
         self._values: list[Any] = []
-        self.reserve(min(FIRST_CAPACITY, n_ctx), 0)
+        self.reserve(min(FIRST_CAPACITY, n_ctx))
 
-    def reserve(self, n: int, length: int) -> None:
+    def reserve(self, n: int) -> None:
         """Double the capacity until `n` positions fit; at most the context."""
         if n <= self.capacity:
             return
@@ -76,8 +108,8 @@ class InPlaceCache:
         for place, slot in enumerate(self._slots):
             # Untouched pages of a fresh array cost nothing until a position is written to them.
             array = np.empty((1, slot.n_head_kv, self.capacity, slot.head_dim), slot.dtype)
-            if length:
-                array[:, :, :length] = old[place][:, :, :length]
+            if self.length:
+                array[:, :, : self.length] = old[place][:, :, : self.length]
                 old[place] = None
             self._arrays.append(array)
         value = library().OrtValue.ortvalue_from_numpy
@@ -90,47 +122,71 @@ class InPlaceCache:
             binding.bind_ortvalue_input(slot.past, value)
             binding.bind_ortvalue_output(slot.present, value)
 
-    def keep(self, binding: Any) -> None:
-        """Nothing to do: it is in place."""
+    def keep(self, binding: Any, length: int) -> None:
+        """It is in place."""
+        self.length = length
+
+    def lose(self) -> None:
+        """What was written lies beyond the length."""
 
     def rewind(self, n: int) -> None:
-        """Nothing to do: what lies beyond the length is never read."""
+        """What lies beyond the length is never read."""
+        self.length = n
 
-    def stretch(self, length: int, n: int) -> None:
-        """Fill up to `n` positions with copies of the first `length`."""
-        self.reserve(n, length)
+    def try_out(self) -> None:
+        """Nothing to do: every run can be taken back."""
+
+    def reusable(self, n: int) -> int:
+        """All of it."""
+        return n
+
+    def mark(self, *, due: bool = False) -> None:
+        """Nothing to do: all positions can be gone back to."""
+
+    def pieces(self, end: int, most: int, *, turn: bool) -> Iterator[int]:
+        """As many as fit each time."""
+        return evenly(self.length, end, most)
+
+    def stretch(self, n: int) -> bool:
+        """Fill up to `n` positions with copies of what it holds."""
+        length = self.length
+        self.reserve(n)
         for array in self._arrays:
             for start in range(length, n, length):
                 end = min(start + length, n)
                 array[:, :, start:end] = array[:, :, : end - start]
+        self.length = n
+        return True
 
-    def save(self, n: int) -> bytes:
+    def save(self) -> bytes:
         """A header and the positions of every slot."""
+        n = self.length
         parts = [np.ascontiguousarray(array[:, :, :n]).tobytes() for array in self._arrays]
         return _header(self._slots, n) + b"".join(parts)
 
-    def restore(self, state: bytes) -> int:
+    def restore(self, state: bytes) -> None:
         """Copy the positions in."""
         n = _check(self._slots, state, self._n_ctx)
-        self.reserve(n, 0)
+        self.length = 0
+        self.reserve(n)
         at = _HEAD.size
         for slot, array in zip(self._slots, self._arrays, strict=True):
             shape = (1, slot.n_head_kv, n, slot.head_dim)
             part = np.frombuffer(state, slot.dtype, int(np.prod(shape)), at).reshape(shape)
             array[:, :, :n] = part
             at += part.nbytes
-        return n
+        self.length = n
 
 
 class ConcatCache:
     """The presents of one run are the pasts of the next; a rewind copies what is kept."""
 
     def __init__(self, slots: Sequence[CacheSlot]) -> None:
-        self._slots, self.version = tuple(slots), 0
+        self._slots, self.version, self.length = tuple(slots), 0, 0
         self._values: list[Any] = []
         self._set([np.zeros((1, slot.n_head_kv, 0, slot.head_dim), slot.dtype) for slot in self._slots])
 
-    def reserve(self, n: int, length: int) -> None:
+    def reserve(self, n: int) -> None:
         """Each run allocates, so bindings are made again every time."""
         self.version += 1
 
@@ -140,20 +196,42 @@ class ConcatCache:
             binding.bind_ortvalue_input(slot.past, value)
             binding.bind_output(slot.present, "cpu")
 
-    def keep(self, binding: Any) -> None:
+    def keep(self, binding: Any, length: int) -> None:
         """Outputs come in the order they were bound, and the presents are bound first."""
-        self._values = list(binding.get_outputs())[: len(self._slots)]
+        self._values, self.length = list(binding.get_outputs())[: len(self._slots)], length
+
+    def lose(self) -> None:
+        """The pasts are as they were."""
 
     def rewind(self, n: int) -> None:
         """Copy the first `n` positions of every slot."""
         self._set([np.ascontiguousarray(value.numpy()[:, :, :n]) for value in self._values])
+        self.length = n
 
-    def save(self, n: int) -> bytes:
+    def try_out(self) -> None:
+        """Nothing to do: every run can be taken back."""
+
+    def reusable(self, n: int) -> int:
+        """All of it."""
+        return n
+
+    def mark(self, *, due: bool = False) -> None:
+        """Nothing to do: all positions can be gone back to."""
+
+    def pieces(self, end: int, most: int, *, turn: bool) -> Iterator[int]:
+        """As many as fit each time."""
+        return evenly(self.length, end, most)
+
+    def stretch(self, n: int) -> bool:
+        """The engine allocates it."""
+        return False
+
+    def save(self) -> bytes:
         """A header and the positions of every slot."""
-        parts = [np.ascontiguousarray(value.numpy()[:, :, :n]).tobytes() for value in self._values]
-        return _header(self._slots, n) + b"".join(parts)
+        parts = [np.ascontiguousarray(value.numpy()).tobytes() for value in self._values]
+        return _header(self._slots, self.length) + b"".join(parts)
 
-    def restore(self, state: bytes) -> int:
+    def restore(self, state: bytes) -> None:
         """Copy the positions in."""
         n, at, arrays = _check(self._slots, state, None), _HEAD.size, []
         for slot in self._slots:
@@ -161,11 +239,21 @@ class ConcatCache:
             arrays.append(np.frombuffer(state, slot.dtype, int(np.prod(shape)), at).reshape(shape).copy())
             at += arrays[-1].nbytes
         self._set(arrays)
-        return n
+        self.length = n
 
     def _set(self, arrays: list[Any]) -> None:
         self._arrays = arrays  # the values below share their memory
         self._values = [library().OrtValue.ortvalue_from_numpy(array) for array in arrays]
+
+
+def evenly(start: int, end: int, most: int) -> Iterator[int]:
+    """Ends of pieces of `most` positions."""
+    return iter([*range(start + most, end, most), end])
+
+
+def saved_length(state: bytes) -> int | None:
+    """Positions of what `save` of a KV cache gave, by its header; None where there is none."""
+    return int(_HEAD.unpack_from(state)[-1]) if len(state) >= _HEAD.size else None
 
 
 def _header(slots: Sequence[CacheSlot], n: int) -> bytes:

@@ -24,6 +24,8 @@ SPIN_MICROSECONDS = 2000
 #: Past and present of one layer's key or value, as genai and optimum spell them.
 _PAST = re.compile(r"past_key_values\.(\d+)\.(key|value)")
 _PRESENT = re.compile(r"present(?:_key_values)?\.(\d+)\.(key|value)")
+#: A delta net's states, as genai spells them.
+_STATE = re.compile(r"past(\.\d+\.(?:conv|recurrent))")
 
 LOGITS, HIDDEN = "logits", "hidden_states"
 
@@ -47,11 +49,21 @@ class CacheSlot:
 
 
 @dataclass(frozen=True)
+class StateSlot:
+    """A delta net's state: where it goes in, where it comes out, and its shape for one sequence."""
+
+    past: str
+    present: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Graph:
     """An open graph."""
 
     session: Any  # onnxruntime.InferenceSession
     slots: tuple[CacheSlot, ...]
+    states: tuple[StateSlot, ...]
     inputs: frozenset[str]
     outputs: frozenset[str] = field(default=frozenset())
     n_embd: int = 0  # width of the hidden states it gives; 0: it does not give them
@@ -104,11 +116,12 @@ def load(model: Path, options: Any, providers: list[Any]) -> Graph:
         raise EngineError(f"ONNX Runtime cannot load {model}: {first_line(error)}") from error
     inputs = {node.name: node for node in session.get_inputs()}
     outputs = {node.name: node for node in session.get_outputs()}
-    slots = tuple(_slots(model, inputs, outputs))
-    known = {"input_ids", "attention_mask", "position_ids", "logits_index", *(slot.past for slot in slots)}
+    slots, states = tuple(_slots(model, inputs, outputs)), tuple(_states(model, inputs, outputs))
+    known = {"input_ids", "attention_mask", "position_ids", "logits_index"}
+    known |= {slot.past for slot in (*slots, *states)}
     if unknown := sorted(inputs.keys() - known):
         raise EngineError(f"{model} wants the input {unknown[0]}, which is not a plain decoder's")
-    return Graph(session, slots, frozenset(inputs), frozenset(outputs), _n_embd(outputs))
+    return Graph(session, slots, states, frozenset(inputs), frozenset(outputs), _n_embd(outputs))
 
 
 def _n_embd(outputs: dict[str, Any]) -> int:
@@ -130,6 +143,17 @@ def _slots(model: Path, inputs: dict[str, Any], outputs: Iterable[str]) -> Any:
         if node.type not in _DTYPES:
             raise EngineError(f"{model}: {node.name} is {node.type}, which is not known here")
         yield CacheSlot(node.name, presents[key], node.shape[1], node.shape[3], _DTYPES[node.type])
+
+
+def _states(model: Path, inputs: dict[str, Any], outputs: Iterable[str]) -> Any:
+    for name, node in inputs.items():
+        if match := _STATE.fullmatch(name):
+            sizes = node.shape[1:]
+            if node.type != "tensor(float)" or not all(isinstance(n, int) and n > 0 for n in sizes):
+                raise EngineError(f"{model}: {name} is {node.type} {node.shape}, not float32 [batch, sizes]")
+            if (present := f"present{match[1]}") not in outputs:
+                raise EngineError(f"{model} takes {name} and gives no {present}")
+            yield StateSlot(name, present, (1, *sizes))
 
 
 def first_line(error: Exception) -> str:

@@ -47,24 +47,23 @@ class Runner:
         runner._options.only_execute_path_to_fetches = True
         return runner
 
-    def run(self, past: int, tokens: Sequence[int], *, every: bool = False) -> Logits:
-        """Evaluate `tokens` after `past` cached ones; logits [1, n_vocab] after the last, or after every one.
+    def run(self, tokens: Sequence[int], asked: int = 1) -> Logits:
+        """Evaluate `tokens` after the cached ones; logits [asked, n_vocab] after the last of them.
 
         The array is valid until the next call. Raises EngineError.
         """
-        n = len(tokens)
-        asked = n if every else 1
-        self._run(past, tokens, asked)
+        self._run(tokens, asked)
         found: Logits = self._logits[0] if self._graph.picks_logits else self._logits[0, -asked:]
         return found
 
-    def fill(self, past: int, tokens: Sequence[int]) -> None:
+    def fill(self, tokens: Sequence[int]) -> None:
         """Evaluate `tokens` for the cache alone, with a graph that has no head. Raises EngineError."""
-        self._run(past, tokens, 0)
+        self._run(tokens, 0)
 
-    def _run(self, past: int, tokens: Sequence[int], asked: int) -> None:
-        n, total = len(tokens), past + len(tokens)
-        self._cache.reserve(total, past)
+    def _run(self, tokens: Sequence[int], asked: int) -> None:
+        past, n = self._cache.length, len(tokens)
+        total = past + n
+        self._cache.reserve(total)
         self._bind(n, asked)
         self._ids[0, :] = tokens
         bind, inputs = self._binding.bind_input, self._graph.inputs
@@ -77,10 +76,11 @@ class Runner:
             self._graph.session.run_with_iobinding(self._binding, self._options)
         except Exception as error:  # the library's own exceptions share no base
             self._bound = None
+            self._cache.lose()
             raise EngineError(
                 f"ONNX Runtime failed at position {past} of {total}: {ort_graph.first_line(error)}"
             ) from error
-        self._cache.keep(self._binding)
+        self._cache.keep(self._binding, total)
 
     def _bind(self, n: int, asked: int) -> None:
         """Bind ids, wanted positions, cache and logits for a run of this shape."""

@@ -17,13 +17,11 @@ if TYPE_CHECKING:
     from edgellm.backends.ort.sampler import Sampler
     from edgellm.session import EngineInfo, Logits
 
-_MOST = 15  # draft tokens in one run: more than 16 rows go through another kernel, which rounds otherwise
+_ROWS = 16  # tokens in one run: more go through another kernel, which rounds otherwise
 
 
 class OrtStepper:
     """A `_steps.Stepper`. `tokens` is the session's own list, `first` the logits after the prompt."""
-
-    max_draft = _MOST
 
     def __init__(
         self,
@@ -38,6 +36,12 @@ class OrtStepper:
         self._info = info
         self._rows = first[None]
         self._ahead = 0  # draft tokens in the cache beyond the sequence
+
+    @property
+    def max_draft(self) -> int:
+        """Fewer where tokens that a rejected draft took along come again."""
+        self.settle()
+        return max(_ROWS - 1 - (len(self._tokens) - self._cache.length), 0)
 
     def logits(self, row: int) -> Logits:
         """A view of the bound output."""
@@ -55,9 +59,13 @@ class OrtStepper:
     def evaluate(self, token: int, draft: Sequence[int]) -> None:
         """Append `token`, then let the cache run ahead by the draft tokens."""
         self.settle()
-        past = len(self._tokens)
+        again = self._tokens[self._cache.length :]
+        if not again:
+            self._cache.mark(due=True)
+        if draft:
+            self._cache.try_out()
+        self._rows = self._runner.run((*again, token, *draft), 1 + len(draft))
         self._ahead = len(draft)
-        self._rows = self._runner.run(past, (token, *draft), every=True)
         self._tokens.append(token)
 
     def accept(self, token: int) -> None:

@@ -146,9 +146,11 @@ def _show(talk: Talk, arg: str) -> None:
 def _show_model(talk: Talk) -> None:
     session = talk.conversation.session
     artifact, info = session.artifact, session.info
+    unknown = "outside the verified families: tools, thinking and memory are unknown"
     talk.screen.table(
         (
             ("model", artifact.name),
+            *((("family", unknown),) if artifact.foreign else ()),
             ("file", f"{artifact.path} ({artifact.size_bytes / 1e6:,.1f} MB)"),
             ("architecture", f"{artifact.architecture}, {artifact.quantization}"),
             ("context", f"{info.n_ctx:,} tokens; the model was trained on {artifact.n_ctx_train:,}"),

@@ -73,8 +73,8 @@ def _request(source: str, options: dict[str, Any]) -> OnnxRequest:
 
 
 def _export(request: OnnxRequest) -> None:
+    from edgellm.convert import optimum
     from edgellm.convert.checkpoint import adapter
-    from edgellm.convert.onnx import optimum
 
     if request.lora or adapter.is_adapter(request.source):
         raise UsageError(

@@ -1,68 +1,32 @@
 """What a GGUF header must say before llama.cpp may see the file.
 
 llama.cpp aborts the whole process (GGML_ASSERT) on a number of wrong values, takes others silently, and a few
-make it compute nonsense. Each rule here stands for one of these. Knows headers alone, no tensor data.
+make it compute nonsense. Each rule here stands for one of these; of an architecture that is not known here, less can
+be asked (foreign.py). Knows headers alone, no tensor data.
 Sources: src/llama-model.cpp (load_hparams, load_tensors), src/llama-vocab.cpp (load), src/models/*.cpp.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn
+from collections.abc import Iterable, Mapping, Sequence
 
-from edgellm.errors import ArtifactError
-from edgellm.formats.gguf.header import STOP_IDS_KEY, GgufFile, GgufTensor, StringArray
+from edgellm.formats.gguf import foreign, vocabulary
+from edgellm.formats.gguf.classifier import check_classifier
+from edgellm.formats.gguf.families import FAMILIES, Family
+from edgellm.formats.gguf.faults import fail, shown
+from edgellm.formats.gguf.header import GgufFile, GgufTensor
 from edgellm.formats.gguf.reader import read_header
 
-MAX_LAYERS = 512  # llama.cpp's LLAMA_MAX_LAYERS
-MAX_EXPERTS = 1024  # llama.cpp's LLAMA_MAX_EXPERTS
-ARCHITECTURES = ("llama", "qwen2", "qwen2moe", "qwen3", "qwen3moe")
 ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
-PRE_TOKENIZERS = ("llama-bpe", "llama3", "llama-v3", "qwen2", "deepseek-r1-qwen")
-ID_KEYS = ("bos", "eos", "eot", "eom")
 
-# Key (after `<architecture>.`) -> lowest and highest value, and whether it must be there.
-_INTEGERS: dict[str, tuple[int, int, bool]] = {
-    "block_count": (1, MAX_LAYERS, True),
-    "context_length": (1, 1 << 30, True),
-    "embedding_length": (1, 1 << 20, True),
-    "feed_forward_length": (0, 1 << 24, True),
-    "attention.head_count": (1, 1 << 16, True),
-    "attention.head_count_kv": (1, 1 << 16, False),
-    "attention.key_length": (1, 1 << 16, False),
-    "attention.value_length": (1, 1 << 16, False),
-    "rope.dimension_count": (1, 1 << 16, False),
-    "rope.scaling.original_context_length": (1, 1 << 30, False),
-    "expert_count": (0, MAX_EXPERTS, False),
-    "expert_used_count": (0, MAX_EXPERTS, False),
-    "expert_group_count": (0, 0, False),
-    "nextn_predict_layers": (0, 0, False),
-}
 # Key -> whether it must be there. All must be finite and above 0.
 _FLOATS: dict[str, bool] = {
     "attention.layer_norm_rms_epsilon": True,
     "rope.freq_base": False,
     "rope.scaling.factor": False,
 }
-# Tensor name (after `blk.N.` for a layer's) -> shape in terms of the header's numbers.
-_SHAPES: dict[str, tuple[str, ...]] = {
-    "attn_norm.weight": ("embd",),
-    "attn_q.weight": ("q", "embd"),
-    "attn_k.weight": ("k", "embd"),
-    "attn_v.weight": ("v", "embd"),
-    "attn_output.weight": ("embd", "o"),
-    "attn_q.bias": ("q",),
-    "attn_k.bias": ("k",),
-    "attn_v.bias": ("v",),
-    "attn_q_norm.weight": ("head",),
-    "attn_k_norm.weight": ("head",),
-    "ffn_norm.weight": ("embd",),
-    "ffn_gate.weight": ("ff", "embd"),
-    "ffn_up.weight": ("ff", "embd"),
-    "ffn_down.weight": ("embd", "ff"),
-    "ffn_gate_inp.weight": ("expert", "embd"),
-}
+# Tensor name -> shape in terms of the header's numbers.
 _GLOBAL_SHAPES: dict[str, tuple[str, ...]] = {
     "token_embd.weight": ("vocab", "embd"),
     "output_norm.weight": ("embd",),
@@ -72,7 +36,6 @@ _GLOBAL_SHAPES: dict[str, tuple[str, ...]] = {
 #: Types there is no matrix product for: the engine crashes. Vectors must be F32, or it aborts.
 _NO_WEIGHTS = frozenset({"I8", "I16", "I32", "I64", "F64"})
 _REQUIRED = ("token_embd.weight", "output_norm.weight")
-_REQUIRED_IN_LAYER = ("attn_norm.weight", "attn_output.weight", "ffn_norm.weight")
 _TYPE_KEY = "general.architecture"
 
 
@@ -81,38 +44,56 @@ def check_runnable(file: GgufFile) -> None:
 
     Reads the headers of all parts of a split model.
     """
-    if file.get("general.type") == "adapter":
-        _fail(file, "is a LoRA adapter, not a model: put it on its model with --lora")
+    kind = file.get("general.type", "model")
+    if kind == "adapter":
+        fail(file, "is a LoRA adapter, not a model: put it on its model with --lora")
+    if kind != "model":
+        fail(file, f"holds a model's {shown(kind)}, not a model that writes text; open the model's own file")
     architecture = file.get(_TYPE_KEY)
     if not isinstance(architecture, str):
-        _fail(file, f"has no {_TYPE_KEY}; it is not a language model in GGUF form")
-    if architecture not in ARCHITECTURES:
-        _fail(
+        fail(file, f"has no {_TYPE_KEY}; it is not a language model in GGUF form")
+    if file.get(f"{architecture}.attention.causal") is False:
+        fail(
             file,
-            f"architecture {architecture[:64]!r} is not supported; supported are {', '.join(ARCHITECTURES)}",
+            f"a {architecture[:64]} model that sees its whole text at once: it makes embeddings or fills gaps, "
+            "and only models that go on with a text are run",
         )
-    numbers = _integers(file, architecture)
+    family = FAMILIES.get(architecture)
+    if family is None:
+        foreign.check(file, architecture)
+        vocabulary.check(file)
+        _tensors_of_all_parts(file)
+        return
+    numbers = _integers(file, architecture, family)
     _floats(file, architecture)
     _scaling(file, architecture)
-    n_vocab = _vocabulary(file)
-    _tensors(file, _tensors_of_all_parts(file), _dimensions(file, numbers, n_vocab), numbers["block_count"])
+    n_vocab = vocabulary.check(file)
+    dims = _dimensions(file, numbers, n_vocab)
+    if family.hybrid:
+        dims |= _recurrent_dimensions(file, numbers)
+        _sections(file, architecture)
+    recurrent = _recurrent_layers(file, architecture, family, numbers)
+    tensors = _tensors_of_all_parts(file)
+    check_classifier(file, architecture, tensors, dims["embd"])
+    _tensors(file, tensors, family, dims, recurrent)
 
 
-def _fail(file: GgufFile, fact: str) -> NoReturn:
-    raise ArtifactError(f"{file.path}: {fact}")
+def is_verified(file: GgufFile) -> bool:
+    """Whether architecture and tokenizer are of the families that edgellm converts and checks itself."""
+    return file.get(_TYPE_KEY) in FAMILIES and vocabulary.is_verified(file)
 
 
-def _integers(file: GgufFile, architecture: str) -> dict[str, int]:
+def _integers(file: GgufFile, architecture: str, family: Family) -> dict[str, int]:
     numbers = {}
-    for name, (low, high, required) in _INTEGERS.items():
+    for name, (low, high, required) in family.integers.items():
         key = f"{architecture}.{name}"
         value = file.get(key)
         if value is None and not required:
             continue
         if file.value_types.get(key) not in ("u32", "i32", "u64", "i64", "u16"):
-            _fail(file, f"{key} must be an integer but is {_shown(value)}; convert the model again")
+            fail(file, f"{key} must be an integer but is {shown(value)}; convert the model again")
         if not low <= value <= high:
-            _fail(file, f"{key} is {value:,}, outside {low:,} to {high:,}; the file is damaged")
+            fail(file, f"{key} is {value:,}, outside {low:,} to {high:,}; the file is damaged")
         numbers[name] = int(value)
     return numbers
 
@@ -124,13 +105,13 @@ def _floats(file: GgufFile, architecture: str) -> None:
         if value is None and not required:
             continue
         if not isinstance(value, float) or not math.isfinite(value) or value <= 0:
-            _fail(file, f"{key} is {_shown(value)}; it must be a number above 0. Convert the model again")
+            fail(file, f"{key} is {shown(value)}; it must be a number above 0. Convert the model again")
 
 
 def _scaling(file: GgufFile, architecture: str) -> None:
     kind = file.get(f"{architecture}.rope.scaling.type", "none")
     if not isinstance(kind, str) or kind not in ROPE_SCALINGS:
-        _fail(file, f"rope scaling {_shown(kind)} is unknown; known are {', '.join(ROPE_SCALINGS)}")
+        fail(file, f"rope scaling {shown(kind)} is unknown; known are {', '.join(ROPE_SCALINGS)}")
 
 
 def _dimensions(file: GgufFile, numbers: Mapping[str, int], n_vocab: int) -> dict[str, int]:
@@ -140,76 +121,81 @@ def _dimensions(file: GgufFile, numbers: Mapping[str, int], n_vocab: int) -> dic
     head = numbers.get("attention.key_length", n_embd // n_head)
     head_v = numbers.get("attention.value_length", n_embd // n_head)
     if n_head % n_head_kv:
-        _fail(file, f"{n_head} heads cannot share {n_head_kv} key-value heads; the file is damaged")
+        fail(file, f"{n_head} heads cannot share {n_head_kv} key-value heads; the file is damaged")
     if head != head_v or head % 2 or head < 2:
-        _fail(
-            file, f"key length {head} and value length {head_v} must be equal and even; the file is damaged"
-        )
+        fail(file, f"key length {head} and value length {head_v} must be equal and even; the file is damaged")
     rope = numbers.get("rope.dimension_count", head)
-    if rope != head:
-        _fail(file, f"rope.dimension_count {rope} differs from the head size {head}; the file is damaged")
+    if rope % 2 or not (rope == head or ("ssm.inner_size" in numbers and rope < head)):
+        fail(file, f"rope.dimension_count {rope} does not fit the head size {head}; the file is damaged")
     n_expert, n_used = numbers.get("expert_count", 0), numbers.get("expert_used_count", 0)
     if n_used > n_expert or (n_expert and not n_used):
-        _fail(file, f"{n_used} of {n_expert} experts cannot be used; the file is damaged")
+        fail(file, f"{n_used} of {n_expert} experts cannot be used; the file is damaged")
     return {
         "embd": n_embd,
+        "two_embd": 2 * n_embd,
         "q": n_head * head,
+        "q_gate": 2 * n_head * head,
         "o": n_head * head,
         "k": n_head_kv * head,
         "v": n_head_kv * head,
         "head": head,
         "half_rope": rope // 2,
-        "ff": numbers["feed_forward_length"],
+        "ff": numbers.get("feed_forward_length", 0),
         "expert": n_expert,
         "vocab": n_vocab,
     }
 
 
-def _vocabulary(file: GgufFile) -> int:
-    """Number of tokens, after checking the tokenizer's keys."""
-    model, pre = file.get("tokenizer.ggml.model"), file.get("tokenizer.ggml.pre")
-    if not isinstance(model, str) or model != "gpt2":
-        _fail(file, f"tokenizer.ggml.model is {_shown(model)}; only byte-level BPE (gpt2) is supported")
-    if not isinstance(pre, str) or pre not in PRE_TOKENIZERS:
-        _fail(file, f"tokenizer.ggml.pre is {_shown(pre)}; supported are {', '.join(PRE_TOKENIZERS)}")
-    tokens, merges = file.get("tokenizer.ggml.tokens"), file.get("tokenizer.ggml.merges")
-    if not isinstance(tokens, StringArray) or not len(tokens):
-        _fail(file, "has no tokenizer.ggml.tokens; convert the model again")
-    if not isinstance(merges, StringArray):
-        _fail(file, "has no tokenizer.ggml.merges; convert the model again")
-    n_vocab = len(tokens)
-    _distinct(file, tokens)
-    types = file.get("tokenizer.ggml.token_type")
-    if types is not None and (
-        file.value_types["tokenizer.ggml.token_type"] != "arr[i32]" or len(types) != n_vocab
-    ):
-        _fail(file, f"tokenizer.ggml.token_type must be {n_vocab:,} i32 values; the file is damaged")
-    for name in ID_KEYS:
-        key = f"tokenizer.ggml.{name}_token_id"
-        value = file.get(key)
-        if value is not None and not (type(value) is int and 0 <= value < n_vocab):
-            _fail(
-                file, f"{key} is {_shown(value)}, not one of the {n_vocab:,} tokens; convert the model again"
-            )
-    stop = file.get(STOP_IDS_KEY, ())
-    if STOP_IDS_KEY in file.value_types and file.value_types[STOP_IDS_KEY] != "arr[i32]":
-        _fail(file, f"{STOP_IDS_KEY} must be i32 values; convert the model again")
-    if len(stop) and not 0 <= min(stop) <= max(stop) < n_vocab:
-        _fail(file, f"{STOP_IDS_KEY} names ids outside the {n_vocab:,} tokens; convert the model again")
-    return n_vocab
+def _recurrent_dimensions(file: GgufFile, numbers: Mapping[str, int]) -> dict[str, int]:
+    """The gated delta net's numbers, checked against each other."""
+    inner, state = numbers["ssm.inner_size"], numbers["ssm.state_size"]
+    n_group, rank = numbers["ssm.group_count"], numbers["ssm.time_step_rank"]
+    if rank % n_group or inner != rank * state:
+        fail(
+            file,
+            f"ssm.inner_size {inner}, ssm.time_step_rank {rank}, ssm.state_size {state} and ssm.group_count "
+            f"{n_group} do not fit each other; the file is damaged",
+        )
+    return {
+        "inner": inner,
+        "state": state,
+        "rank": rank,
+        "alpha_beta": 2 * rank,
+        "conv": inner + 2 * n_group * state,
+        "kernel": numbers["ssm.conv_kernel"],
+    }
 
 
-def _distinct(file: GgufFile, tokens: StringArray) -> None:
-    """llama.cpp asserts that no two tokens are the same, and replaces an empty one by `[EMPTY_<id>]`."""
-    if b"" not in (distinct := set(tokens.raws())) and len(distinct) == len(tokens):
+def _sections(file: GgufFile, architecture: str) -> None:
+    """The rotated dimensions by position kind, which the engine asserts of: some, and none below 0."""
+    key = f"{architecture}.rope.dimension_sections"
+    value = file.get(key)
+    if value is None and architecture == "qwen3next":
         return
-    seen: set[bytes] = set()
-    for index, raw in enumerate(tokens.raws()):
-        if raw in seen:
-            _fail(file, f"token {index} ({raw[:40]!r}) is there twice; convert the model again")
-        if not raw:
-            _fail(file, f"token {index} is empty; convert the model again")
-        seen.add(raw)
+    if file.value_types.get(key) not in ("arr[i32]", "arr[u32]") or not 3 <= len(value) <= 4:
+        fail(file, f"{key} is {shown(value)}; it must be 4 integers. Convert the model again")
+    if min(value) < 0 or not 0 < sum(value[:3]) <= 1 << 15:
+        fail(file, f"{key} is {shown(list(value))}; the file is damaged")
+
+
+def _recurrent_layers(
+    file: GgufFile, architecture: str, family: Family, numbers: Mapping[str, int]
+) -> tuple[bool, ...]:
+    """For each layer, whether it keeps a recurrent state. The extra blocks of a draft head never do."""
+    n_layer = numbers["block_count"]
+    if not family.hybrid:
+        return (False,) * n_layer
+    n_main = n_layer - numbers.get("nextn_predict_layers", 0)
+    if n_main < 1:
+        fail(file, f"nextn_predict_layers leaves {n_main} of {n_layer} layers; the file is damaged")
+    key = f"{architecture}.attention.recurrent_layers"
+    told = file.get(key)
+    if told is None:
+        interval = numbers.get("full_attention_interval", 4)
+        return tuple(i < n_main and (i + 1) % interval != 0 for i in range(n_layer))
+    if file.value_types.get(key) != "arr[bool]" or len(told) != n_layer:
+        fail(file, f"{key} must be {n_layer} booleans; the file is damaged")
+    return tuple(map(bool, told))
 
 
 def _tensors_of_all_parts(file: GgufFile) -> dict[str, GgufTensor]:
@@ -219,39 +205,44 @@ def _tensors_of_all_parts(file: GgufFile) -> dict[str, GgufTensor]:
             part = read_header(path)
             for name, tensor in part.tensors.items():
                 if name in tensors:
-                    _fail(part, f"tensor {name!r} is also in another part; the files do not belong together")
+                    fail(part, f"tensor {name!r} is also in another part; the files do not belong together")
                 tensors[name] = tensor
     count = file.get("split.tensors.count", len(tensors))
     if type(count) is not int or count != len(tensors):
-        _fail(file, f"the parts hold {len(tensors)} tensors where {_shown(count)} are due; fetch them again")
+        fail(file, f"the parts hold {len(tensors)} tensors where {shown(count)} are due; fetch them again")
     return tensors
 
 
 def _tensors(
-    file: GgufFile, tensors: Mapping[str, GgufTensor], dims: Mapping[str, int], n_layer: int
+    file: GgufFile,
+    tensors: Mapping[str, GgufTensor],
+    family: Family,
+    dims: Mapping[str, int],
+    recurrent: Sequence[bool],
 ) -> None:
-    for name in _required(n_layer):
+    n_layer = len(recurrent)
+    for name in _required(family, recurrent):
         if name not in tensors:
-            _fail(file, f"tensor {name!r} is missing; convert the model again")
+            fail(file, f"tensor {name!r} is missing; convert the model again")
     for tensor in tensors.values():
         layer, base = _split_name(tensor.name)
         if tensor.type.name in _NO_WEIGHTS or (len(tensor.shape) == 1 and tensor.type.name != "F32"):
-            _fail(file, f"tensor {tensor.name!r} is {tensor.type.name}, which the engine cannot compute with")
+            fail(file, f"tensor {tensor.name!r} is {tensor.type.name}, which the engine cannot compute with")
         if layer is not None and layer >= n_layer:
-            _fail(file, f"tensor {tensor.name!r} is beyond the model's {n_layer} layers; the file is damaged")
-        shape = _GLOBAL_SHAPES.get(base) if layer is None else _SHAPES.get(base)
+            fail(file, f"tensor {tensor.name!r} is beyond the model's {n_layer} layers; the file is damaged")
+        shape = _GLOBAL_SHAPES.get(base) if layer is None else family.shapes.get(base)
         if shape and tensor.shape != tuple(dims[d] for d in shape):
             wanted = "x".join(str(dims[d]) for d in shape)
-            _fail(
+            fail(
                 file,
                 f"tensor {tensor.name!r} is {'x'.join(map(str, tensor.shape))}, not {wanted}; it is damaged",
             )
 
 
-def _required(n_layer: int) -> Iterable[str]:
+def _required(family: Family, recurrent: Sequence[bool]) -> Iterable[str]:
     yield from _REQUIRED
-    for layer in range(n_layer):
-        for name in _REQUIRED_IN_LAYER:
+    for layer, keeps_state in enumerate(recurrent):
+        for name in family.in_recurrent if keeps_state else family.in_layer:
             yield f"blk.{layer}.{name}"
 
 
@@ -261,9 +252,3 @@ def _split_name(name: str) -> tuple[int | None, str]:
     if len(parts) == 3 and parts[0] == "blk" and parts[1].isascii() and parts[1].isdigit():
         return int(parts[1]), parts[2]
     return None, name
-
-
-def _shown(value: Any) -> str:
-    """A value short enough for one line."""
-    text = repr(value)
-    return "missing" if value is None else text if len(text) <= 60 else text[:57] + "..."

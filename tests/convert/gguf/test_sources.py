@@ -8,7 +8,7 @@ import tinymodels
 
 from edgellm.convert.checkpoint.folder import Checkpoint
 from edgellm.convert.gguf.sources import TensorSource, from_checkpoint
-from edgellm.models.base import interleave_heads
+from edgellm.models.base import interleaved
 from edgellm.models.registry import spec_of
 
 
@@ -52,10 +52,9 @@ def test_llama_s_query_and_key_rows_are_interleaved_within_heads(opened, case):
     sources, values = opened(case)
     for letter, heads in (("q", tiny.n_head), ("k", tiny.n_head_kv)):
         rows = values[f"model.layers.1.self_attn.{letter}_proj.weight"]
-        expected = interleave_heads(rows, rows.shape[0] // heads)
+        expected = interleaved(rows.shape[0] // heads)(rows)
         assert not np.array_equal(rows, expected)
         assert_rows(sources[f"blk.1.attn_{letter}.weight"], expected)
-        assert sources[f"blk.1.attn_{letter}.weight"].head_rows == tiny.head_size
 
 
 def test_llama_s_biases_are_interleaved_alike(opened):
@@ -63,7 +62,7 @@ def test_llama_s_biases_are_interleaved_alike(opened):
     bias = values["model.layers.0.self_attn.q_proj.bias"]
     source = sources["blk.0.attn_q.bias"]
     assert source.info.shape == bias.shape
-    assert_rows(source, interleave_heads(bias, 16).reshape(-1, 1))
+    assert_rows(source, interleaved(16)(bias).reshape(1, -1))
     assert_rows(sources["blk.0.attn_v.bias"], values["model.layers.0.self_attn.v_proj.bias"].reshape(1, -1))
 
 

@@ -10,7 +10,7 @@ from onnx_helpers import nmse, oracle
 
 from edgellm import backends, cli
 from edgellm.backends.ort.cache import ConcatCache
-from edgellm.convert.onnx import optimum
+from edgellm.convert import optimum
 from edgellm.convert.onnx.writer import OnnxRequest, convert_onnx
 from edgellm.errors import EngineError, MissingExtraError, UsageError
 from edgellm.formats.artifact import Artifact

@@ -8,6 +8,7 @@ from edgellm.models.names import DECODER, EXPERTS, SHARED_EXPERT, STACKED_DOWN, 
 ARCHITECTURE = Architecture(
     name="qwen2moe",
     class_names=("Qwen2MoeForCausalLM",),
+    base_names=("Qwen2MoeModel",),
     model_types=("qwen2_moe",),
     tensor_names=DECODER | EXPERTS | SHARED_EXPERT,
     biases=(Bias((Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V), key="qkv_bias"),),

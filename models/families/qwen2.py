@@ -8,6 +8,7 @@ from edgellm.models.names import DECODER, GATED_MLP
 ARCHITECTURE = Architecture(
     name="qwen2",
     class_names=("Qwen2ForCausalLM",),
+    base_names=("Qwen2Model",),
     model_types=("qwen2",),
     tensor_names=DECODER | GATED_MLP,
     biases=(Bias((Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V)),),

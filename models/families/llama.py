@@ -8,6 +8,7 @@ from edgellm.models.names import DECODER, GATED_MLP
 ARCHITECTURE = Architecture(
     name="llama",
     class_names=("LlamaForCausalLM",),
+    base_names=("LlamaModel",),
     model_types=("llama",),
     tensor_names=DECODER | GATED_MLP,
     biases=(

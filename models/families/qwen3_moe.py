@@ -8,6 +8,7 @@ from edgellm.models.names import DECODER, EXPERTS, QK_NORM, STACKED_DOWN, STACKE
 ARCHITECTURE = Architecture(
     name="qwen3moe",
     class_names=("Qwen3MoeForCausalLM",),
+    base_names=("Qwen3MoeModel",),
     model_types=("qwen3_moe",),
     tensor_names=DECODER | QK_NORM | EXPERTS,
     qk_norm=True,
