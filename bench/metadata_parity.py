@@ -1,11 +1,13 @@
-"""Our metadata against that of llama.cpp's own converter for the same checkpoints, key by key.
+"""Our metadata and tensors against those of llama.cpp's own converter for the same checkpoints, key by key.
 
     python bench/metadata_parity.py --llama-cpp PATH [FOLDER ...] [--tiny] [--golden tests/golden/metadata.json]
+                                    [--tensors]
 
 PATH is a llama.cpp source tree (its conversion/ and gguf-py/ are imported; needs `pip install edgellm[train]`).
 FOLDER is a checkpoint, or a folder with config.json and tokenizer files alone: then its weights are imagined
 from the config, for no key depends on their values. `--tiny` adds the tests' random checkpoints. Differences
-that docs/gguf.md explains are not counted. `--golden` writes what the converter says, for tests that run
+that docs/gguf.md explains are not counted. `--tensors` writes both files, F16, and compares every tensor's bytes;
+numbers that both compute may differ in the last bit. `--golden` writes what the converter says, for tests that run
 without it. The last line is one JSON object; the exit code is 1 when a difference is left.
 """
 
@@ -28,7 +30,9 @@ VALUE_TYPES = {0: "u8", 1: "i8", 2: "u16", 3: "i16", 4: "u32", 5: "i32", 6: "f32
     11: "i64",
     12: "f64",
 }
+COMPUTED = ("ssm_a", "rope_freqs.weight")  # from others, by both
 ARRAY = 9
+ARRAYS = {str: "str", bytes: "str", bool: "bool", float: "f32", int: "i32"}
 
 
 def load_converter(llama_cpp: Path) -> Any:
@@ -42,12 +46,12 @@ def load_converter(llama_cpp: Path) -> Any:
     return conversion
 
 
-def authority(conversion: Any, folder: Path) -> dict[str, tuple[str, Any]]:
-    """The key-values llama.cpp's converter would write for `folder`, as (type, value)."""
+def authority(conversion: Any, folder: Path, output: Path | None = None) -> dict[str, tuple[str, Any]]:
+    """The key-values llama.cpp's converter would write for `folder`, as (type, value); written to `output`."""
     import gguf
     from conversion.base import ModelBase, ModelType
 
-    hparams = ModelBase.load_hparams(folder, False)
+    hparams, config = ModelBase.load_hparams(folder, False), folder / "config.json"
     name = conversion.get_model_architecture(hparams, ModelType.TEXT)
     base = conversion.get_model_class(name)
 
@@ -68,9 +72,16 @@ def authority(conversion: Any, folder: Path) -> dict[str, tuple[str, Any]]:
         def _set_vocab_sentencepiece(self, add_to_gguf: bool = True) -> None:
             raise FileNotFoundError("no tokenizer.model")  # what it finds after importing sentencepiece
 
-    model = Model(folder, gguf.LlamaFileType.MOSTLY_F16, folder / "unused.gguf")
-    model.prepare_tensors()
-    model.prepare_metadata(vocab_only=False)
+    # It wants to be told (--no-mtp) where a checkpoint has no block that predicts further tokens.
+    shapes = cases.shapes_of(folder, json.loads(config.read_text()))
+    Model.no_mtp = not any(name.startswith("mtp.") for name in shapes)
+    target = output or folder / "unused.gguf"
+    model = Model(folder, gguf.LlamaFileType.MOSTLY_F16, target)
+    if output:
+        model.write()
+    else:
+        model.prepare_tensors()
+        model.prepare_metadata(vocab_only=False)
     return {key: plain(entry) for kv in model.gguf_writer.kv_data for key, entry in kv.items()}
 
 
@@ -88,12 +99,35 @@ def imagined_tensors(model: Any, folder: Path) -> dict[str, Any]:
     return dict(kept for item in items if (kept := model.filter_tensors(item)))
 
 
+def compare_tensors(folder: Path, theirs: Path, scratch: Path) -> list[str]:
+    """A line for each tensor that is not the same in our F16 file."""
+    import gguf
+    import numpy as np
+
+    from edgellm.convert.gguf.convert import ConvertRequest, convert
+
+    ours = convert(ConvertRequest(folder, "F16", scratch / "ours.gguf", force=True)).path
+    a, b = ({t.name: t for t in gguf.GGUFReader(path).tensors} for path in (ours, theirs))
+    again = {"output.weight"} - b.keys()  # a tied embedding, which Qwen2-MoE does not load without
+    lines = [f"{name} is only in one" for name in sorted((a.keys() ^ b.keys()) - again)]
+    for name in sorted(a.keys() & b.keys()):
+        x, y = a[name], b[name]
+        if (x.tensor_type, [*x.shape]) != (y.tensor_type, [*y.shape]):
+            lines.append(f"{name}: llama.cpp {y.tensor_type} {y.shape}, edgellm {x.tensor_type} {x.shape}")
+        elif name.endswith(COMPUTED):
+            if not np.allclose(x.data, y.data, rtol=2e-7, atol=0):
+                lines.append(f"{name}: {np.max(np.abs(x.data / y.data - 1)):g} apart")
+        elif not np.array_equal(x.data.view(np.uint8), y.data.view(np.uint8)):
+            lines.append(f"{name} has other bytes")
+    return lines
+
+
 def plain(entry: Any) -> tuple[str, Any]:
     """A value of gguf's writer as (type, value)."""
     if int(entry.type) != ARRAY:
         return VALUE_TYPES[int(entry.type)], entry.value
     first = entry.value[0]
-    inner = "str" if isinstance(first, (str, bytes)) else "f32" if isinstance(first, float) else "i32"
+    inner = next(name for kind, name in ARRAYS.items() if isinstance(first, kind))
     return f"arr[{inner}]", list(entry.value)
 
 
@@ -105,6 +139,7 @@ def main() -> None:
     parser.add_argument("--llama-cpp", type=Path, required=True, help="a llama.cpp source tree")
     parser.add_argument("--tiny", action="store_true", help="add the tests' random checkpoints")
     parser.add_argument("--golden", type=Path, help="write what the converter says")
+    parser.add_argument("--tensors", action="store_true", help="compare the bytes of every tensor too")
     arguments = parser.parse_args()
     conversion = load_converter(arguments.llama_cpp)
     golden, n_keys, left = {}, 0, 0
@@ -112,9 +147,11 @@ def main() -> None:
         folders = list(arguments.folders)
         folders += cases.write_tiny(Path(scratch)) if arguments.tiny else []
         for folder in folders:
-            theirs = cases.summary(authority(conversion, folder))
+            output = Path(scratch) / "theirs.gguf" if arguments.tensors else None
+            theirs = cases.summary(authority(conversion, folder, output))
             ours = cases.summary(cases.our_metadata(folder))
             differences = cases.differences(theirs, ours)
+            differences += compare_tensors(folder, output, Path(scratch)) if output else []
             golden[folder.name] = theirs
             n_keys, left = n_keys + len(theirs), left + len(differences)
             print(

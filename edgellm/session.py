@@ -238,6 +238,13 @@ class Session(Protocol):
         """
         ...
 
+    def classify(self, tokens: Sequence[int]) -> dict[str, float]:
+        """Append tokens; return what the file's own classifier says after the last one, by its labels.
+
+        Raises EngineError where the file has none.
+        """
+        ...
+
     def stream(
         self,
         tokens: Sequence[int],

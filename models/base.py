@@ -1,6 +1,6 @@
 """What an architecture is: its tensors' roles, its numbers, and the truths both writers and the oracle need.
 
-Types alone, and reads no file. A family is one file beside this one that defines `ARCHITECTURE`; registry.py
+Types alone, and reads no file. A family is one file in families/ that defines `ARCHITECTURE`; registry.py
 finds it, and says of a checkpoint, tensor by tensor, what the converted model holds and where it comes from.
 """
 
@@ -20,6 +20,7 @@ class Role(str, Enum):
     TOKEN_EMBD = "token_embd"
     OUTPUT_NORM = "output_norm"
     OUTPUT = "output"
+    CLS_OUT = "cls.output"  # a classifier's rows, in place of a whole output projection
     ROPE_FREQS = "rope_freqs"
     ATTN_NORM = "attn_norm"
     ATTN_Q = "attn_q"
@@ -287,6 +288,7 @@ class Architecture:
     permute_qk: bool = False  # GGUF wants Q and K rows interleaved per head
     moe: bool = False
     shared_expert: bool = False
+    norm_topk: bool = False  # when config.json does not say whether the k router weights are normalised
     head_dim: int | None = None  # when config.json has no head_dim; None: hidden_size / num_attention_heads
     rope_scalings: frozenset[str] = frozenset({"linear", "yarn"})
     stacked_gate_up: str | None = None  # all experts' gate over up: [n_expert, 2 n_ff_expert, n_embd]

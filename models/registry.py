@@ -33,12 +33,11 @@ def spec_of(
 @cache
 def architectures() -> tuple[Architecture, ...]:
     """Every registered family, in the order of their file names."""
-    package = importlib.import_module("edgellm.models")
+    package = importlib.import_module("edgellm.models.families")
     found = []
     for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
-        if not module.ispkg:
-            family = getattr(importlib.import_module(f"edgellm.models.{module.name}"), "ARCHITECTURE", None)
-            found += [family] if isinstance(family, Architecture) else []
+        family = getattr(importlib.import_module(f"{package.__name__}.{module.name}"), "ARCHITECTURE", None)
+        found += [family] if isinstance(family, Architecture) else []
     return tuple(found)
 
 

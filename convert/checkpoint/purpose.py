@@ -23,6 +23,8 @@ FILES = (MODULES, PROMPTS, *SETTINGS)
 
 #: A pooling's names, new and old, for those that both engines compute.
 _POOLINGS: dict[str, Pooling] = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
+_RERANKER, _CARD_CHARACTERS = "qwen3-reranker", 1 << 20
+_ANSWERS = (("true", "yes"), ("false", "no"))  # sentence-transformers' word, the token's
 _OLD_MODES = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -78,6 +80,37 @@ def modules(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             _refuse(folder, f"names the folder {path!r}, outside the checkpoint")
         config = read_json(folder / path, "config.json") if path else None  # git keeps no empty folder
         yield kind.rpartition(".")[2], config or {}
+
+
+def reranker_rows(folder: Path, config: Mapping[str, Any], tokens: Sequence[str]) -> tuple[int, int] | None:
+    """The ids of the tokens by whose logits a Qwen3-Reranker scores, yes and no; None where the folder is none's.
+
+    Told by its name, as in llama.cpp's converter (conversion/qwen.py), or by sentence-transformers' module. Raises
+    CheckpointError for a vocabulary without the two.
+    """
+    listed = dict(modules(folder))
+    scorer, named = listed.get("LogitScore"), "Pooling" not in listed and _is_named_reranker(folder, config)
+    if config.get("model_type") != "qwen3" or (scorer is None and not named):
+        return None
+    rows = []
+    for which, word in _ANSWERS:
+        row = (scorer or {}).get(f"{which}_token_id", tokens.index(word) if word in tokens else None)
+        if type(row) is not int or not 0 <= row < len(tokens):
+            raise CheckpointError(
+                f"{folder} is a reranker, but its vocabulary has no token {word!r} to score by ({row!r}): copy the "
+                "model's own tokenizer files"
+            )
+        rows.append(row)
+    return rows[0], rows[1]
+
+
+def _is_named_reranker(folder: Path, config: Mapping[str, Any]) -> bool:
+    card = find_file(folder, "README.md")
+    text = card.read_text("utf-8", "replace")[:_CARD_CHARACTERS].lower() if card else ""
+    home = folder.absolute()
+    names = [home.name, str(config.get("_name_or_path", ""))]
+    names += [home.parent.parent.name] if home.parent.name == "snapshots" else []  # of a Hugging Face cache
+    return f"# {_RERANKER}" in text or any(_RERANKER in name.lower() for name in names)
 
 
 def _refuse(folder: Path, what: str) -> NoReturn:

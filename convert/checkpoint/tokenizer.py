@@ -23,7 +23,11 @@ NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
-_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
+_REST = rf" ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|{_SPACES}"
+#: With marks, which a vowel sign or an accent may be, in words.
+_MARKED_WORDS = r"[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+"
+_MARKED_REST = rf" ?[^\s\p{{L}}\p{{M}}\p{{N}}]+[\r\n]*|{_SPACES}"
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class PreTokenizer:
 PRE_TOKENIZERS = (
     PreTokenizer("llama-bpe", rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}{{1,3}}|{_REST}", ignore_merges=True),
     PreTokenizer("qwen2", rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}|{_REST}", ignore_merges=False),
+    PreTokenizer("qwen35", rf"{_CONTRACTIONS}|{_MARKED_WORDS}|\p{{N}}|{_MARKED_REST}", ignore_merges=False),
 )
 
 

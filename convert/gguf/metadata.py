@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import isclose, prod
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,17 @@ from edgellm.convert.checkpoint.model_card import KeyValues, general_keys
 from edgellm.convert.checkpoint.model_name import file_stem, size_label
 from edgellm.convert.checkpoint.purpose import read_embedding
 from edgellm.convert.checkpoint.tokenizer import Vocabulary
+from edgellm.formats import purpose
+from edgellm.formats.gguf import classifier
 from edgellm.formats.gguf.header import STOP_IDS_KEY
-from edgellm.models.base import ModelSpec, Role, TensorSpec
+from edgellm.models.base import DeltaNetSpec, LayerKind, ModelSpec, Role, TensorSpec
 from edgellm.models.rope import yarn_attention_factor
 from edgellm.prompt import model_template, normalize
 
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION of ggml.h
 
 # What transformers fills in when config.json has no head_dim, and llama.cpp's converter then writes.
-_HEAD_DIM_ALWAYS = ("llama", "qwen3", "qwen3moe")
+_HEAD_DIM_ALWAYS = ("llama", "qwen3", "qwen3moe", "qwen35", "qwen35moe")
 _KIND_NAMES = {"unk": "unknown", "sep": "seperator", "pad": "padding"}  # [sic]: GGUF's spelling
 
 
@@ -51,8 +54,18 @@ def build_metadata(
     keys["general.file_type"] = ("u32", file_type)
     if embedding := read_embedding(folder):
         keys |= embedding.keys(arch)
+    if spec.tensor(Role.CLS_OUT):
+        keys[f"{arch}.pooling_type"] = ("u32", classifier.RANK)
+        keys[f"{arch}.classifier.output_labels"] = ("arr[str]", list(purpose.RERANK_LABELS))
+        vocabulary = _with_template(vocabulary, "rerank", purpose.QWEN3_RERANK)
     keys["general.quantization_version"] = ("u32", QUANTIZATION_VERSION)
     return keys | dict(_tokenizer(vocabulary, arch)) | _own(vocabulary)
+
+
+def _with_template(vocabulary: Vocabulary, name: str, text: str) -> Vocabulary:
+    special = vocabulary.special
+    named = {**special.named_templates, name: text}
+    return replace(vocabulary, special=replace(special, named_templates=named))
 
 
 def count_parameters(tensors: Sequence[TensorSpec]) -> tuple[int, int, int, int]:
@@ -81,13 +94,16 @@ def _sources(tensors: Sequence[TensorSpec], role: Role) -> object:
 
 
 def _hyperparameters(spec: ModelSpec, config: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, Any]]]:
-    yield "block_count", ("u32", spec.n_layer)
+    yield "block_count", ("u32", spec.n_layer + spec.n_layer_nextn)
     yield "context_length", ("u32", spec.n_ctx_train)
     yield "embedding_length", ("u32", spec.n_embd)
-    yield "feed_forward_length", ("u32", spec.n_ff)
+    if spec.n_ff:
+        yield "feed_forward_length", ("u32", spec.n_ff)
     yield "attention.head_count", ("u32", spec.n_head)
     yield "attention.head_count_kv", ("u32", spec.n_head_kv)
     yield from _rope_scaling(spec)
+    if spec.rope_sections:
+        yield "rope.dimension_sections", ("arr[i32]", [*spec.rope_sections, 0])
     yield "rope.freq_base", ("f32", spec.rope_theta)
     yield "attention.layer_norm_rms_epsilon", ("f32", spec.rms_eps)
     if spec.moe:
@@ -104,6 +120,26 @@ def _hyperparameters(spec: ModelSpec, config: Mapping[str, Any]) -> Iterator[tup
         yield "expert_feed_forward_length", ("u32", spec.moe.n_ff_expert)
         if spec.moe.n_ff_shared:
             yield "expert_shared_feed_forward_length", ("u32", spec.moe.n_ff_shared)
+    if spec.n_layer_nextn:
+        yield "nextn_predict_layers", ("u32", spec.n_layer_nextn)
+    if spec.delta_net:
+        yield from _delta_net(spec, spec.delta_net, config)
+
+
+def _delta_net(
+    spec: ModelSpec, net: DeltaNetSpec, config: Mapping[str, Any]
+) -> Iterator[tuple[str, tuple[str, Any]]]:
+    yield "ssm.conv_kernel", ("u32", net.conv_kernel)
+    yield "ssm.state_size", ("u32", net.head_dim)
+    yield "ssm.group_count", ("u32", net.n_k_heads)
+    yield "ssm.time_step_rank", ("u32", net.n_v_heads)
+    yield "ssm.inner_size", ("u32", net.n_v)
+    blocks = range(spec.n_layer + spec.n_layer_nextn)
+    recurrent = [spec.kind(block) is LayerKind.DELTA_NET for block in blocks]
+    yield "attention.recurrent_layers", ("arr[bool]", recurrent)
+    every = config.get("full_attention_interval", spec.architecture.full_attention_interval)
+    yield "full_attention_interval", ("u32", every)
+    yield "rope.dimension_count", ("u32", spec.n_rotary)
 
 
 def _rope_scaling(spec: ModelSpec) -> Iterator[tuple[str, tuple[str, Any]]]:

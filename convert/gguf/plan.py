@@ -18,7 +18,9 @@ from edgellm.convert.gguf.recipes import FALLBACKS, RECIPES, UNQUANTIZED, Facts,
 from edgellm.errors import UsageError
 from edgellm.formats.gguf.types import GGML_TYPES_BY_NAME, GgmlType
 
-_NAME = re.compile(r"(?:blk\.(?P<layer>\d+)\.)?(?P<kind>[a-z_]+?)(?:_exps|_shexp)?\.(?:weight|bias)")
+_NAME = re.compile(
+    r"(?:blk\.(?P<layer>\d+)\.)?(?P<kind>[a-z][a-z0-9_.]*?)(?:_exps|_shexp)?(?:\.(?:weight|bias))?"
+)
 _EMBEDDING, _HEAD = "token_embd.weight", "output.weight"
 
 #: ggml types that a tensor can be asked to have.
@@ -159,20 +161,21 @@ def make_plan(
 
 
 def kind_of(name: str) -> str:
-    """What a tensor is, e.g. "ffn_down" for `blk.3.ffn_down_exps.weight`."""
+    """What a tensor is, e.g. "ffn_down" for `blk.3.ffn_down_exps.weight`. Values with others are values."""
     match = _NAME.fullmatch(name)
-    return match["kind"] if match else name
+    kind = match["kind"] if match else name
+    return "attn_v" if kind == "attn_qkv" else kind
 
 
 def is_quantizable(tensor: TensorInfo) -> bool:
-    """Matrices are quantized; norms, biases, routers and other vectors keep the type they have."""
+    """Matrices are quantized; norms, biases, routers, convolutions and vectors keep the type they have."""
     is_matrix = math.prod(tensor.shape[:-1]) > 1
     kind = kind_of(tensor.name)
     return (
         is_matrix
         and tensor.name.endswith(".weight")
         and not kind.endswith("_norm")
-        and kind != "ffn_gate_inp"
+        and kind not in ("ffn_gate_inp", "ssm_conv1d")
     )
 
 

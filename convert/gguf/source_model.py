@@ -53,6 +53,7 @@ class SourceModel:
     stem: str  # of an output's file name, by GGUF's convention
     files: tuple[Path, ...]  # what the output is made of: weights first
     adapter: Mapping[str, object] = field(default_factory=dict)  # what is recorded of one that was merged
+    remarks: tuple[str, ...] = ()  # what is left out and what kept, for people
 
 
 @contextlib.contextmanager
@@ -88,14 +89,18 @@ def _open_folder(
     path: Path, quant: str, lora: Path | None, ignore_adapter: bool, stack: ExitStack
 ) -> SourceModel:
     from edgellm.convert.checkpoint.adapter import CONFIG, open_checkpoint
-    from edgellm.convert.checkpoint.purpose import FILES, is_embedding
+    from edgellm.convert.checkpoint.purpose import FILES, is_embedding, reranker_rows
+    from edgellm.convert.checkpoint.remarks import remarks
     from edgellm.convert.checkpoint.tokenizer import read_tokenizer
     from edgellm.convert.gguf.metadata import build_metadata, default_stem
+    from edgellm.models.classifier import with_classifier
     from edgellm.models.registry import spec_of
 
     checkpoint = stack.enter_context(open_checkpoint(path, lora, ignore_adapter=ignore_adapter))
     spec = spec_of(checkpoint.config, checkpoint.shapes, headless=is_embedding(path))
     vocabulary = read_tokenizer(path, checkpoint.config, checkpoint.generation_config, spec.n_vocab)
+    if rows := reranker_rows(path, checkpoint.config, vocabulary.tokens):
+        spec = with_classifier(spec, rows)
     keys = build_metadata(
         path, checkpoint.config, checkpoint.generation_config, spec, vocabulary, FILE_TYPES[quant]
     )
@@ -109,6 +114,7 @@ def _open_folder(
         stem=default_stem(keys, quant),
         files=(*(shard.path for shard in checkpoint.shards), *(file for file in side if file.is_file())),
         adapter=checkpoint.adapter,
+        remarks=tuple(remarks(spec, checkpoint.config, keeps_nextn=True)),
     )
 
 

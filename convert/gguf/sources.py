@@ -216,7 +216,8 @@ def from_gguf(
 def facts_of_spec(spec: ModelSpec) -> ModelFacts:
     """What recipes look at, from a checkpoint's numbers."""
     n_expert = spec.moe.n_expert if spec.moe else 0
-    return ModelFacts(spec.architecture.name, spec.n_layer, spec.n_head, spec.n_head_kv, n_expert)
+    n_block = spec.n_layer + spec.n_layer_nextn
+    return ModelFacts(spec.architecture.name, n_block, spec.n_head, spec.n_head_kv, n_expert)
 
 
 def facts_of_metadata(metadata: Mapping[str, object], path: Path) -> ModelFacts:

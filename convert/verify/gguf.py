@@ -119,6 +119,8 @@ def _verify_checkpoint(
     # Two things at a time: the tokenizer's process beside the rows, the oracle beside the engine.
     with Original.open(folder, lora) as source, ThreadPoolExecutor(1) as beside:
         report("tensors")
+        if rows := verify_purpose.answers(folder):
+            source = source.ranking(rows)
         verify_tensors.check_numbers(target.header, source.spec)
         tokenizer = beside.submit(check_tokenizer, target.path, folder)
         tensors = verify_tensors.check_tensors(target.tensors, source)
@@ -140,8 +142,8 @@ def _verify_checkpoint(
             lambda: verify_logits.expected_nmse(source, tokens, logits, target.rounding),
             lambda: verify_tensors.wrong_tensor(target.tensors, source) or _ENGINE_TO_BLAME,
         )
-    purpose = verify_purpose.check_embedding(Artifact.open(target.path), folder)
-    return Verification((tensors, stops, texts, *filter(None, [purpose, remark])), fidelity)
+    purposes = verify_purpose.check(Artifact.open(target.path), folder)
+    return Verification((tensors, stops, texts, *purposes, *filter(None, [remark])), fidelity)
 
 
 def _verify_gguf(target: Target, origin: Target, opener: SessionOpener, report: Tell) -> Verification:

@@ -114,8 +114,8 @@ def verify_onnx(
             lambda: logits.expected_nmse(model, tokens, original, lambda tensor: rounding),
             lambda: "a tensor is wrong, or the graph",
         )
-    purpose = verify_purpose.check_embedding(Artifact.open(path), source)
-    return Verification((*facts, *filter(None, [purpose, remark])), fidelity)
+    purposes = verify_purpose.check(Artifact.open(path), source)
+    return Verification((*facts, *purposes, *filter(None, [remark])), fidelity)
 
 
 def _rounding(manifest: dict[str, Any]) -> float:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgellm.convert.checkpoint.safetensors_file import LazyTensor, Shard, read_tensors
-from edgellm.convert.verify import rotary
+from edgellm.convert.verify import hybrid, rotary
 from edgellm.convert.verify.adapter import Change, Changes
 from edgellm.errors import CheckpointError
 from edgellm.models import reference
@@ -29,6 +29,7 @@ from edgellm.models.base import (
     Role,
     RopeScaling,
     Source,
+    Stored,
     TensorSpec,
     interleaved,
 )
@@ -44,10 +45,13 @@ if TYPE_CHECKING:
 Place = tuple[str, str]  # module and suffix: ("layers.0.mlp.up_proj", "weight")
 
 _WRAPPER = re.compile(r"(?<![a-z_])(?:_orig_mod|module|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_TOWER = re.compile(r"(?:^|\.)visual\.")  # of a model that sees, beside its language model
 _TAIL = re.compile(
-    r"(?:^|\.)(?P<module>layers\.\d+\.(?:input_layernorm|post_attention_layernorm|self_attn\.[qkvo]_proj"
-    r"|self_attn\.[qk]_norm|mlp\.(?:gate|shared_expert_gate|(?:shared_expert\.|experts\.\d+\.)?(?:gate|up|down)_proj"
-    r"|experts\.(?:gate_up_proj|down_proj)))|(?<![a-z_])embed_tokens|(?<![a-z_])norm|lm_head)"
+    r"(?:^|\.)(?P<module>(?:mtp\.)?layers\.\d+\.(?:input_layernorm|post_attention_layernorm|self_attn\.[qkvo]_proj"
+    r"|self_attn\.[qk]_norm|linear_attn\.(?:in_proj_(?:qkv|z|a|b)|conv1d|A_log|dt_bias|norm|out_proj)"
+    r"|mlp\.(?:gate|shared_expert_gate|(?:shared_expert\.|experts\.\d+\.)?(?:gate|up|down)_proj"
+    r"|experts\.(?:gate_up_proj|down_proj)))|mtp\.(?:fc|pre_fc_norm_embedding|pre_fc_norm_hidden|norm)"
+    r"|(?<![a-z_])embed_tokens|(?<![a-z_])norm|lm_head)"
     r"(?:\.(?P<suffix>weight|bias))?$"
 )
 #: GGUF's role of each module of a layer, and of those outside.
@@ -59,6 +63,15 @@ _ROLES = {
     "self_attn.o_proj": Role.ATTN_OUT,
     "self_attn.q_norm": Role.ATTN_Q_NORM,
     "self_attn.k_norm": Role.ATTN_K_NORM,
+    "linear_attn.in_proj_qkv": Role.ATTN_QKV,
+    "linear_attn.in_proj_z": Role.ATTN_GATE,
+    "linear_attn.conv1d": Role.SSM_CONV1D,
+    "linear_attn.dt_bias": Role.SSM_DT,
+    "linear_attn.A_log": Role.SSM_A,
+    "linear_attn.in_proj_b": Role.SSM_BETA,
+    "linear_attn.in_proj_a": Role.SSM_ALPHA,
+    "linear_attn.norm": Role.SSM_NORM,
+    "linear_attn.out_proj": Role.SSM_OUT,
     "post_attention_layernorm": Role.FFN_NORM,
     "mlp.gate_proj": Role.FFN_GATE,
     "mlp.up_proj": Role.FFN_UP,
@@ -71,6 +84,10 @@ _ROLES = {
     "embed_tokens": Role.TOKEN_EMBD,
     "norm": Role.OUTPUT_NORM,
     "lm_head": Role.OUTPUT,
+    "mtp.fc": Role.NEXTN_EH_PROJ,
+    "mtp.pre_fc_norm_embedding": Role.NEXTN_ENORM,
+    "mtp.pre_fc_norm_hidden": Role.NEXTN_HNORM,
+    "mtp.norm": Role.NEXTN_HEAD_NORM,
 }
 #: GGUF's names of the families; those whose Q and K rows llama.cpp interleaves, and who need a head of their own.
 _FAMILIES = {
@@ -79,9 +96,16 @@ _FAMILIES = {
     "qwen3": "qwen3",
     "qwen2_moe": "qwen2moe",
     "qwen3_moe": "qwen3moe",
+    "qwen3_5": "qwen35",
+    "qwen3_5_moe": "qwen35moe",
 }
 _INTERLEAVED, _OWN_HEAD = ("llama",), ("qwen2_moe",)
-_HEAD_DIMS = {"qwen3": 128}  # where the config's class has a default of its own
+_SHARED = ("qwen2_moe", "qwen3_5_moe")  # families with an expert for every token
+_HEAD_DIMS = {
+    "qwen3": 128,
+    "qwen3_5": 256,
+    "qwen3_5_moe": 256,
+}  # where the config's class has a default of its own
 
 
 @dataclass(frozen=True)
@@ -113,7 +137,7 @@ class Original:
     def open(cls, folder: Path, lora: Path | None = None) -> Iterator[Original]:
         """Read a checkpoint, with the adapter in `lora` applied. Files stay open inside the `with` block."""
         with ExitStack() as stack:
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            config = _language_model(json.loads((folder / "config.json").read_text(encoding="utf-8")))
             stored = _stored(folder, stack)
             changes: dict[Place, Change] = {}
             if lora:
@@ -121,7 +145,7 @@ class Original:
                 stack.callback(read.shard.close)
                 changes = read.by_place
             tensors = _applied(stored, changes)
-            turned = rotary.read(config, _head_dim(config))
+            turned = rotary.read(config, _n_rot(config))
             yield cls(_spec(config, tensors, turned), tensors, turned, config)
 
     @property
@@ -133,9 +157,19 @@ class Original:
         """The oracle's logits [len(tokens), n_vocab] with what was read here."""
         return reference.logits(self.spec, self.tensors, tokens, watch=watch, rotation=self.rotation)
 
+    def ranking(self, rows: Sequence[int]) -> Original:
+        """The same with these rows of its head as a classifier, in the head's place, as llama.cpp has rerankers."""
+        head = "lm_head.weight" if "lm_head.weight" in self.tensors else "embed_tokens.weight"
+        sources = tuple(Source(head, row, row + 1) for row in rows)
+        kept = [tensor for tensor in self.spec.tensors if tensor.role is not Role.OUTPUT]
+        classifier = TensorSpec(Role.CLS_OUT, None, "weight", sources, (len(rows), self.spec.n_embd))
+        return replace(self, spec=replace(self.spec, tied=True, tensors=(*kept, classifier)))
+
     def is_computed(self, tensor: TensorSpec) -> bool:
         """Whether no file holds its values: another order of the same sums may round otherwise."""
         changes = [self.tensors[source.name].change for source in tensor.sources]
+        if tensor.stored is not Stored.AS_IS:
+            return True
         return not changes or any(change is not None and change.a is not None for change in changes)
 
     @property
@@ -155,7 +189,8 @@ class Original:
 
 def place_of(name: str) -> Place | None:
     """Module and suffix that a stored name stands for, None for what takes no part in the forward pass."""
-    match = _TAIL.search(_WRAPPER.sub("", name))
+    name = _WRAPPER.sub("", name)
+    match = None if _TOWER.search(name) else _TAIL.search(name)
     return (match["module"], match["suffix"] or "weight") if match else None
 
 
@@ -193,6 +228,18 @@ def _applied(stored: dict[Place, LazyTensor], changes: Mapping[Place, Change]) -
     return {".".join(place): _Rows(tensor, changes.get(place)) for place, tensor in stored.items()}
 
 
+def _language_model(config: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of a model that reads, which one that also sees keeps in a config of their own."""
+    inner: dict[str, Any] = config.pop("text_config", {})
+    return inner | {key: value for key, value in config.items() if key == "architectures" or key not in inner}
+
+
+def _n_rot(config: Mapping[str, Any]) -> int:
+    """Values of a head that rotary embedding turns."""
+    head_dim = _head_dim(config)
+    return hybrid.n_rot(config, head_dim) if _kind(config) in hybrid.KINDS else head_dim
+
+
 def _head_dim(config: Mapping[str, Any]) -> int:
     usual = _HEAD_DIMS.get(_kind(config)) or config["hidden_size"] // config["num_attention_heads"]
     return int(config.get("head_dim") or usual)
@@ -201,8 +248,8 @@ def _head_dim(config: Mapping[str, Any]) -> int:
 def _kind(config: Mapping[str, Any]) -> str:
     classes = config.get("architectures") or []
     name = classes if isinstance(classes, str) else (classes or [""])[0]
-    words = re.findall(r"[A-Z][a-z]*\d*", name.removesuffix("ForCausalLM").removesuffix("Model"))
-    return "_".join(words).lower() or str(config["model_type"])
+    words = re.findall(r"[A-Z][a-z]*\d*(?:_\d+)?", re.sub("(For[A-Z].*|Model)$", "", name))
+    return "_".join(words).lower() or str(config["model_type"]).removesuffix("_text")
 
 
 def _spec(config: Mapping[str, Any], tensors: Mapping[str, _Rows], turned: rotary.Rotary) -> ModelSpec:
@@ -211,11 +258,16 @@ def _spec(config: Mapping[str, Any], tensors: Mapping[str, _Rows], turned: rotar
     heads = {"embed_tokens.weight", "lm_head.weight"} & tensors.keys()
     spec = ModelSpec(
         architecture=Architecture(
-            _FAMILIES[kind], (), (kind,), {}, qk_norm="layers.0.self_attn.q_norm.weight" in tensors
+            _FAMILIES[kind],
+            (),
+            (kind,),
+            {},
+            qk_norm=any(name.endswith("self_attn.q_norm.weight") for name in tensors),
+            gated_attention=kind in hybrid.KINDS,
         ),
         n_layer=n_layer,
         n_embd=config["hidden_size"],
-        n_ff=config["intermediate_size"],
+        n_ff=config.get("intermediate_size") or 0,
         n_head=n_head,
         n_head_kv=config.get("num_key_value_heads") or n_head,
         head_dim=_head_dim(config),
@@ -229,6 +281,10 @@ def _spec(config: Mapping[str, Any], tensors: Mapping[str, _Rows], turned: rotar
         tied=len(heads) == 1,
         moe=_moe(config) if "mlp.gate." in " ".join(tensors) else None,
         tensors=(),
+        n_rot=_n_rot(config),
+        layer_kinds=hybrid.layer_kinds(config) if kind in hybrid.KINDS else (),
+        delta_net=hybrid.delta_net(config) if kind in hybrid.KINDS else None,
+        n_layer_nextn=int(any(name.startswith("mtp.layers.") for name in tensors)),
     )
     return replace(spec, tensors=tuple(_tensors(spec, kind, tensors, min(heads))))
 
@@ -238,8 +294,8 @@ def _moe(config: Mapping[str, Any]) -> MoeSpec:
         config.get("num_experts") or config["num_local_experts"],
         config["num_experts_per_tok"],
         config["moe_intermediate_size"],
-        config.get("shared_expert_intermediate_size") or 0 if _kind(config) == "qwen2_moe" else 0,
-        bool(config.get("norm_topk_prob", False)),
+        config.get("shared_expert_intermediate_size") or 0 if _kind(config) in _SHARED else 0,
+        bool(config.get("norm_topk_prob", _kind(config) in hybrid.KINDS)),
     )
 
 
@@ -249,33 +305,39 @@ def _tensors(spec: ModelSpec, kind: str, found: Mapping[str, _Rows], embedding: 
     turned = (Role.ATTN_Q, Role.ATTN_K) if kind in _INTERLEAVED else ()
     for name, rows in found.items():
         module, suffix = _split(name)
-        layer, inside = _layer_of(module)
-        if (layer is not None and layer >= spec.n_layer) or ".experts." in module:
+        layer, inside = _layer_of(module, spec.n_layer)
+        if (layer is not None and layer >= spec.n_layer and "mtp." not in module) or ".experts." in module:
             continue
         role = Role.TOKEN_EMBD if spec.tied and name == embedding else _ROLES[inside]
         shape = rows.stored.shape
         order = interleaved(spec.head_dim) if role in turned else None
         whole = TensorSpec(role, layer, suffix, (), shape, row_order=order)
+        if spec.delta_net:
+            whole = hybrid.of_hybrid(whole, spec.delta_net)
         yield replace(whole, sources=(Source(name, 0, whole.n_rows),))
     if spec.tied and kind in _OWN_HEAD:
         shape = found[embedding].stored.shape
         yield TensorSpec(Role.OUTPUT, None, "weight", (Source(embedding, 0, shape[0]),), shape)
-    for layer in range(spec.n_layer if spec.moe else 0):
+    for layer in range(spec.n_layer + spec.n_layer_nextn if spec.moe else 0):
         yield from _experts(spec, layer, found)
 
 
-def _layer_of(module: str) -> tuple[int | None, str]:
-    if not module.startswith("layers."):
+def _layer_of(module: str, n_layer: int) -> tuple[int | None, str]:
+    """The layer, and the module's name in it. What predicts further tokens is one more block."""
+    if module.startswith("mtp.") and not module.startswith("mtp.layers."):
+        return n_layer, module
+    if not module.startswith(("layers.", "mtp.layers.")):
         return None, module
-    _, layer, inside = module.split(".", 2)
-    return int(layer), inside
+    _, layer, inside = module.removeprefix("mtp.").split(".", 2)
+    return int(layer) + (n_layer if module.startswith("mtp.") else 0), inside
 
 
 def _experts(spec: ModelSpec, layer: int, found: Mapping[str, _Rows]) -> Iterator[TensorSpec]:
     """One tensor of all experts for each projection; stacked ones hold an expert's gate rows, then its up rows."""
     assert spec.moe
     n, n_ff, n_embd = spec.moe.n_expert, spec.moe.n_ff_expert, spec.n_embd
-    at = f"layers.{layer}.mlp.experts"
+    at = f"layers.{layer}" if layer < spec.n_layer else f"mtp.layers.{layer - spec.n_layer}"
+    at += ".mlp.experts"
     both, down = f"{at}.gate_up_proj.weight", f"{at}.down_proj.weight"
     for role, name, n_out, n_in, first, stride, stacked in (
         (Role.FFN_GATE_EXPS, "gate_proj", n_ff, n_embd, 0, 2 * n_ff, both),

@@ -7,13 +7,28 @@ convert/checkpoint/purpose.py.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from edgellm.errors import CheckFailedError
 from edgellm.formats.artifact import Artifact
-from edgellm.formats.purpose import Embedding, embedding_of
+from edgellm.formats.purpose import Embedding, embedding_of, ranks, reranking_of
+
+#: Qwen3-Reranker's prompt by its model card, white space made one.
+_CARD = (
+    "<|im_start|>system Judge whether the Document meets the requirements based on the Query and the Instruct provided."
+    ' Note that the answer can only be "yes" or "no".<|im_end|> <|im_start|>user <Instruct>: Given a web search query,'
+    " retrieve relevant passages that answer the query <Query>: {query} <Document>: {document}<|im_end|>"
+    " <|im_start|>assistant <think> </think> "
+)
+
+
+def check(artifact: Artifact, folder: Path) -> tuple[str, ...]:
+    """Everything a model is for besides writing text, as facts to tell. Raises CheckFailedError."""
+    facts = (check_embedding(artifact, folder), check_reranking(artifact, folder))
+    return tuple(fact for fact in facts if fact)
 
 
 def check_embedding(artifact: Artifact, folder: Path) -> str | None:
@@ -23,6 +38,39 @@ def check_embedding(artifact: Artifact, folder: Path) -> str | None:
     if said != expected:
         raise CheckFailedError(f"the check of the pooling failed: the file says {said}, not {expected}")
     return f"pooling {found.pooling}" if found else None
+
+
+def check_reranking(artifact: Artifact, folder: Path) -> str | None:
+    """The prompt, and whose rows score. Gives a fact to tell; None for a model that is no reranker."""
+    rows, found = answers(folder), reranking_of(artifact)
+    if (rows is None) != (found is None):
+        raise CheckFailedError(f"the check of the purpose failed: reranking {found} of a folder with {rows}")
+    if rows is None or found is None:
+        return None
+    by_rows = (found.yes, found.no) == ((None, None) if ranks(artifact) else rows)
+    if not by_rows or re.sub(r"\s+", " ", found.template) != _CARD:
+        raise CheckFailedError(
+            f"the check of the purpose failed: it ranks by {found}, where tokens {rows} score"
+        )
+    return f"ranks by tokens {rows[0]} and {rows[1]}"
+
+
+def answers(folder: Path) -> tuple[int, int] | None:
+    """Of a Qwen3 reranker, the ids of yes and no: as its module says, else as its vocabulary has them."""
+    kinds = {
+        str(module["type"]).split(".")[-1]: module["path"] for module in _load(folder / "modules.json", [])
+    }
+    config, card = _load(folder / "config.json", {}), folder / "README.md"
+    places = [folder.resolve().name, folder.resolve().parent.parent.name, str(config.get("_name_or_path"))]
+    heading = card.is_file() and "# qwen3-reranker" in card.read_text("utf-8", "replace").lower()
+    named = heading or re.search("qwen3-reranker", " ".join(places), re.IGNORECASE)
+    if config.get("model_type") != "qwen3" or not (
+        "LogitScore" in kinds or (named and "Pooling" not in kinds)
+    ):
+        return None
+    said = _load(folder / kinds["LogitScore"] / "config.json", {}) if "LogitScore" in kinds else {}
+    vocab = _load(folder / "tokenizer.json", {})["model"]["vocab"]
+    return said.get("true_token_id", vocab.get("yes")), said.get("false_token_id", vocab.get("no"))
 
 
 def _expected(folder: Path) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from edgellm.convert.gguf import ggml
 from edgellm.errors import CheckFailedError
 from edgellm.formats.gguf.header import GgufFile, GgufTensor
-from edgellm.models.base import ModelSpec, TensorSpec
+from edgellm.models.base import DeltaNetSpec, LayerKind, ModelSpec, TensorSpec, effective
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,10 +54,10 @@ _HALF_TINY = 6e-8  # the smallest step of float16: below it weights become zero
 
 #: Key after `<architecture>.` -> the number in config.json it must be.
 _NUMBERS: dict[str, Callable[[ModelSpec], float | None]] = {
-    "block_count": lambda spec: spec.n_layer,
+    "block_count": lambda spec: spec.n_layer + spec.n_layer_nextn,
     "context_length": lambda spec: spec.n_ctx_train,
     "embedding_length": lambda spec: spec.n_embd,
-    "feed_forward_length": lambda spec: spec.n_ff,
+    "feed_forward_length": lambda spec: spec.n_ff or None,
     "attention.head_count": lambda spec: spec.n_head,
     "attention.head_count_kv": lambda spec: spec.n_head_kv,
     "attention.layer_norm_rms_epsilon": lambda spec: spec.rms_eps,
@@ -67,6 +67,16 @@ _NUMBERS: dict[str, Callable[[ModelSpec], float | None]] = {
     "expert_count": lambda spec: spec.moe.n_expert if spec.moe else None,
     "expert_used_count": lambda spec: spec.moe.n_expert_used if spec.moe else None,
     "expert_feed_forward_length": lambda spec: spec.moe.n_ff_expert if spec.moe else None,
+}
+#: The same of models with delta nets.
+_NET_NUMBERS: dict[str, Callable[[ModelSpec, DeltaNetSpec], float | None]] = {
+    "ssm.conv_kernel": lambda spec, net: net.conv_kernel,
+    "ssm.state_size": lambda spec, net: net.head_dim,
+    "ssm.group_count": lambda spec, net: net.n_k_heads,
+    "ssm.time_step_rank": lambda spec, net: net.n_v_heads,
+    "ssm.inner_size": lambda spec, net: net.n_v,
+    "rope.dimension_count": lambda spec, net: spec.n_rotary,
+    "nextn_predict_layers": lambda spec, net: spec.n_layer_nextn or None,
 }
 
 
@@ -90,6 +100,8 @@ def check_numbers(header: GgufFile, spec: ModelSpec) -> None:
     for name, number in _NUMBERS.items():
         key, expected = f"{arch}.{name}", number(spec)
         _check_number(key, header.get(key), expected)
+    if spec.delta_net:
+        _check_net(header, spec, spec.delta_net)
     _check_number(
         "head size", header.get(f"{arch}.attention.key_length", spec.n_embd // spec.n_head), spec.head_dim
     )
@@ -99,6 +111,17 @@ def check_numbers(header: GgufFile, spec: ModelSpec) -> None:
             "numbers",
             f"{arch}.rope.scaling.type is {header.get(f'{arch}.rope.scaling.type')!r}, not {kind!r}",
         )
+
+
+def _check_net(header: GgufFile, spec: ModelSpec, net: DeltaNetSpec) -> None:
+    arch = spec.architecture.name
+    for name, number in _NET_NUMBERS.items():
+        _check_number(f"{arch}.{name}", header.get(f"{arch}.{name}"), number(spec, net))
+    key = f"{arch}.attention.recurrent_layers"
+    blocks = range(spec.n_layer + spec.n_layer_nextn)
+    expected = [spec.kind(block) is LayerKind.DELTA_NET for block in blocks]
+    if list(header.get(key) or ()) != expected:
+        _fail("numbers", f"{key} is {header.get(key)!r}, where config.json asks for {expected}")
 
 
 def _check_number(key: str, found: Any, expected: float | None) -> None:
@@ -158,10 +181,8 @@ def _check_names(tensors: Placed, shapes: Mapping[str, tuple[int, ...]]) -> None
 def _check_rows(
     path: Path, tensor: GgufTensor, rows: Sequence[int], expected: Float32s, least: float = 0.0
 ) -> None:
-    found = read_rows(path, tensor, rows)
-    error = deviation(tensor.type.name, found, expected, least)
-    if error is not None:
-        _fail("tensors", f"{tensor.name} differs from its source: {error}")
+    if wrong := _wrong(tensor, read_rows(path, tensor, rows), expected, least):
+        _fail("tensors", wrong)
 
 
 def deviation(type_name: str, found: Float32s, expected: Float32s, least: float = 0.0) -> str | None:
@@ -194,40 +215,30 @@ def deviation(type_name: str, found: Float32s, expected: Float32s, least: float 
 def wrong_tensor(tensors: Placed, original: Original) -> str:
     """Compare every row of every tensor and name the first that is wrong, if any: for when logits are off."""
 
-    def pairs() -> Iterator[tuple[str, str, Float32s, Float32s]]:
-        for tensor in original.spec.tensors:
-            if original.is_computed(tensor):
-                continue  # the same numbers in another order; check_tensors has seen them
-            path, placed = tensors[tensor.gguf_name]
-            for rows in _batches(_n_rows(tensor.shape), tensor.row_size):
-                expected = source_rows(original, tensor, rows)
-                yield placed.name, placed.type.name, read_rows(path, placed, rows), expected
-
-    return _first_wrong(pairs())
+    for tensor in original.spec.tensors:
+        path, placed = tensors[tensor.gguf_name]
+        least = COMPUTED if original.is_computed(tensor) else 0.0
+        for rows in _batches(_n_rows(tensor.shape), tensor.row_size):
+            expected = source_rows(original, tensor, rows)
+            if wrong := _wrong(placed, read_rows(path, placed, rows), expected, least):
+                return wrong
+    return ""
 
 
 def wrong_same_tensor(tensors: Placed, origin: Placed) -> str:
     """The same for a file made from another GGUF file."""
 
-    def pairs() -> Iterator[tuple[str, str, Float32s, Float32s]]:
-        for name, (path, tensor) in origin.items():
-            for rows in _batches(_n_rows(tensor.shape), tensor.shape[-1]):
-                yield (
-                    name,
-                    tensors[name][1].type.name,
-                    read_rows(*tensors[name], rows),
-                    read_rows(path, tensor, rows),
-                )
-
-    return _first_wrong(pairs())
-
-
-def _first_wrong(pairs: Iterator[tuple[str, str, Float32s, Float32s]]) -> str:
-    for name, type_name, found, expected in pairs:
-        error = deviation(type_name, found, expected)
-        if error is not None:
-            return f"{name} differs from its source: {error}"
+    for name, (path, tensor) in origin.items():
+        for rows in _batches(_n_rows(tensor.shape), tensor.shape[-1]):
+            found, expected = read_rows(*tensors[name], rows), read_rows(path, tensor, rows)
+            if wrong := _wrong(tensors[name][1], found, expected):
+                return wrong
     return ""
+
+
+def _wrong(tensor: GgufTensor, found: Float32s, expected: Float32s, least: float = 0.0) -> str:
+    error = deviation(tensor.type.name, found, expected, least)
+    return "" if error is None else f"{tensor.name} differs from its source: {error}"
 
 
 def _batches(n_rows: int, row_size: int, weights: int = 1 << 22) -> Iterator[Sequence[int]]:
@@ -253,7 +264,7 @@ def source_rows(original: Original, tensor: TensorSpec, rows: Sequence[int]) -> 
         divisors: Float32s = original.rotary.divisors[None]
         return divisors
     if len(tensor.shape) == 1:
-        values: Float32s = original.tensors[tensor.sources[0].name].rows(0, 1)[0]
+        values: Float32s = effective(tensor.stored, original.tensors[tensor.sources[0].name].rows(0, 1)[0])
         return (tensor.row_order(values) if tensor.row_order else values)[None]
     order = np.arange(_n_rows(tensor.shape))
     if tensor.row_order:
@@ -262,7 +273,8 @@ def source_rows(original: Original, tensor: TensorSpec, rows: Sequence[int]) -> 
     for row in rows:
         (span,) = tensor.spans(int(order[row]), int(order[row]) + 1)
         parts.append(original.tensors[span.name].rows(span.start, span.stop))
-    return np.concatenate(parts)
+    found = np.concatenate(parts)
+    return found if tensor.column_order is None else tensor.column_order(found.T).T
 
 
 def read_rows(path: Path, tensor: GgufTensor, rows: Sequence[int]) -> Float32s:

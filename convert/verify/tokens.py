@@ -52,11 +52,18 @@ def _fail(check: str, fact: str) -> NoReturn:
 def check_pre_tokenizer(header: Header, reading: Reading) -> None:
     """How text is split before merging. Wrong, it shows in few texts: so by name, not only by hard strings.
 
-    The two families part over digits: Qwen takes one at a time, Llama 3 up to three.
+    The families part over digits - Qwen takes one at a time, Llama 3 up to three - and over marks, which belong
+    to a word since Qwen3.5.
     """
     found = header.get("tokenizer.ggml.pre")
-    pieces = [piece for piece, _ in reading.tokenizer.pre_tokenizer.pre_tokenize_str("1234567")]
-    expected = {1: "qwen2", 3: "llama-bpe"}.get(len(pieces[0]))
+
+    def first_of(text: str) -> str:
+        return str(reading.tokenizer.pre_tokenizer.pre_tokenize_str(text)[0][0])
+
+    marks = len(first_of("क\u093fक")) > len(first_of("क"))
+    expected = {(1, False): "qwen2", (1, True): "qwen35", (3, False): "llama-bpe"}.get(
+        (len(first_of("1234567")), marks)
+    )
     if found != expected:
         _fail("tokens", f"tokenizer.ggml.pre is {found!r}, but the tokenizer splits text as {expected!r}")
 

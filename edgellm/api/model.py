@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from edgellm.formats.artifact import Artifact
     from edgellm.formats.purpose import Pooling
     from edgellm.generation.embedding import Vectors
+    from edgellm.generation.reranking import Ranked
     from edgellm.generation.scoring import Score
     from edgellm.prompt.template import ChatTemplate
     from edgellm.prompt.tool_choice import ToolChoice
@@ -250,6 +251,23 @@ class Model:
                 instruct=instruct,
                 dimensions=dimensions,
                 truncate=truncate,
+            )
+
+    def rerank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        instruct: str | None = None,
+        top_n: int | None = None,
+        truncate: bool = False,
+    ) -> list[Ranked]:
+        """`documents` by their relevance to `query`, the best first, with a reranker. See `reranking.rerank`."""
+        from edgellm.generation import reranking
+
+        with self._turns.turn():
+            return reranking.rerank(
+                self.session, query, documents, instruct=instruct, top_n=top_n, truncate=truncate
             )
 
     def close(self) -> None:

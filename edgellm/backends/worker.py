@@ -131,6 +131,11 @@ class WorkerSession:
         states: Hidden = self._call("hidden", list(tokens))
         return states
 
+    def classify(self, tokens: Sequence[int]) -> dict[str, float]:
+        """Append tokens; the classifier's outputs by label."""
+        found: dict[str, float] = self._call("classify", list(tokens))
+        return found
+
     def stream(
         self,
         tokens: Sequence[int],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,14 +76,14 @@ def command(
       edgellm embed qwen3-embedding.gguf --prompt-name query "Where did I put the keys?"
     """
     from edgellm import files
-    from edgellm.cli.shared import model_argument, open_model
+    from edgellm.cli.shared import lines, model_argument, open_model
     from edgellm.generation import embedding
 
     if as_json and npy:
         raise UsageError("--json and --npy exclude each other: give one")
     if npy:
         files.check_output(npy, force=force)
-    wanted = texts or _lines()
+    wanted = lines.given(texts, "TEXT", "embed")
     artifact = model_argument.resolve(model, offline=offline)
     manner = embedding.manner_of(artifact, pooling=pooling, prompt_name=prompt_name, instruct=instruct)
     note(manner.remark)
@@ -103,17 +102,6 @@ def command(
         _write(npy, vectors, force=force)
     else:
         emit(_json(artifact, vectors, manner.pooling) if as_json else _rows(vectors))
-
-
-def _lines() -> tuple[str, ...]:
-    """The lines of standard input, as many vectors as lines. Raises UsageError naming an empty one."""
-    if sys.stdin is None or sys.stdin.isatty():
-        raise UsageError("there is nothing to embed: give a TEXT, or lines on standard input")
-    lines = tuple(sys.stdin.buffer.read().decode("utf-8", "replace").splitlines())
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            raise UsageError(f"line {number} of standard input is empty, so nothing to embed; leave it out")
-    return lines
 
 
 def _rows(vectors: Vectors) -> str:

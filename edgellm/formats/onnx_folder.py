@@ -171,6 +171,7 @@ def _ours(path: Path, manifest: Mapping[str, Any]) -> OnnxFolder:
             in_place=True,
             facts=facts,
             purpose=dict(manifest.get("purpose", {})),
+            state_bytes=int(manifest.get("state_bytes", 0)),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path / MANIFEST} is damaged ({error!r}); convert the model again") from error

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from edgellm.formats.gguf.classifier import RANK
+
 if TYPE_CHECKING:
     from edgellm.formats.artifact import Artifact
 
@@ -19,7 +21,6 @@ POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 
 #: `<architecture>.pooling_type` (llama.h, enum llama_pooling_type).
 POOLING_IDS: dict[Pooling, int] = {"mean": 1, "cls": 2, "last": 3}
-RANK = 4
 EMBEDDING_KEY, RERANKING_KEY = "edgellm.embedding", "edgellm.reranking"
 RERANK_TEMPLATE = "tokenizer.chat_template.rerank"
 
@@ -46,6 +47,17 @@ class Embedding:
         return found | {EMBEDDING_KEY: ("str", json.dumps(more, ensure_ascii=False))}
 
 
+#: What Qwen3-Reranker is asked (its model card): the task, which may be another, and the whole prompt.
+QWEN3_TASK = "Given a web search query, retrieve relevant passages that answer the query"
+QWEN3_RERANK = (
+    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
+    'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
+    f"<Instruct>: {QWEN3_TASK}\n<Query>: {{query}}\n<Document>: {{document}}<|im_end|>\n"
+    "<|im_start|>assistant\n<think>\n\n</think>\n\n"
+)
+RERANK_LABELS = ("yes", "no")
+
+
 @dataclass(frozen=True)
 class Reranking:
     """How relevant a document is to a query, asked of a model that was trained to say yes or no."""
@@ -53,6 +65,11 @@ class Reranking:
     template: str  # the whole prompt, with {query} and {document}
     yes: int | None = None  # token ids; None: the file has an output for the two alone
     no: int | None = None
+
+    @property
+    def keys(self) -> dict[str, tuple[str, Any]]:
+        """Our key for a model that keeps its whole output projection."""
+        return {RERANKING_KEY: ("str", json.dumps(vars(self), ensure_ascii=False))}
 
 
 def embedding_of(artifact: Artifact) -> Embedding | None:
@@ -76,7 +93,8 @@ def embedding_of(artifact: Artifact) -> Embedding | None:
 def reranking_of(artifact: Artifact) -> Reranking | None:
     """What the header says of reranking; None for a model that was not made for it."""
     template = artifact.metadata.get(RERANK_TEMPLATE)
-    if ranks(artifact) and isinstance(template, str):
+    # Of other families llama.cpp gives what the classifier says, and no probability.
+    if ranks(artifact) and isinstance(template, str) and artifact.architecture in ("qwen3", "qwen3vl"):
         return Reranking(template)
     said = _json(artifact.metadata.get(RERANKING_KEY))
     template, yes, no = said.get("template"), said.get("yes"), said.get("no")

@@ -56,11 +56,11 @@ def transformers_divisors(head_dim: int, theta: float, scaling: dict[str, Any]) 
 
 def main() -> None:
     """Write every file."""
-    sys.path.insert(0, str(HERE.parent))
-    from tinymodels import CASES, write
+    sys.path.insert(0, str(HERE.parent / "helpers"))
+    from tinymodels import CASES, HYBRIDS, write
 
     (HERE / "logits").mkdir(exist_ok=True)
-    for name, case in CASES.items():
+    for name, case in (CASES | HYBRIDS).items():
         with tempfile.TemporaryDirectory() as folder:
             found = transformers_logits(write(case, Path(folder)), TOKENS)
         np.save(HERE / "logits" / f"{name}.npy", found[POSITIONS])

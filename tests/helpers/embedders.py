@@ -95,3 +95,34 @@ def end_texts(folder: Path) -> None:
     }
     tokenizer["post_processor"] = {"type": "Sequence", "processors": [level, template]}
     write_json(folder / "tokenizer.json", tokenizer)
+
+
+def write_reranker(folder: Path, tiny: Tiny | None = None, *, card: bool = True) -> Path:
+    """A Qwen3ForCausalLM that scores by "yes" and "no", as Qwen/Qwen3-Reranker-0.6B is laid out."""
+    tinymodels.write(tiny or tinymodels.variant("qwen3", n_ctx_train=1024), folder)
+    add_words(folder, ["yes", "no"])
+    if card:
+        (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Qwen3-Reranker-0.1M\n", "utf-8")
+    return folder
+
+
+def add_words(folder: Path, words: list[str]) -> None:
+    """Make tokens of `words`, in the place of the last that the tiny tokenizer learned."""
+    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    model = tokenizer["model"]
+    for word in words:
+        for end in range(2, len(word) + 1):
+            if word[:end] in model["vocab"]:
+                continue
+            last = model["merges"].pop(
+                next(i for i in reversed(range(len(model["merges"]))) if _is_leaf(model, i))
+            )
+            model["vocab"][word[:end]] = model["vocab"].pop("".join(last))
+            model["merges"].insert(0, [word[: end - 1], word[end - 1 : end]])
+    write_json(folder / "tokenizer.json", tokenizer)
+
+
+def _is_leaf(model: dict[str, Any], place: int) -> bool:
+    """Whether no other merge builds on this one."""
+    made = "".join(model["merges"][place])
+    return len(made) > 2 and all(made not in pair for pair in model["merges"])

@@ -57,6 +57,9 @@ class ScriptedSession:
         self.eval(tokens)
         return np.array([[token, 1.0] for token in tokens], np.float32)
 
+    def classify(self, tokens: Sequence[int]) -> dict[str, float]:
+        raise EngineError("no classifier")
+
     def stream(self, tokens: Sequence[int], sampling: Sampling, **_: object) -> Iterator[int]:
         self.eval(tokens)
         for token in [*self.script, EOS]:

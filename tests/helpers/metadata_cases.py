@@ -15,11 +15,13 @@ import embedders
 import tinymodels
 
 from edgellm.convert.checkpoint.folder import read_json
-from edgellm.convert.checkpoint.purpose import is_embedding
+from edgellm.convert.checkpoint.purpose import is_embedding, reranker_rows
 from edgellm.convert.checkpoint.tokenizer import read_tokenizer, recognise
 from edgellm.convert.gguf.metadata import build_metadata
 from edgellm.convert.gguf.writer import encode
+from edgellm.models.classifier import with_classifier
 from edgellm.models.registry import spec_of
+from edgellm.models.renaming import language_model
 
 F16 = 1  # general.file_type both sides are asked for
 
@@ -61,7 +63,9 @@ SETTINGS = {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty":
 
 def write_tiny(root: Path) -> list[Path]:
     """Every tiny case, and folders that say more about themselves than weights and a tokenizer."""
-    folders = [tinymodels.write(tiny, root / name) for name, tiny in tinymodels.CASES.items()]
+    folders = [
+        tinymodels.write(tiny, root / name) for name, tiny in (tinymodels.CASES | tinymodels.HYBRIDS).items()
+    ]
     named = tinymodels.write(tinymodels.CASES["qwen3"], root / "Tiny-Qwen3-0.1M-Instruct-v2")
     (named / "README.md").write_text(CARD, encoding="utf-8")
     _update(named / "generation_config.json", SETTINGS)
@@ -78,7 +82,13 @@ def write_tiny(root: Path) -> list[Path]:
         embedders.write(root / "tiny-embedding-mean", mode="mean", old_keys=False, default_prompt="query"),
         embedders.write(root / "tiny-embedding-cls", tinymodels.variant("llama"), mode="cls", ends=False),
     ]
-    return [*folders, named, spaced, padded, distill, ending, *vectors]
+    ranking = [
+        embedders.write_reranker(root / "tiny-reranker"),
+        embedders.write_reranker(
+            root / "Tiny-Qwen3-Reranker-Untied", tinymodels.variant("qwen3-f32"), card=False
+        ),
+    ]
+    return [*folders, named, spaced, padded, distill, ending, *vectors, *ranking]
 
 
 def _distill(folder: Path) -> None:
@@ -151,10 +161,12 @@ def _update(path: Path, changes: Mapping[str, Any]) -> None:
 
 def our_metadata(folder: Path) -> dict[str, tuple[str, Any]]:
     """What edgellm writes for a checkpoint, or for a config and a tokenizer whose weights are imagined."""
-    config = read_json(folder, "config.json") or {}
+    config = language_model(read_json(folder, "config.json") or {})
     generation_config = read_json(folder, "generation_config.json") or {}
     spec = spec_of(config, shapes_of(folder, config), headless=is_embedding(folder))
     vocabulary = read_tokenizer(folder, config, generation_config, spec.n_vocab)
+    if rows := reranker_rows(folder, config, vocabulary.tokens):
+        spec = with_classifier(spec, rows)
     return build_metadata(folder, config, generation_config, spec, vocabulary, F16)
 
 

@@ -30,6 +30,8 @@ FAMILIES = {  # model_type: class name
     "qwen3_moe": "Qwen3MoeForCausalLM",
     "qwen3_5_text": "Qwen3_5ForCausalLM",
     "qwen3_5": "Qwen3_5ForConditionalGeneration",
+    "qwen3_5_moe_text": "Qwen3_5MoeForCausalLM",
+    "qwen3_5_moe": "Qwen3_5MoeForConditionalGeneration",
 }
 LLAMA3_ROPE = {
     "rope_type": "llama3",
@@ -70,7 +72,7 @@ class Tiny:
     n_v_heads: int = 2
     net_head_dim: int = 16
     full_attention_interval: int = 2
-    mrope_section: tuple[int, int, int] = (1, 1, 0)
+    mrope_section: tuple[int, int, int] = (3, 3, 2)
     nextn: bool = False  # a block that predicts the next token but one
     dtype: str = "BF16"  # BF16, F16 or F32
     n_shards: int = 1
@@ -80,7 +82,12 @@ class Tiny:
 
     @property
     def moe(self) -> bool:
-        return self.model_type.endswith("_moe")
+        return self.model_type.removesuffix("_text").endswith("_moe")
+
+    @property
+    def nested(self) -> bool:
+        """Whether the language model is one part of more."""
+        return self.model_type in ("qwen3_5", "qwen3_5_moe")
 
     @property
     def hybrid(self) -> bool:
@@ -125,17 +132,39 @@ HYBRIDS: dict[str, Tiny] = {
     "qwen35-grouped": Tiny(
         "qwen3_5", n_layer=4, head_dim=16, n_v_heads=6, nextn=True, config_release=5, n_shards=2
     ),
+    "qwen35-256": Tiny(
+        "qwen3_5",
+        n_layer=3,
+        n_embd=256,
+        n_ff=512,
+        head_dim=64,
+        n_v_heads=4,
+        net_head_dim=64,
+        config_release=5,
+    ),
+    "qwen35moe": Tiny("qwen3_5_moe_text", n_layer=3, head_dim=16, tied=True, config_release=5),
+    "qwen35moe-stacked": Tiny(
+        "qwen3_5_moe",
+        n_layer=4,
+        head_dim=16,
+        n_v_heads=6,
+        nextn=True,
+        stacked=True,
+        n_expert=5,
+        config_release=5,
+    ),
 }
 
 
 def config(tiny: Tiny) -> dict[str, Any]:
     """config.json as transformers writes it."""
     inner = _inner_config(tiny)
-    if tiny.model_type != "qwen3_5":
+    if not tiny.nested:
         return inner
     on_top = {key: inner.pop(key) for key in ("architectures", "tie_word_embeddings")}
-    on_top |= {"model_type": "qwen3_5", "vision_config": {"model_type": "qwen3_5_vision", "hidden_size": 32}}
-    return on_top | {"text_config": inner | {"model_type": "qwen3_5_text"}}
+    vision = {"model_type": f"{tiny.model_type}_vision", "hidden_size": 32}
+    on_top |= {"model_type": tiny.model_type, "vision_config": vision}
+    return on_top | {"text_config": inner | {"model_type": f"{tiny.model_type}_text"}}
 
 
 def _inner_config(tiny: Tiny) -> dict[str, Any]:
@@ -165,12 +194,14 @@ def _inner_config(tiny: Tiny) -> dict[str, Any]:
         found |= {"use_sliding_window": False, "sliding_window": 4096, "max_window_layers": tiny.n_layer}
     if tiny.moe:
         found |= _moe_config(tiny)
+    if tiny.moe and tiny.hybrid:  # says neither
+        del found["intermediate_size"], found["norm_topk_prob"]
     return found | _release_config(tiny) | dict(tiny.extra_config)
 
 
 def _moe_config(tiny: Tiny) -> dict[str, Any]:
-    qwen3 = tiny.model_type == "qwen3_moe"
-    shared = {} if qwen3 else {"shared_expert_intermediate_size": tiny.n_ff_shared}
+    qwen3 = tiny.model_type.startswith("qwen3")
+    shared = {} if tiny.model_type == "qwen3_moe" else {"shared_expert_intermediate_size": tiny.n_ff_shared}
     return shared | {
         "num_experts": tiny.n_expert,
         "num_experts_per_tok": tiny.n_expert_used,
@@ -296,7 +327,7 @@ def _moe_shapes(tiny: Tiny) -> Iterator[tuple[str, tuple[int, ...]]]:
     else:
         for e in range(tiny.n_expert):
             yield from _mlp_shapes(f"mlp.experts.{e}.", tiny.n_ff_expert, tiny.n_embd, False)
-    if tiny.model_type == "qwen2_moe":
+    if tiny.model_type != "qwen3_moe":
         yield from _mlp_shapes("mlp.shared_expert.", tiny.n_ff_shared, tiny.n_embd, False)
         yield "mlp.shared_expert_gate.weight", (1, tiny.n_embd)
 
@@ -335,7 +366,7 @@ def write(tiny: Tiny, folder: Path, *, tokenizer: bool = True) -> Path:
     if tokenizer:
         write_tokenizer(tiny, folder)
     values = {stored_name(tiny, name): (tiny.dtype, value) for name, value in tensors(tiny).items()}
-    if tiny.model_type == "qwen3_5":
+    if tiny.nested:
         tower = "model.visual.patch_embed.proj.weight"
         values[tower] = (tiny.dtype, hashed(tower, (32, 3, 2, 2, 2), tiny.seed))
     write_shards(folder, values, tiny.n_shards)
@@ -344,8 +375,9 @@ def write(tiny: Tiny, folder: Path, *, tokenizer: bool = True) -> Path:
 
 def stored_name(tiny: Tiny, name: str) -> str:
     """A tensor's name in the files, where the language model is one part of more."""
-    nested = tiny.model_type == "qwen3_5"
-    return name.replace("model.", "model.language_model.", 1) if nested and name[:6] == "model." else name
+    return (
+        name.replace("model.", "model.language_model.", 1) if tiny.nested and name[:6] == "model." else name
+    )
 
 
 def write_shards(folder: Path, values: Mapping[str, tuple[str, Array]], n_shards: int = 1) -> None:
@@ -386,7 +418,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def _kind(tiny: Tiny) -> str:
-    return "llama" if tiny.model_type == "llama" else "qwen"
+    return "llama" if tiny.model_type == "llama" else "qwen35" if tiny.hybrid else "qwen"
 
 
 def special_ids(tiny: Tiny) -> tuple[int, int]:
@@ -428,4 +460,4 @@ def write_tokenizer(tiny: Tiny, folder: Path) -> None:
 
 def variant(name: str, **changes: Any) -> Tiny:
     """A case with some fields changed."""
-    return replace(CASES[name], **changes)
+    return replace((CASES | HYBRIDS)[name], **changes)

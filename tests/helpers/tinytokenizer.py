@@ -1,4 +1,4 @@
-"""A byte-level BPE tokenizer of 300 tokens for each of the two kinds of pre-tokenizer, made in memory for tests."""
+"""A byte-level BPE tokenizer of 300 tokens for each kind of pre-tokenizer, made in memory for tests."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ _SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+_MARKED = _SPLIT.replace(r"?\p{L}+", r"?[\p{L}\p{M}]+").replace(r"\s\p{L}\p{N}", r"\s\p{L}\p{M}\p{N}")
 _TEXT = (
     "the quick brown fox jumps over the lazy dog; it's the end, isn't it? 1234 times 56 is 69104.",
     "The other thing is that there are three of them. They're here and we'll be there.",
@@ -25,6 +26,7 @@ SPECIALS = {  # in id order, after the BPE vocabulary; the third field says whic
         ("<|endoftext|>", "<|im_end|>"),
     ),
 }
+SPECIALS["qwen35"] = SPECIALS["qwen"]
 TEMPLATES = {
     "llama": (
         "{{ bos_token }}{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\\n\\n' "
@@ -36,11 +38,12 @@ TEMPLATES = {
         "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
     ),
 }
+TEMPLATES["qwen35"] = TEMPLATES["qwen"]
 
 
 @cache
 def tokenizer_json(kind: str) -> str:
-    """A byte-level BPE tokenizer of 300 tokens and the special ones, `kind` llama or qwen, as tokenizer.json."""
+    """A byte-level BPE tokenizer of 300 tokens and the special ones, of a `kind` of SPECIALS, as tokenizer.json."""
     from tokenizers import (
         AddedToken,
         Regex,
@@ -54,14 +57,15 @@ def tokenizer_json(kind: str) -> str:
     from tokenizers.trainers import BpeTrainer
 
     specials, digits, (bos, _) = SPECIALS[kind]
+    split = _MARKED if kind == "qwen35" else _SPLIT
     made = Tokenizer(models.BPE(ignore_merges=kind == "llama"))
     made.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(_SPLIT.replace("DIGITS", digits)), "isolated"),
+            pre_tokenizers.Split(Regex(split.replace("DIGITS", digits)), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    if kind == "qwen":
+    if kind != "llama":
         made.normalizer = normalizers.NFC()
     made.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()

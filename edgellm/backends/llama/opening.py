@@ -11,6 +11,7 @@ from edgellm.backends.llama import devices as llama_devices
 from edgellm.backends.llama import lib as llama_lib
 from edgellm.backends.llama import memory_estimate
 from edgellm.errors import EngineError
+from edgellm.formats import purpose
 from edgellm.formats.artifact import Artifact
 from edgellm.formats.gguf import adapter as adapter_file
 from edgellm.formats.gguf.lora import Lora
@@ -57,7 +58,9 @@ def new_context(
     params.type_v = llama_lib.kv_type(options.type_v).id
     params.no_perf = True
     _yarn(params, artifact)
-    if f"{artifact.architecture}.pooling_type" in artifact.metadata:
+    if purpose.ranks(artifact):
+        params.pooling_type = lib.LLAMA_POOLING_TYPE_RANK
+    elif f"{artifact.architecture}.pooling_type" in artifact.metadata:
         params.pooling_type = lib.LLAMA_POOLING_TYPE_NONE  # embedding.py pools, the same for every engine
     if observer is not None:
         params.cb_eval = observer.callback

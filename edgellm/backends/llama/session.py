@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from edgellm.backends import checks, steps
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
     from edgellm.session import Hidden, Logits
 
 FORMAT = "gguf"
-
-_HIDDEN_BATCH = (
-    64  # tokens at once for hidden states: llama.cpp computes and keeps the logits of each as well
-)
 
 
 def open_session(artifact: Artifact, options: EngineOptions) -> Session:
@@ -166,12 +163,18 @@ class LlamaCppSession:
 
     def hidden(self, tokens: Sequence[int]) -> Hidden:
         """Append tokens; hidden states after the final norm [len(tokens), n_embd], a copy."""
-        n_embd = self._lib.llama_model_n_embd(self._model)
-        self._lib.llama_set_embeddings(self._context, True)
-        try:
-            return self._rows(tokens, self._embedding, n_embd, min(self._n_batch, _HIDDEN_BATCH))
-        finally:
-            self._lib.llama_set_embeddings(self._context, False)
+        lib, context, n_embd = self._lib, self._context, self._lib.llama_model_n_embd(self._model)
+        with outputs.with_states(lib, context):
+            row = partial(outputs.embedding, lib, context, n_embd)
+            return self._rows(tokens, row, n_embd, min(self._n_batch, outputs.N_STATES))
+
+    def classify(self, tokens: Sequence[int]) -> dict[str, float]:
+        """Append tokens; the classifier's outputs after the last, by label."""
+        if len(tokens) > 1:
+            self._append(tokens[:-1])
+        with outputs.with_states(self._lib, self._context):
+            self._append(tokens[-1:])
+            return outputs.classified(self._lib, self._model, self._context)
 
     def stream(
         self,
@@ -387,9 +390,6 @@ class LlamaCppSession:
         finally:
             self._lib.llama_batch_free(batch)
         return out
-
-    def _embedding(self, index: int) -> Hidden:
-        return outputs.embedding(self._lib, self._context, index, self._lib.llama_model_n_embd(self._model))
 
     def _logits(self, index: int) -> Logits:
         return outputs.logits(self._lib, self._context, index, self._info.n_vocab)

@@ -140,6 +140,10 @@ class OrtSession:
             self._states = self._runner.for_hidden(self._info.n_ctx)
         return self._rows(tokens, self._states)
 
+    def classify(self, tokens: Sequence[int]) -> dict[str, float]:
+        """Refuse: no folder has a classifier beside its logits."""
+        raise EngineError(f"{self._artifact.path} has no classifier")
+
     def stream(
         self,
         tokens: Sequence[int],

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from edgellm.formats.gguf import foreign, vocabulary
+from edgellm.formats.gguf.classifier import check_classifier
 from edgellm.formats.gguf.families import FAMILIES, Family
 from edgellm.formats.gguf.faults import fail, shown
 from edgellm.formats.gguf.header import GgufFile, GgufTensor
@@ -72,7 +73,9 @@ def check_runnable(file: GgufFile) -> None:
         dims |= _recurrent_dimensions(file, numbers)
         _sections(file, architecture)
     recurrent = _recurrent_layers(file, architecture, family, numbers)
-    _tensors(file, _tensors_of_all_parts(file), family, dims, recurrent)
+    tensors = _tensors_of_all_parts(file)
+    check_classifier(file, architecture, tensors, dims["embd"])
+    _tensors(file, tensors, family, dims, recurrent)
 
 
 def is_verified(file: GgufFile) -> bool:

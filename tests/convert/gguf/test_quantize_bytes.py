@@ -6,6 +6,7 @@ types, models, sources and importance matrices runs under `-m slow` and in bench
 
 from pathlib import Path
 
+import embedders
 import llama_quantize
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ DEEP = tinymodels.variant(
     "qwen3", n_layer=9, n_embd=256, n_ff=256, n_head=2, n_head_kv=1, head_dim=64, seed=6
 )
 EIGHT = tinymodels.variant("qwen3moe-256", n_layer=2, n_expert=8, n_ff_expert=32, seed=7)
+CASES = tinymodels.CASES | tinymodels.HYBRIDS
 NEED_IMATRIX = {"IQ3_XXS", "IQ3_XS", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ1_S", "IQ1_M", "Q2_K_S"}
 
 
@@ -59,9 +61,9 @@ def test_every_type(made, tmp_path, quant, imatrix):
     assert n == (0 if quant in NEED_IMATRIX and not imatrix else 13)
 
 
-@pytest.mark.parametrize("name", tinymodels.CASES)
+@pytest.mark.parametrize("name", CASES)
 def test_every_kind_of_model(made, tmp_path, name):
-    tiny = tinymodels.CASES[name]
+    tiny = CASES[name]
     for quant, imatrix in (("Q4_K_M", True), ("Q8_0", False), ("BF16", False), ("Q5_0", True)):
         assert same(made, name, tiny, tmp_path, imatrix=imatrix, quant=quant) > 20
 
@@ -74,6 +76,16 @@ def test_layers_differ_within_a_recipe(made, tmp_path):
 def test_experts_in_mxfp4_and_attention_of_eight_experts(made, tmp_path):
     for quant, imatrix in (("MXFP4_MOE", False), ("Q4_K_S", True)):
         assert same(made, "eight", EIGHT, tmp_path, imatrix=imatrix, quant=quant) == 2 * 12 + 3
+
+
+@pytest.mark.parametrize("quant", ["Q4_K_M", "Q8_0", "IQ2_XXS"])
+def test_a_rerankers_two_rows(tmp_path, quant):
+    source = embedders.write_reranker(tmp_path / "source", DEEP)
+    base = tmp_path / "base.gguf"
+    weights = llama_quantize.make_base(source, base, "BF16")
+    n, found = llama_quantize.compare(source, base, weights, tmp_path, {"quant": quant})
+    assert found == [] and n == 9 * 11 + 3
+    assert "cls.output.weight" in read_header(base).tensors
 
 
 @pytest.mark.parametrize(
@@ -173,9 +185,9 @@ def test_f32_and_f16_round_as_ggml_does(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["small", "deep", "eight", *tinymodels.CASES])
+@pytest.mark.parametrize("name", ["small", "deep", "eight", *CASES])
 def test_everything(made, tmp_path, name):
-    tiny = {"small": SMALL, "deep": DEEP, "eight": EIGHT}.get(name) or tinymodels.CASES[name]
+    tiny = {"small": SMALL, "deep": DEEP, "eight": EIGHT}.get(name) or CASES[name]
     for quant in RECIPES:
         if quant != "MXFP4_MOE" or tiny.moe:
             for base_quant in {"F32", "BF16"} if tiny.dtype == "BF16" else {"F32"}:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from edgellm.convert.gguf.convert import ConvertRequest, convert
 from edgellm.convert.verify import logits
 from edgellm.convert.verify.gguf import ENGINE, Target, verify
 from edgellm.convert.verify.original import Original
-from edgellm.convert.verify.tensors import wrong_tensor
+from edgellm.convert.verify.tensors import check_numbers, wrong_tensor
 from edgellm.errors import CheckFailedError
 from edgellm.formats.artifact import Artifact
 from edgellm.formats.gguf.reader import read_header
@@ -81,6 +81,27 @@ def row_off_by_one(name: str) -> Change:
     return change
 
 
+def regroup(name: str, first: int, inner: int, axis: int = 0) -> Change:
+    """Value heads behind place `first` as the checkpoint groups them: the three of key head 0, the three of 1."""
+
+    def change(tensors: dict[str, Floats]) -> None:
+        value = np.moveaxis(tensors[name], axis, 0)
+        heads = value[first:].reshape(3, 2, inner, -1).swapaxes(0, 1)
+        whole = np.concatenate([value[:first], heads.reshape(value[first:].shape)])
+        tensors[name] = np.ascontiguousarray(np.moveaxis(whole, 0, axis))
+
+    return change
+
+
+def stored(name: str, function: Callable[[Floats], Floats]) -> Change:
+    """A tensor as the checkpoint stores it, not as the model computes with it."""
+
+    def change(tensors: dict[str, Floats]) -> None:
+        tensors[name] = function(tensors[name]).astype(np.float32)
+
+    return change
+
+
 @dataclass(frozen=True)
 class Fault:
     """A planted fault, and what the failure must name."""
@@ -99,6 +120,7 @@ MODELS = {
     "yarn": tinymodels.variant("qwen2-odd", n_embd=64, n_head=4, n_head_kv=2),
     "qwen2moe": tinymodels.variant("qwen2moe", n_shards=1),
     "qwen3moe": tinymodels.variant("qwen3moe", n_shards=1),
+    "qwen35": tinymodels.variant("qwen35-grouped", n_shards=1),
 }
 FAULTS = {
     "q and k swapped": Fault(
@@ -164,6 +186,52 @@ FAULTS = {
         ("blk.1.ffn_gate_inp_shexp.weight",),
         scale("blk.1.ffn_gate_inp_shexp.weight", -1.0),
     ),
+    "values of the net grouped": Fault(
+        "qwen35", ("blk.0.attn_qkv.weight",), regroup("blk.0.attn_qkv.weight", 64, 16)
+    ),
+    "the net's gates grouped": Fault(
+        "qwen35", ("blk.0.attn_gate.weight",), regroup("blk.0.attn_gate.weight", 0, 16)
+    ),
+    "its convolution grouped": Fault(
+        "qwen35", ("blk.2.ssm_conv1d.weight",), regroup("blk.2.ssm_conv1d.weight", 64, 16)
+    ),
+    "its time steps grouped": Fault(
+        "qwen35", ("blk.0.ssm_alpha.weight",), regroup("blk.0.ssm_alpha.weight", 0, 1)
+    ),
+    "its writing grouped": Fault(
+        "qwen35", ("blk.0.ssm_beta.weight",), regroup("blk.0.ssm_beta.weight", 0, 1)
+    ),
+    "its steps' bias grouped": Fault("qwen35", ("blk.0.ssm_dt.bias",), regroup("blk.0.ssm_dt.bias", 0, 1)),
+    "its fading grouped": Fault("qwen35", ("blk.0.ssm_a ",), regroup("blk.0.ssm_a", 0, 1)),
+    "columns of its result grouped": Fault(
+        "qwen35", ("blk.0.ssm_out.weight",), regroup("blk.0.ssm_out.weight", 0, 16, axis=1)
+    ),
+    "its fading as stored": Fault("qwen35", ("blk.0.ssm_a ",), stored("blk.0.ssm_a", lambda a: np.log(-a))),
+    "a norm as stored": Fault(
+        "qwen35",
+        ("blk.1.post_attention_norm.weight",),
+        stored("blk.1.post_attention_norm.weight", lambda norm: norm - 1),
+    ),
+    "the net's norm raised too": Fault(
+        "qwen35", ("blk.0.ssm_norm.weight",), stored("blk.0.ssm_norm.weight", lambda norm: norm + 1)
+    ),
+    "gates before queries": Fault(
+        "qwen35",
+        ("blk.1.attn_q.weight",),
+        stored("blk.1.attn_q.weight", lambda q: q.reshape(4, 2, 16, -1)[:, ::-1].reshape(q.shape)),
+    ),
+    "whole heads turned": Fault(
+        "qwen35", ("rope.dimension_count",), keys={"qwen35.rope.dimension_count": ("u32", 16)}
+    ),
+    "the block that predicts mixed up": Fault(
+        "qwen35",
+        ("blk.4.nextn.enorm.weight",),
+        swap("blk.4.nextn.enorm.weight", "blk.4.nextn.hnorm.weight"),
+        logits_alone=False,
+    ),
+    "marks apart from words": Fault(
+        "qwen35", ("tokenizer.ggml.pre",), keys={"tokenizer.ggml.pre": ("str", "qwen2")}, logits_alone=False
+    ),
 }
 
 
@@ -217,6 +285,15 @@ def test_logits_alone_show_the_fault(good, tmp_path: Path, name: str) -> None:
 def test_good_file_passes(good, tmp_path: Path, name: str) -> None:
     folder, path = good[name]
     assert verify(edited(path, tmp_path / "same.gguf"), folder, backends.open_session).fidelity.nmse < 1e-10
+
+
+def test_layers_of_another_kind_are_named(good) -> None:
+    """Where the file is whole for its own kinds of layers, and they are not the checkpoint's."""
+    folder, path = good["qwen35"]
+    with Original.open(folder) as source:
+        other = replace(source.spec, layer_kinds=source.spec.layer_kinds[::-1])
+    with pytest.raises(CheckFailedError, match=r"recurrent_layers is .* asks for"):
+        check_numbers(read_header(path), other)
 
 
 class TestCommand:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgellm.errors import EngineError
 
 if TYPE_CHECKING:
     from edgellm.session import Hidden, Logits
+
+N_STATES = 64  # tokens at once, where hidden states are wanted: llama.cpp computes the logits of each as well
 
 
 def fill(batch: Any, past: int, tokens: Sequence[int]) -> None:
@@ -36,7 +39,7 @@ def last(lib: Any, context: Any, n_vocab: int) -> bytes:
     return ctypes.string_at(lib.llama_get_logits_ith(context, -1), 4 * n_vocab)
 
 
-def embedding(lib: Any, context: Any, index: int, n_embd: int) -> Hidden:
+def embedding(lib: Any, context: Any, n_embd: int, index: int) -> Hidden:
     """A view [n_embd] of the hidden state after the index-th token of the last batch. Raises EngineError."""
     import numpy as np
 
@@ -45,3 +48,22 @@ def embedding(lib: Any, context: Any, index: int, n_embd: int) -> Hidden:
         raise EngineError("llama.cpp has no hidden state for this position")
     state: Hidden = np.ctypeslib.as_array(pointer, (n_embd,))
     return state
+
+
+@contextlib.contextmanager
+def with_states(lib: Any, context: Any) -> Iterator[None]:
+    """Evaluations give hidden states, or what is pooled of them, inside the block; and every token's logits."""
+    lib.llama_set_embeddings(context, True)
+    try:
+        yield
+    finally:
+        lib.llama_set_embeddings(context, False)
+
+
+def classified(lib: Any, model: Any, context: Any) -> dict[str, float]:
+    """What the classifier of a model that ranks said of the sequence, by its labels. Raises EngineError."""
+    outputs = lib.llama_get_embeddings_seq(context, 0)
+    if not outputs:
+        raise EngineError("llama.cpp has no classifier's output for this sequence")
+    labels = (lib.llama_model_cls_label(model, i) for i in range(lib.llama_model_n_cls_out(model)))
+    return {(label or b"").decode("utf-8", "replace"): float(outputs[i]) for i, label in enumerate(labels)}

@@ -21,6 +21,9 @@ _KEPT = struct.Struct("<IQ")  # its position, its bytes
 _MAGIC = b"EKL1"
 _HEAD = struct.Struct("<IIII")  # magic, flags, streams, cells
 _CELL = struct.Struct("<iIi")  # position, number of sequences, the sequence
+_PLACED = struct.Struct(
+    "<iIiiii"
+)  # with M-RoPE: position, number of sequences, two more positions, id, the sequence
 _STATE = struct.Struct("<IiI")  # recurrent states, position, sequences named
 _DATA = struct.Struct("<II")  # whether V is transposed, layers
 _ROWS = struct.Struct("<iQ")  # type, bytes of a cell's row
@@ -115,11 +118,9 @@ def _stretch(reader: _Reader, n: int) -> bytes:
     magic, flags, n_stream, n_cells = reader.take(_HEAD)
     if n_stream != 1 or not 0 < n_cells <= n:
         raise struct.error("not one stream")
-    for position in range(n_cells):
-        if reader.take(_CELL) != (position, 1, 0):
-            raise struct.error("not one sequence")
+    cells = _cells(reader, n_cells, n)
     transposed, n_layer = reader.take(_DATA)
-    parts = [_HEAD.pack(magic, flags, 1, n), *(_CELL.pack(position, 1, 0) for position in range(n))]
+    parts = [_HEAD.pack(magic, flags, 1, n), cells]
     parts.append(_DATA.pack(transposed, n_layer))
     parts += [_rows(reader, n_cells, n) for _ in range(n_layer)]
     parts += [
@@ -128,6 +129,22 @@ def _stretch(reader: _Reader, n: int) -> bytes:
     if reader.at != len(reader.state):
         parts.append(_recurrent(reader, n_cells, n))
     return b"".join(parts)
+
+
+def _cells(reader: _Reader, n_cells: int, n: int) -> bytes:
+    """Which position each cell holds."""
+    start = reader.at
+    if all(reader.take(_CELL) == (position, 1, 0) for position in range(n_cells)):
+        return b"".join(_CELL.pack(position, 1, 0) for position in range(n))
+    reader.at = start
+    placed = []
+    for position in range(n_cells):
+        at, count, x, y, id_, sequence = reader.take(_PLACED)
+        if (at, count, sequence) != (position, 1, 0) or x not in (0, at) or y not in (0, at):
+            raise struct.error("not one sequence of text")
+        placed.append((x == at, y == at, id_))
+    whole = (placed * (-(-n // n_cells)))[:n]
+    return b"".join(_PLACED.pack(i, 1, i * x, i * y, id_, 0) for i, (x, y, id_) in enumerate(whole))
 
 
 def _recurrent(reader: _Reader, n_cells: int, n: int) -> bytes:

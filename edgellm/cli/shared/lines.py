@@ -1,0 +1,27 @@
+"""Texts given as arguments, or as the lines of a file or of standard input."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from edgellm.errors import UsageError
+
+
+def given(texts: tuple[str, ...], what: str, to_do: str, file: Path | None = None) -> tuple[str, ...]:
+    """`texts`, else the lines of `file`, else those of standard input: as many texts as lines.
+
+    `what` a text is called as an argument, `to_do` what is done with it, are said where there is none or an empty one.
+    Raises UsageError.
+    """
+    if texts:
+        return texts
+    if file is None and (sys.stdin is None or sys.stdin.isatty()):
+        raise UsageError(f"there is nothing to {to_do}: give a {what}, or lines on standard input")
+    data = sys.stdin.buffer.read() if file is None else file.read_bytes()
+    lines = tuple(data.decode("utf-8", "replace").splitlines())
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            place = "standard input" if file is None else str(file)
+            raise UsageError(f"line {number} of {place} is empty, so nothing to {to_do}; leave it out")
+    return lines
