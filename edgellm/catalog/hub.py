@@ -66,6 +66,7 @@ def names(repo_id: str, *, offline: bool = False) -> list[str]:
 
 def _cached_names(repo_id: str) -> list[str]:
     """The names of the files that are here of a repository. Raises LocalEntryNotFoundError where none are."""
+    privacy.refuse_telemetry()
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     revisions = [r for repo in _cached_repos() if repo.repo_id == repo_id for r in repo.revisions]
@@ -110,6 +111,7 @@ def _snapshot(
 @contextlib.contextmanager
 def _explained(repo_id: str, revision: str | None, offline: bool) -> Iterator[None]:
     """What the library raises as one line with the cause and the remedy."""
+    privacy.refuse_telemetry()
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,

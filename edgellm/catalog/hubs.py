@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol, cast
 
-from edgellm.catalog import hub, modelscope
+from edgellm.catalog import hub
 from edgellm.catalog.hub import Download
 from edgellm.catalog.spellings import HUGGINGFACE, MODELSCOPE
 from edgellm.errors import UsageError
@@ -46,14 +47,21 @@ def prefer(name: str) -> None:
 
 def of(name: str | None) -> Hub:
     """The hub called `name`, or the preferred one."""
-    return cast("Hub", modelscope if (name or preferred()) == MODELSCOPE else hub)
+    return cast("Hub", _modelscope() if (name or preferred()) == MODELSCOPE else hub)
 
 
 def downloads() -> list[Download]:
     """What was fetched from any hub."""
-    return [*hub.downloads(), *modelscope.downloads()]
+    return [*hub.downloads(), *_modelscope().downloads()]
 
 
 def delete(name: str) -> None:
     """Delete a download by the name that `downloads` gives it. Raises CheckpointError."""
-    (modelscope if name.startswith(f"{MODELSCOPE}:") else hub).delete(name)
+    (_modelscope() if name.startswith(f"{MODELSCOPE}:") else hub).delete(name)
+
+
+def _modelscope() -> ModuleType:
+    """Imported when needed: an HTTP client takes as long as opening a small model."""
+    from edgellm.catalog import modelscope
+
+    return modelscope

@@ -55,7 +55,7 @@ class Kept:
 
 
 def locate(model: str, *, offline: bool = False) -> Source:
-    """Find what `model` names; `:TYPE` at its end picks the type a checkpoint is converted to.
+    """Find what `model` names; `:TYPE` at its end picks the type a checkpoint is converted to, or the GGUF file.
 
     A hub id is downloaded unless `offline`. Raises ArtifactError, CheckpointError.
     """

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgellm.cli.shared.hub_options import hf_option
+from edgellm.cli.shared.model_argument import hf_option
 from edgellm.cli.shared.sampling import model_options, valid_text
 from edgellm.cli.shared.view import view_options
 from edgellm.errors import UsageError
@@ -59,7 +59,7 @@ def command(
     options: GenerateOptions,
     engine: EngineOptions,
 ) -> int:
-    """Talk with MODEL: a file, a bundled name, or a checkpoint folder. In the chat, /? lists the commands.
+    """Talk with MODEL: a file, a bundled name, a folder or a hub id. In the chat, /? lists the commands.
 
     Without a terminal every input line is one turn and every answer goes to standard output.
     """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgellm.cli.shared.hub_options import hub_option
+from edgellm.cli.shared.model_argument import hub_option
 from edgellm.cli.shared.profile_options import grid_options
 from edgellm.cli.shared.report_options import outputs, report_options
 from edgellm.terminal import Progress, emit, note

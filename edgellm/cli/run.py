@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgellm.cli.shared.hub_options import hf_option
+from edgellm.cli.shared.model_argument import hf_option
 from edgellm.cli.shared.sampling import model_options, valid_text
 from edgellm.cli.shared.view import view_options
 from edgellm.errors import CheckFailedError, UsageError

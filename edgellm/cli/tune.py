@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgellm.cli.shared.hub_options import hub_option
+from edgellm.cli.shared.model_argument import hub_option
 from edgellm.errors import UsageError
 from edgellm.terminal import aligned, emit, note, say
 

@@ -13,7 +13,7 @@ import click
 
 from edgellm.chat import settings
 from edgellm.cli.shared import guided
-from edgellm.cli.shared.hub_options import hub_option
+from edgellm.cli.shared.model_argument import hub_option
 from edgellm.errors import UsageError
 from edgellm.generation.generate import GenerateOptions
 from edgellm.session import EngineOptions
