@@ -35,6 +35,7 @@ def command(
     if options["exporter"] == "optimum":
         return _export(request)
     if dry_run:
+        conversion.tell_left_out(request.source)
         return _print_preview(request)
     done = conversion.run_onnx(request, verify=verify, keep_unverified=keep_unverified)
     artifact = done.artifact
