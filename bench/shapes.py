@@ -84,6 +84,29 @@ SHAPES: dict[str, dict[str, Any]] = {
         "attention_bias": False,
         "vocab_size": 151936,
     },
+    "qwen3.5-0.8b": _numbers(1024, 3584, 24, 8, 2, True)
+    | {
+        "architectures": ["Qwen3_5ForCausalLM"],
+        "model_type": "qwen3_5_text",
+        "vocab_size": 248320,
+        "head_dim": 256,
+        "layer_types": [("linear_attention", "full_attention")[i % 4 == 3] for i in range(24)],
+        "linear_conv_kernel_dim": 4,
+        "linear_num_key_heads": 16,
+        "linear_num_value_heads": 16,
+        "linear_key_head_dim": 128,
+        "linear_value_head_dim": 128,
+        "max_position_embeddings": 262144,
+        "rms_norm_eps": 1e-6,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 10000000,
+            "partial_rotary_factor": 0.25,
+            "mrope_interleaved": True,
+            "mrope_section": [11, 11, 10],
+        },
+        "eos_token_id": 248044,
+    },
     "llama-3.2-1b": _LLAMA
     | _numbers(2048, 8192, 16, 32, 8, True)
     | {"head_dim": 64, "rope_scaling": _rope(32.0)},
@@ -93,14 +116,18 @@ SHAPES: dict[str, dict[str, Any]] = {
     "llama-3.1-8b": _LLAMA | _numbers(4096, 14336, 32, 32, 8, False) | {"rope_scaling": _rope(8.0)},
 }
 
-#: The split regex of each family's tokenizer, and the special tokens that follow its vocabulary.
-_TOKENIZERS: dict[str, tuple[str, int, tuple[str, ...]]] = {
+_LETTERS, _DIGIT, _MARKED = r"\p{L}", r"\p{N}", r"\p{L}\p{M}"
+
+#: What each family's tokenizer takes for letters and digits of a word, its size, and the special tokens behind it.
+_TOKENIZERS: dict[str, tuple[str, str, int, tuple[str, ...]]] = {
     "llama": (
+        _LETTERS,
         r"\p{N}{1,3}",
         128000,
         ("<|begin_of_text|>", "<|end_of_text|>", *(f"<|reserved_special_token_{i}|>" for i in range(254))),
     ),
-    "qwen2": (r"\p{N}", 151643, ("<|endoftext|>", "<|im_start|>", "<|im_end|>")),
+    "qwen2": (_LETTERS, _DIGIT, 151643, ("<|endoftext|>", "<|im_start|>", "<|im_end|>")),
+    "qwen3_5_text": (_MARKED, _DIGIT, 248044, ("<|endoftext|>", "<|im_start|>", "<|im_end|>")),
 }
 _TOKENIZERS["qwen3_moe"] = _TOKENIZERS["qwen2"]
 
@@ -110,6 +137,8 @@ def write_checkpoint(
 ) -> Path:
     """Write the checkpoint `name`, cut to `n_layer` layers if given, into `folder`, and return it."""
     config = SHAPES[name] | ({"num_hidden_layers": n_layer} if n_layer else {})
+    if "layer_types" in config:
+        config = config | {"layer_types": config["layer_types"][:n_layer]}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config | {"torch_dtype": "bfloat16"}, indent=2))
     if tokenizer:
@@ -124,24 +153,52 @@ def write_checkpoint(
 def _tensors(config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
     n_embd, n_head = config["hidden_size"], config["num_attention_heads"]
     head_dim = config.get("head_dim", n_embd // n_head)
-    n_q, n_kv = n_head * head_dim, config["num_key_value_heads"] * head_dim
     yield "model.embed_tokens.weight", (config["vocab_size"], n_embd)
     for i in range(config["num_hidden_layers"]):
         prefix = f"model.layers.{i}."
         yield prefix + "input_layernorm.weight", (n_embd,)
-        for letter, n_out in (("q", n_q), ("k", n_kv), ("v", n_kv)):
-            yield f"{prefix}self_attn.{letter}_proj.weight", (n_out, n_embd)
-            if config["model_type"] == "qwen2":
-                yield f"{prefix}self_attn.{letter}_proj.bias", (n_out,)
-        yield prefix + "self_attn.o_proj.weight", (n_embd, n_q)
         yield prefix + "post_attention_layernorm.weight", (n_embd,)
-        if config["model_type"] == "qwen3_moe":
-            yield prefix + "self_attn.q_norm.weight", (head_dim,)
-            yield prefix + "self_attn.k_norm.weight", (head_dim,)
+        if config.get("layer_types", [""] * (i + 1))[i] == "linear_attention":
+            yield from _delta_net(prefix + "linear_attn.", config)
+        else:
+            yield from _attention(prefix + "self_attn.", config, n_head, head_dim)
         yield from _feed_forward(prefix + "mlp.", config)
     yield "model.norm.weight", (n_embd,)
     if not config["tie_word_embeddings"]:
         yield "lm_head.weight", (config["vocab_size"], n_embd)
+
+
+def _attention(
+    prefix: str, config: dict[str, Any], n_head: int, head_dim: int
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    n_embd, kind = config["hidden_size"], config["model_type"]
+    n_q, n_kv = n_head * head_dim, config["num_key_value_heads"] * head_dim
+    gated = kind == "qwen3_5_text"  # per head a query and a gate
+    for letter, n_out in (("q", n_q * (1 + gated)), ("k", n_kv), ("v", n_kv)):
+        yield f"{prefix}{letter}_proj.weight", (n_out, n_embd)
+        if kind == "qwen2":
+            yield f"{prefix}{letter}_proj.bias", (n_out,)
+    yield prefix + "o_proj.weight", (n_embd, n_q)
+    if kind in ("qwen3_moe", "qwen3_5_text"):
+        yield prefix + "q_norm.weight", (head_dim,)
+        yield prefix + "k_norm.weight", (head_dim,)
+
+
+def _delta_net(prefix: str, config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    n_embd, heads, width = (
+        config[key] for key in ("hidden_size", "linear_num_value_heads", "linear_value_head_dim")
+    )
+    n_v = heads * width
+    n_conv = n_v + 2 * config["linear_num_key_heads"] * config["linear_key_head_dim"]
+    yield prefix + "in_proj_qkv.weight", (n_conv, n_embd)
+    yield prefix + "in_proj_z.weight", (n_v, n_embd)
+    yield prefix + "in_proj_a.weight", (heads, n_embd)
+    yield prefix + "in_proj_b.weight", (heads, n_embd)
+    yield prefix + "conv1d.weight", (n_conv, 1, config["linear_conv_kernel_dim"])
+    yield prefix + "A_log", (heads,)
+    yield prefix + "dt_bias", (heads,)
+    yield prefix + "norm.weight", (width,)
+    yield prefix + "out_proj.weight", (n_embd, n_v)
 
 
 def _feed_forward(prefix: str, config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -181,9 +238,10 @@ def _write_weights(shapes: dict[str, tuple[int, ...]], path: Path) -> None:
 
 def _write_tokenizer(model_type: str, folder: Path) -> None:
     """A byte-level BPE tokenizer of the real size whose words are made up."""
-    digits, n_tokens, specials = _TOKENIZERS[model_type]
+    letter, digits, n_tokens, specials = _TOKENIZERS[model_type]
+    word = r"\p{L}+" if letter == _LETTERS else f"[{letter}]+"
     regex = (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|" + digits + r"| ?[^\s\p{L}\p{N}]+[\r\n]*"
+        rf"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?{word}|{digits}| ?[^\s{letter}\p{{N}}]+[\r\n]*"
         r"|\s*[\r\n]+|\s+(?!\S)|\s+"
     )
     letters = [chr(i) for i in (*range(33, 127), *range(161, 173), *range(174, 256), *range(256, 324))]

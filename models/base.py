@@ -1,6 +1,6 @@
 """What an architecture is: its tensors' roles, its numbers, and the truths both writers and the oracle need.
 
-Types alone, and reads no file. A family is one file beside this one that defines `ARCHITECTURE`; registry.py
+Types alone, and reads no file. A family is one file in families/ that defines `ARCHITECTURE`; registry.py
 finds it, and says of a checkpoint, tensor by tensor, what the converted model holds and where it comes from.
 """
 

@@ -11,6 +11,7 @@ from typing import Any
 from edgellm.errors import CheckpointError
 from edgellm.models.base import Architecture, ModelSpec
 from edgellm.models.hparams import read_spec
+from edgellm.models.refused import reason
 from edgellm.models.renaming import language_model
 
 
@@ -33,12 +34,11 @@ def spec_of(
 @cache
 def architectures() -> tuple[Architecture, ...]:
     """Every registered family, in the order of their file names."""
-    package = importlib.import_module("edgellm.models")
+    package = importlib.import_module("edgellm.models.families")
     found = []
     for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
-        if not module.ispkg:
-            family = getattr(importlib.import_module(f"edgellm.models.{module.name}"), "ARCHITECTURE", None)
-            found += [family] if isinstance(family, Architecture) else []
+        family = getattr(importlib.import_module(f"{package.__name__}.{module.name}"), "ARCHITECTURE", None)
+        found += [family] if isinstance(family, Architecture) else []
     return tuple(found)
 
 
@@ -55,7 +55,8 @@ def find(config: Mapping[str, Any]) -> Architecture:
     if not classes and not model_type:
         raise CheckpointError(f"config.json names no architecture: add `architectures`, one of: {known}")
     what = ", ".join(map(repr, classes)) if classes else f"of model_type {model_type!r}"
-    raise CheckpointError(f"architecture {what} is not supported; supported are: {known}")
+    why = reason([*classes, model_type])
+    raise CheckpointError(f"architecture {what} is not supported{why and ': '}{why}; supported are: {known}")
 
 
 def _classes(config: Mapping[str, Any]) -> list[Any]:

@@ -63,6 +63,7 @@ class Preview:
 
     plan: Plan
     files: tuple[tuple[Path, int], ...]  # (path, bytes)
+    remarks: tuple[str, ...] = ()  # what is left out and what kept
 
     @property
     def total_bytes(self) -> int:
@@ -83,7 +84,8 @@ class _Job:
 
     @property
     def preview(self) -> Preview:
-        return Preview(self.plan, tuple(zip(self.paths, (place.size for place in self.layouts), strict=True)))
+        sizes = (place.size for place in self.layouts)
+        return Preview(self.plan, tuple(zip(self.paths, sizes, strict=True)), self.model.remarks)
 
 
 def preview(request: ConvertRequest) -> Preview:
@@ -97,8 +99,11 @@ def convert(
     *,
     verify: Verifier | None = None,
     report: Callable[[Progress], None] | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Artifact:
     """Convert and return the artifact (its first file). `report` is called about ten times a second.
+
+    `tell` gets a line for each part of the source that is left out or kept where that is not a matter of course.
 
     Raises CheckpointError, ArtifactError (an unusable source), UsageError (a request that cannot be met),
     OutputExistsError, StorageError, and what `verify` raises. Whatever it raises, no output has appeared and
@@ -111,6 +116,8 @@ def convert(
         for path in job.paths:
             files.check_output(path, force=request.force)
         files.check_space(job.paths[0].parent, job.preview.total_bytes)
+        for remark in job.model.remarks:
+            tell(remark)
         first = job.paths[0]
 
         def finish(temporary: Path) -> None:

@@ -53,6 +53,7 @@ class SourceModel:
     stem: str  # of an output's file name, by GGUF's convention
     files: tuple[Path, ...]  # what the output is made of: weights first
     adapter: Mapping[str, object] = field(default_factory=dict)  # what is recorded of one that was merged
+    remarks: tuple[str, ...] = ()  # what is left out and what kept, for people
 
 
 @contextlib.contextmanager
@@ -89,6 +90,7 @@ def _open_folder(
 ) -> SourceModel:
     from edgellm.convert.checkpoint.adapter import CONFIG, open_checkpoint
     from edgellm.convert.checkpoint.purpose import FILES, is_embedding, reranker_rows
+    from edgellm.convert.checkpoint.remarks import remarks
     from edgellm.convert.checkpoint.tokenizer import read_tokenizer
     from edgellm.convert.gguf.metadata import build_metadata, default_stem
     from edgellm.models.classifier import with_classifier
@@ -112,6 +114,7 @@ def _open_folder(
         stem=default_stem(keys, quant),
         files=(*(shard.path for shard in checkpoint.shards), *(file for file in side if file.is_file())),
         adapter=checkpoint.adapter,
+        remarks=tuple(remarks(spec, checkpoint.config, keeps_nextn=True)),
     )
 
 

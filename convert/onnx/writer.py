@@ -17,6 +17,7 @@ from edgellm import files
 from edgellm.convert.checkpoint.adapter import open_checkpoint
 from edgellm.convert.checkpoint.folder import Checkpoint, find_file, read_json
 from edgellm.convert.checkpoint.purpose import is_embedding, reranker_rows
+from edgellm.convert.checkpoint.remarks import remarks
 from edgellm.convert.checkpoint.tokenizer import Vocabulary, load_tokenizer, read_tokenizer
 from edgellm.convert.gguf.metadata import build_metadata, default_stem
 from edgellm.convert.onnx import kv, manifest, stream
@@ -94,9 +95,15 @@ class OnnxPlan:
 
 
 def convert_onnx(
-    request: OnnxRequest, *, verify: Verifier | None = None, report: stream.Report | None = None
+    request: OnnxRequest,
+    *,
+    verify: Verifier | None = None,
+    report: stream.Report | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Artifact:
     """Convert and return the artifact, a folder. `report` gets (weights done, of all, seconds).
+
+    `tell` gets a line for each part of the source that is left out.
 
     Raises CheckpointError, UsageError, OutputExistsError, StorageError, and what `verify` raises; whatever it
     raises, no output has appeared and one that was there is unchanged.
@@ -110,6 +117,8 @@ def convert_onnx(
             output = output / plan.stem
         files.check_output(output, force=request.force)
         files.check_space(output.parent, plan.nbytes)
+        for remark in remarks(plan.spec, checkpoint.config, keeps_nextn=False):
+            tell(remark)
 
         def finish(folder: Path) -> None:
             if verify:

@@ -1,6 +1,6 @@
 """How far a converted model's logits are from the original's on a short text, and how far they may be.
 
-The original is the oracle in models/reference.py. Knows arrays and types, no files.
+The original is the oracle in models/reference/. Knows arrays and types, no files.
 """
 
 from __future__ import annotations

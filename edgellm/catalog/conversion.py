@@ -56,7 +56,10 @@ def run(request: ConvertRequest, *, verify: bool = True, keep_unverified: bool =
             keep_unverified,
         )
         return _timed(
-            lambda: convert(request, verify=checker if verify else None, report=display.weights), checker
+            lambda: convert(
+                request, verify=checker if verify else None, report=display.weights, tell=terminal.note
+            ),
+            checker,
         )
 
 
@@ -77,7 +80,10 @@ def run_onnx(request: OnnxRequest, *, verify: bool = True, keep_unverified: bool
             keep_unverified,
         )
         return _timed(
-            lambda: convert_onnx(request, verify=checker if verify else None, report=display.pace), checker
+            lambda: convert_onnx(
+                request, verify=checker if verify else None, report=display.pace, tell=terminal.note
+            ),
+            checker,
         )
 
 

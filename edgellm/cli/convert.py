@@ -9,7 +9,7 @@ import click
 
 from edgellm.cli.shared.threads import THREADS
 from edgellm.errors import UsageError
-from edgellm.terminal import aligned, say
+from edgellm.terminal import aligned, note, say
 from edgellm.units import format_seconds, format_size, parse_size
 
 if TYPE_CHECKING:
@@ -173,6 +173,8 @@ def _print_preview(found: Preview) -> None:
         )
         for tensor in plan.tensors
     ]
+    for remark in found.remarks:
+        note(remark)
     say(*aligned(rows, "<><><"), *(f"{path}: {size:,} bytes" for path, size in found.files))
     say(
         f"{len(plan.tensors)} tensors, {plan.n_weights / 1e6:.1f}M weights, "

@@ -154,7 +154,9 @@ def _numbers(header: GgufFile, arch: str) -> dict[str, Any]:
 
     heads = number("attention.head_count")
     return {
-        "layers": number("block_count"),
+        **_layers(
+            number("block_count"), number("nextn_predict_layers"), number("attention.recurrent_layers")
+        ),
         "context length": number("context_length"),
         "embedding length": number("embedding_length"),
         "feed-forward length": number("feed_forward_length"),
@@ -165,6 +167,16 @@ def _numbers(header: GgufFile, arch: str) -> dict[str, Any]:
         "experts used": number("expert_used_count"),
         "rope base": number("rope.freq_base"),
         "rope scaling": "llama3" if "rope_freqs.weight" in header.tensors else number("rope.scaling.type"),
+    }
+
+
+def _layers(blocks: Any, nextn: Any, recurrent: Any) -> dict[str, Any]:
+    """Layers that compute the next token, apart from blocks behind them."""
+    apart = isinstance(blocks, int) and isinstance(nextn, int) and 0 < nextn < blocks
+    return {
+        "layers": blocks - nextn if apart else blocks,
+        "of them gated delta nets": recurrent.count(True) if isinstance(recurrent, list) else None,
+        "predicts further tokens": nextn or None,
     }
 
 
@@ -203,6 +215,7 @@ def _describe_folder(folder: Path) -> Description:
     from edgellm.convert.checkpoint.folder import Checkpoint
     from edgellm.convert.checkpoint.purpose import is_embedding
     from edgellm.convert.checkpoint.tokenizer import read_tokenizer
+    from edgellm.models.base import LayerKind
     from edgellm.models.registry import spec_of
 
     with Checkpoint.open(folder) as checkpoint:
@@ -218,9 +231,11 @@ def _describe_folder(folder: Path) -> Description:
             "files": len(checkpoint.shards),
             "weights": spec.n_params,
             "layers": spec.n_layer,
+            "of them gated delta nets": spec.layer_kinds.count(LayerKind.DELTA_NET) or None,
+            "predicts further tokens": spec.n_layer_nextn or None,
             "context length": spec.n_ctx_train,
             "embedding length": spec.n_embd,
-            "feed-forward length": spec.n_ff,
+            "feed-forward length": spec.n_ff or None,
             "heads": spec.n_head,
             "key-value heads": spec.n_head_kv,
             "head size": spec.head_dim,
@@ -229,6 +244,7 @@ def _describe_folder(folder: Path) -> Description:
             "rope base": spec.rope_theta,
             "rope scaling": spec.rope_scaling.kind if spec.rope_scaling else None,
             "tied embedding": spec.tied,
+            "left out": ", ".join(spec.left_out) or None,
             "tokenizer": f"gpt2 {vocabulary.pre}",
             "tokens": len(vocabulary.tokens),
             "stops at": [f"{i} {vocabulary.tokens[i]}" for i in special.stop_ids],

@@ -171,6 +171,7 @@ def _ours(path: Path, manifest: Mapping[str, Any]) -> OnnxFolder:
             in_place=True,
             facts=facts,
             purpose=dict(manifest.get("purpose", {})),
+            state_bytes=int(manifest.get("state_bytes", 0)),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path / MANIFEST} is damaged ({error!r}); convert the model again") from error
@@ -197,6 +198,11 @@ def _optimum(path: Path) -> OnnxFolder:
     if not (path / "config.json").is_file():
         raise ArtifactError(f"{path} has an ONNX graph but no edgellm.json, genai_config.json or config.json")
     config = _json(path / "config.json")
+    for name in config.get("architectures") or ():
+        if any(part in str(name) for part in ("Classification", "QuestionAnswering", "Reward", "MaskedLM")):
+            raise ArtifactError(
+                f"{path} holds a {name}: what its graph gives is no text, and nothing here reads it"
+            )
     graphs = sorted(path.glob("*.onnx"))
     preferred = [path / name for name in ("model_quantized.onnx", "model.onnx") if (path / name).is_file()]
     model = (preferred or graphs)[0]

@@ -21,7 +21,8 @@ from edgellm.session import GREEDY, EngineOptions
 
 OPTIONS = EngineOptions(n_ctx=128, n_threads=1)
 TOKENS = [5, 17, 260, 40, 41, 42, 7, 9, 11, 100, 200, 150]
-CASES = sorted(tinymodels.CASES)
+TINY = tinymodels.CASES | tinymodels.HYBRIDS
+CASES = sorted(TINY)
 
 #: Largest relative squared error of logits against the oracle. The bounds on int4 are for weights without any
 #: structure, uniform noise, which rounding hurts more than trained ones.
@@ -30,9 +31,11 @@ BOUNDS = {"onnx-fp32": 1e-8, "onnx-int8": 1e-3, "onnx-w8a8": 2e-3, "onnx-int4": 
 
 @pytest.mark.parametrize("name", CASES)
 def test_logits_are_the_oracles(name, tmp_path):
-    source = tinymodels.write(tinymodels.CASES[name], tmp_path / "source")
+    source = tinymodels.write(TINY[name], tmp_path / "source")
     expected = oracle(source, TOKENS)
     for quant, bound in BOUNDS.items():
+        if name in tinymodels.HYBRIDS:
+            bound *= 2  # a delta net divides what it reads by its length: the rounding of nearly nothing, too
         artifact = convert_onnx(OnnxRequest(source, quant, tmp_path / quant, hash_sources=False))
         with backends.open_session(artifact, OPTIONS) as session:
             error = typical_nmse if "moe" in name and quant != "onnx-fp32" else nmse

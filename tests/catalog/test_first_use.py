@@ -82,7 +82,7 @@ def test_weights_of_the_same_size_and_time_are_converted_anew(checkpoint, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "room", ["convert/gguf/recipes.py", "models/llama.py", "edgellm/formats/gguf/types.py"]
+    "room", ["convert/gguf/recipes.py", "models/families/llama.py", "edgellm/formats/gguf/types.py"]
 )
 def test_another_converter_makes_another_conversion(checkpoint, tmp_path, room):
     """In a copy of the source: one comment more, and what an older converter kept is not met."""

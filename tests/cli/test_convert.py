@@ -238,6 +238,30 @@ def test_a_conversion_is_verified_and_says_so(run: Run, checkpoint: Path) -> Non
     assert read_header(path).get("edgellm.verification").startswith("passed: NMSE")
 
 
+def test_what_is_left_out_and_what_is_kept_is_said(run: Run, tmp_path: Path) -> None:
+    sees = tinymodels.write(tinymodels.variant("qwen35-grouped"), tmp_path / "Sees")
+    done = run("convert", sees, "--quant", "q8_0", "-o", "m.gguf")
+    assert done.code == 0 and "verified: NMSE" in done.out
+    assert [line.removeprefix("edgellm: ") for line in done.err.splitlines()] == [
+        "the checkpoint's vision tower is left out: the converted model reads text alone",
+        "the block that predicts a further token (MTP) is kept, behind the layers",
+    ]
+    shown = " ".join(run("inspect", "m.gguf").out.split())
+    assert "layers 4 of them gated delta nets 2 predicts further tokens 1" in shown
+    shown = " ".join(run("inspect", sees).out.split())
+    assert "layers 4 of them gated delta nets 2" in shown and "left out vision tower" in shown
+    onnx = run("convert", sees, "--quant", "onnx-fp32", "--no-verify", "-o", "onnx")
+    assert "(MTP) is left out" in onnx.err
+    tuned = tinymodels.variant(
+        "qwen35", extra_config={"mtp_num_hidden_layers": 1}
+    )  # as transformers saves it
+    done = run("convert", tinymodels.write(tuned, tmp_path / "Tuned"), "--dry-run")
+    assert done.err == (
+        "edgellm: config.json tells of a block that predicts a further token (MTP), and the checkpoint has none: "
+        "converted without\n"
+    )
+
+
 def test_a_dry_run_writes_nothing_and_is_right_to_the_byte(run: Run, checkpoint: Path) -> None:
     done = run("convert", checkpoint, "--quant", "q4_0", "--dry-run")
     assert done.code == 0 and list(Path().iterdir()) == []

@@ -58,6 +58,10 @@ def test_an_onnx_model_is_explained_too(artifact, tmp_path):
     folder = convert_onnx(OnnxRequest(source, "onnx-int4", tmp_path / "model", hash_sources=False)).path
     said = findings(str(folder))
     assert said["device"].startswith("cpu") and "usable" in said["threads"] and "available" in said["memory"]
+    assert "recurrent state" not in said
+    source = tinymodels.write(tinymodels.HYBRIDS["qwen35-256"], tmp_path / "hybrid")
+    folder = convert_onnx(OnnxRequest(source, "onnx-int4", tmp_path / "states", hash_sources=False)).path
+    assert findings(str(folder))["recurrent state"].startswith("143 kB, with up to 16 kept to go back to ")
 
 
 def test_of_a_hybrid_it_tells_the_states_that_are_kept(artifact, tmp_path):

@@ -44,10 +44,16 @@ def _written(hybrid: Hybrid) -> Callable[[Path], Artifact]:
     return lambda folder: Artifact.open(tiny_hybrid.write(folder / "model.gguf", hybrid))
 
 
+_ONNX_HYBRIDS = {
+    "qwen35": tinymodels.HYBRIDS["qwen35"],
+    "qwen35-grouped": tinymodels.HYBRIDS["qwen35-grouped"],
+    "qwen35moe": tinymodels.variant("qwen35moe", **_EXPERTS),
+}
+
 #: Name -> how to make it in an empty folder.
 SMALL: dict[str, Callable[[Path], Artifact]] = {
     **{f"{name}:gguf": _converted(tiny, "F16") for name, tiny in _FAMILIES.items()},
-    **{f"{name}:onnx": _converted(tiny, "onnx-fp32") for name, tiny in _FAMILIES.items()},
+    **{f"{name}:onnx": _converted(tiny, "onnx-fp32") for name, tiny in (_FAMILIES | _ONNX_HYBRIDS).items()},
     **{f"{name}:gguf": _written(hybrid) for name, hybrid in _HYBRIDS.items()},
 }
 

@@ -35,8 +35,8 @@ WALLS = {
     "catalog": ("profiles", "chat", "tuning"),
     "doctor": ("convert", "chat", "api", "cli"),
 }
-#: Rooms in which every file is an entry of its own (a command), so that their number says nothing.
-REGISTRIES = ("edgellm.cli",)
+#: Rooms in which every file is an entry of its own (a command, a family), so that their number says nothing.
+REGISTRIES = ("edgellm.cli", "edgellm.models.families")
 
 
 def full(room: str) -> str:

@@ -7,11 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tinymodels import CASES, LINEAR_ROPE, LLAMA3_ROPE, YARN_ROPE, Tiny, config, shapes, variant
+from tinymodels import CASES as DENSE
+from tinymodels import HYBRIDS, LINEAR_ROPE, LLAMA3_ROPE, YARN_ROPE, Tiny, config, shapes, variant
 
 from edgellm.errors import CheckpointError
 from edgellm.models.base import ModelSpec, Role, RopeScaling
 from edgellm.models.registry import spec_of
+
+CASES = DENSE | HYBRIDS
 
 
 def read(tiny: Tiny, **changes: Any) -> ModelSpec:
@@ -156,6 +159,38 @@ def test_absurd_numbers_are_refused(key: str, value: object) -> None:
         ("qwen3moe", {"mlp_only_layers": [0]}, ("mlp_only_layers", "[0]")),
         ("qwen3moe", {"num_experts_per_tok": 7}, ("num_experts_per_tok", "7", "6")),
         ("qwen2moe", {"shared_expert_intermediate_size": 0}, ("shared_expert_intermediate_size",)),
+        (
+            "qwen2",
+            {"layer_types": ["linear_attention", "full_attention"]},
+            ("linear_attention", "only full_"),
+        ),
+        ("qwen35", {"layer_types": ["linear_attention"] * 3}, ("layer_types", "every layer", "both kinds")),
+        ("qwen35", {"layer_types": ["full_attention"] * 3}, ("layer_types", "every layer", "both kinds")),
+        (
+            "qwen35",
+            {"layer_types": ["full_attention"]},
+            ("layer_types", "1 entries", "num_hidden_layers is 3"),
+        ),
+        ("qwen35", {"layer_types": None, "num_hidden_layers": 2}, ("every layer",)),
+        (
+            "qwen35",
+            {"layer_types": ["full_attention", "mamba", "mamba"]},
+            ("mamba", "only full_attention and"),
+        ),
+        ("qwen35", {"linear_value_head_dim": 32}, ("linear_value_head_dim is 32", "is 16", "equal only")),
+        ("qwen35", {"linear_num_value_heads": 3}, ("linear_num_value_heads is 3", "multiple", "2")),
+        ("qwen35", {"linear_num_key_heads": None}, ("no linear_num_key_heads",)),
+        ("qwen35", {"linear_conv_kernel_dim": 1}, ("linear_conv_kernel_dim",)),
+        ("qwen35", {"rms_norm_eps": 1e-5}, ("rms_norm_eps is 1e-05", "1e-06")),
+        ("qwen35", {"attention_bias": True}, ("attention_bias", "qwen35")),
+        ("qwen35", {"rope_parameters": {"partial_rotary_factor": 0.2}}, ("partial_rotary_factor", "3 of 16")),
+        ("qwen35", {"rope_parameters": {"partial_rotary_factor": 1.5}}, ("partial_rotary_factor", "1.5")),
+        ("qwen35", {"rope_parameters": {"mrope_section": [11, 0, 0]}}, ("mrope_section", "2 pairs")),
+        ("qwen35", {"rope_parameters": {"mrope_section": [11, 11, 10]}}, ("mrope_section", "2 pairs")),
+        ("qwen35", {"rope_parameters": {"mrope_section": [1, 1]}}, ("mrope_section", "three whole numbers")),
+        ("qwen35", {"rope_parameters": {"mrope_section": [1, 1, 1, 1]}}, ("three whole numbers",)),
+        ("qwen35", {"rope_parameters": {"mrope_section": [0, 0, 0]}}, ("mrope_section",)),
+        ("qwen35moe", {"norm_topk_prob": False}, ("norm_topk_prob", "qwen35moe")),
     ],
 )
 def test_what_the_engines_do_not_compute_is_refused(
@@ -213,6 +248,28 @@ def test_one_matrix_is_both_where_the_flag_says_so_alone(missing: str) -> None:
     for flag in (False, None):
         with pytest.raises(CheckpointError, match=f"no {missing}.*tie_word_embeddings"):
             spec_of(config(tiny) | {"tie_word_embeddings": flag}, found)
+
+
+def test_a_nested_config_is_that_of_the_language_model() -> None:
+    """Which classes, and whether the head is tied, the outer one says; all numbers the inner one."""
+    tiny = CASES["qwen35-grouped"]
+    outer = config(tiny)
+    spec = spec_of(outer, shapes(tiny))
+    assert spec == spec_of({**outer.pop("text_config"), **outer}, shapes(tiny))
+    assert (spec.architecture.name, spec.n_layer, spec.n_layer_nextn, spec.tied) == ("qwen35", 4, 1, False)
+    seen = shapes(tiny) | {"model.visual.blocks.0.attn.qkv.weight": (96, 32)}
+    assert spec_of(config(tiny), seen).left_out == ("vision tower",)
+
+
+def test_the_blocks_that_predict_are_counted_by_their_tensors() -> None:
+    """transformers drops them when it saves, and keeps their number in config.json."""
+    tiny = CASES["qwen35-grouped"]
+    without = {name: shape for name, shape in shapes(tiny).items() if not name.startswith("mtp.")}
+    assert spec_of(config(tiny), without).n_layer_nextn == 0
+    assert "mtp.fc.weight" in change_shapes(tiny, mtp__fc__weight=None)
+    two = {name.replace("mtp.layers.0", "mtp.layers.1"): shape for name, shape in shapes(tiny).items()}
+    with pytest.raises(CheckpointError, match="predicts 2 tokens more"):
+        spec_of(config(tiny), shapes(tiny) | two)
 
 
 def test_a_stacked_layout_named_with_weight_is_read() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edgellm.models import qwen2
+from edgellm.models.families import qwen2
 
 ARCHITECTURE = replace(
     qwen2.ARCHITECTURE,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edgellm.models import qwen3
+from edgellm.models.families import qwen3
 
 ARCHITECTURE = replace(
     qwen3.ARCHITECTURE,

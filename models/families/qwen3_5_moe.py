@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from edgellm.models.families.qwen3_5 import ARCHITECTURE as DENSE
 from edgellm.models.names import (
     DECODER,
     DELTA_NET,
@@ -17,7 +18,6 @@ from edgellm.models.names import (
     STACKED_DOWN,
     STACKED_GATE_UP,
 )
-from edgellm.models.qwen3_5 import ARCHITECTURE as DENSE
 
 ARCHITECTURE = replace(
     DENSE,

@@ -1,0 +1,1 @@
+"""One file a family, found by scanning: the file's name is the registration (models/registry.py)."""
