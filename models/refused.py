@@ -16,7 +16,7 @@ _REASONS = {
     "formultiplechoice": f"it picks one of several texts, {_HEAD}",
     "mllama": "its layers attend to pictures in between (cross attention), so that the language model is not complete "
     "without the vision tower; Llama 3.1 8B is the language model it was made from",
-    "llama4": "its layers are of another kind than Llama 3's (chunked attention, routed experts); llama.cpp converts it",
+    "llama4": "its layers are none of Llama 3's (chunked attention, routed experts); llama.cpp converts it",
     "omni": "it hears and speaks through parts that are not converted; llama.cpp converts its language model",
     "qwen3vlmoe": "its experts are stored the other way round than Qwen3-MoE's; llama.cpp converts it",
     "formaskedlm": "it sees its whole text at once, and only models that go on with a text are converted",
