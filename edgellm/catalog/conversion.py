@@ -49,7 +49,6 @@ def run(request: ConvertRequest, *, verify: bool = True, keep_unverified: bool =
     from edgellm.convert.gguf.convert import convert
     from edgellm.convert.verify import gguf as verifying
 
-    tell_left_out(request.source)
     with Display() as display:
         checker = _Checker(
             lambda path: verifying.verify(path, request.source, open_engine, display.note, lora=request.lora),
@@ -73,7 +72,6 @@ def run_onnx(request: OnnxRequest, *, verify: bool = True, keep_unverified: bool
     from edgellm.convert.onnx.writer import convert_onnx
     from edgellm.convert.verify.onnx import verify_onnx
 
-    tell_left_out(request.source)
     with Display() as display:
         checker = _Checker(
             lambda path: verify_onnx(path, request.source, open_engine, display.note, lora=request.lora),
@@ -84,21 +82,6 @@ def run_onnx(request: OnnxRequest, *, verify: bool = True, keep_unverified: bool
                 request, verify=checker if verify else None, report=display.pace, tell=terminal.note
             ),
             checker,
-        )
-
-
-def tell_left_out(source: Path) -> None:
-    """Say in one line what of a checkpoint the converted model will be without: what it sees through."""
-    if not source.is_dir():
-        return
-    from edgellm.convert.checkpoint.folder import Checkpoint
-    from edgellm.models.renaming import tower_of
-
-    with Checkpoint.open(source) as checkpoint:
-        towers = sorted({tower for name in checkpoint.tensors if (tower := tower_of(name))})
-    if towers:
-        terminal.note(
-            f"{source}: the {' and the '.join(towers)} is left out, the language model alone is converted"
         )
 
 

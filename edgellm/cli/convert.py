@@ -98,7 +98,6 @@ def command(source: str, dry_run: bool, no_verify: bool, keep_unverified: bool, 
     if dry_run:
         from edgellm.convert.gguf.convert import preview
 
-        conversion.tell_left_out(request.source)
         _print_preview(preview(request))
         return 0
     done = conversion.run(request, verify=not no_verify, keep_unverified=keep_unverified)
