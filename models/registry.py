@@ -9,9 +9,9 @@ from functools import cache
 from typing import Any
 
 from edgellm.errors import CheckpointError
+from edgellm.formats.nested_config import language_model
 from edgellm.models.base import Architecture, ModelSpec
 from edgellm.models.hparams import read_spec
-from edgellm.models.renaming import language_model
 
 
 def spec_of(

@@ -178,13 +178,16 @@ class Original:
         single = (tensor for tensor in self.spec.tensors if len(tensor.sources) == 1)
         return {_split(tensor.sources[0].name): tensor.gguf_name for tensor in single}
 
-    def order_of(self, place: Place) -> Any:
-        """The checkpoint's row for each row of the GGUF tensor of `place`."""
+    def orders_of(self, place: Place) -> tuple[Any, Any]:
+        """The checkpoint's row for each row of the GGUF tensor of `place`, and its column for each column."""
         import numpy as np
 
         tensor = next(t for t in self.spec.tensors if [s.name for s in t.sources] == [".".join(place)])
-        order = np.arange(tensor.n_rows)
-        return tensor.row_order(order) if tensor.row_order else order
+        rows, columns = np.arange(tensor.n_rows), np.arange(tensor.row_size)
+        return (
+            tensor.row_order(rows) if tensor.row_order else rows,
+            tensor.column_order(columns) if tensor.column_order else columns,
+        )
 
 
 def place_of(name: str) -> Place | None:

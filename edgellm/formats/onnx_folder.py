@@ -17,6 +17,7 @@ from typing import Any
 
 from edgellm.errors import ArtifactError
 from edgellm.formats import links, protobuf, tokenizer_files
+from edgellm.formats.nested_config import language_model
 from edgellm.formats.tokenizer_files import AddedToken, TokenizerFiles
 
 MANIFEST = "edgellm.json"
@@ -197,7 +198,7 @@ def _genai(path: Path, config: Mapping[str, Any]) -> OnnxFolder:
 def _optimum(path: Path) -> OnnxFolder:
     if not (path / "config.json").is_file():
         raise ArtifactError(f"{path} has an ONNX graph but no edgellm.json, genai_config.json or config.json")
-    config = _json(path / "config.json")
+    config = language_model(_json(path / "config.json"))
     graphs = sorted(path.glob("*.onnx"))
     preferred = [path / name for name in ("model_quantized.onnx", "model.onnx") if (path / name).is_file()]
     model = (preferred or graphs)[0]
@@ -254,7 +255,7 @@ def _tokenizer(path: Path, model: Mapping[str, Any]) -> TokenizerFiles:
         return file.read_text(encoding="utf-8")
 
     config, generation = json_of("config.json") or {}, json_of("generation_config.json") or {}
-    config |= {"vocab_size": model.get("vocab_size")}
+    config = {**language_model(config), "vocab_size": model.get("vocab_size")}
     return tokenizer_files.read(path, json_of, text_of, config, generation)
 
 

@@ -6,8 +6,10 @@ All experts of a mixture are in use, so that rounding cannot choose others.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import foreign_gguf
 import tiny_hybrid
 import tinymodels
 from tiny_hybrid import Hybrid
@@ -22,11 +24,13 @@ _FAMILIES = {
     "qwen2moe": tinymodels.variant("qwen2moe", **_EXPERTS),
     "qwen3": tinymodels.CASES["qwen3"],
     "qwen3moe": tinymodels.variant("qwen3moe", **_EXPERTS),
+    **{name: replace(tiny, **(_EXPERTS if tiny.moe else {})) for name, tiny in tinymodels.HYBRIDS.items()},
 }
+#: As no checkpoint of the tests has them.
 _HYBRIDS = {
-    "qwen35": Hybrid(),
-    "qwen35-grouped": Hybrid(n_group=1, n_rank=3, interval=4, tied=True, n_nextn=1),
-    "qwen35moe": Hybrid("qwen35moe", n_expert_used=4),
+    "qwen35-alternating": Hybrid(),
+    "qwen35-one-group": Hybrid(n_group=1, n_rank=3, interval=4, tied=True, n_nextn=1),
+    "qwen35moe-alternating": Hybrid("qwen35moe", n_expert_used=4),
     "qwen3next": Hybrid("qwen3next", n_expert_used=4),
 }
 
@@ -38,6 +42,10 @@ def _converted(tiny: tinymodels.Tiny, quant: str) -> Callable[[Path], Artifact]:
         return conversion.convert_checkpoint(source, output, quant)
 
     return make
+
+
+def _foreign(name: str) -> Callable[[Path], Artifact]:
+    return lambda folder: Artifact.open(foreign_gguf.write(folder / "model.gguf", foreign_gguf.CASES[name]))
 
 
 def _written(hybrid: Hybrid) -> Callable[[Path], Artifact]:
@@ -55,6 +63,7 @@ SMALL: dict[str, Callable[[Path], Artifact]] = {
     **{f"{name}:gguf": _converted(tiny, "F16") for name, tiny in _FAMILIES.items()},
     **{f"{name}:onnx": _converted(tiny, "onnx-fp32") for name, tiny in (_FAMILIES | _ONNX_HYBRIDS).items()},
     **{f"{name}:gguf": _written(hybrid) for name, hybrid in _HYBRIDS.items()},
+    **{f"{name}:gguf": _foreign(name) for name in ("gemma3", "mamba", "falcon-h1", "rwkv7")},
 }
 
 #: Those that were trained, converted at their first use.

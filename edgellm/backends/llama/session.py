@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from edgellm.backends.llama.observe import Observer
-    from edgellm.backends.llama.sequence.recurrent import Recurrent
     from edgellm.session import Hidden, Logits
 
 FORMAT = "gguf"
@@ -88,7 +87,8 @@ class LlamaCppSession:
         vocab = lib.llama_model_get_vocab(self._model)
         self._vocabulary = Vocabulary(lib, vocab, artifact.path, artifact.metadata, foreign=artifact.foreign)
         self._memory = lib.llama_get_memory(self._context)
-        self._recurrent = recurrent.way_back(lib, self._model, self._context, options.n_checkpoints or 0)
+        self._way = recurrent.way_back(lib, self._model, self._context, options.n_checkpoints or 0)
+        self._recurrent = self._way if isinstance(self._way, recurrent.Recurrent) else None
         # The library's word: it cuts batches to the context asked for, and aborts on a longer one.
         self._n_batch = min(lib.llama_n_batch(self._context), lib.llama_n_ubatch(self._context))
         self._buffer = (lib.llama_token * max(self._n_batch, 1))()
@@ -258,30 +258,18 @@ class LlamaCppSession:
         """Keep the first `n` tokens."""
         self._settle()
         checks.check_rewind(n, len(self.tokens))
-        if self._recurrent is not None:
-            self._go_back(self._recurrent, n)
-            return
-        if not self._lib.llama_memory_seq_rm(self._memory, 0, n, -1):
-            raise EngineError(f"this model's cache cannot be cut at position {n}")
-        del self._tokens[n:]
-
-    def _go_back(self, way: Recurrent, n: int) -> None:
-        """Keep the first `n` tokens of a model that must evaluate again those after the last kept state."""
-        if n == len(self._tokens):
-            return
-        again = self._tokens[:n]
-        position = way.back(n)
-        del self._tokens[position:]
-        if position < n:
-            self._append(again[position:])
-            way.returned(position, n)
+        if n < len(self._tokens):
+            position = self._way.back(n)
+            again = self._tokens[position:n]
+            del self._tokens[position:]
+            if again:
+                self._append(again)
+                self._way.returned(position, n)
 
     def reusable(self, n: int) -> int:
         """How many of the first `n` tokens a rewind keeps as they are."""
-        if self._recurrent is None:
-            return n
         self._settle()
-        return n if n == len(self.tokens) else self._recurrent.kept.nearest(n)
+        return n if n >= len(self.tokens) else self._way.reusable(n)
 
     def save_state(self) -> bytes:
         """The sequence's state as llama.cpp serialises it, and which version of it did."""

@@ -1,10 +1,11 @@
-"""The way back of a llama.cpp context whose model keeps a recurrent state: alone, or beside a KV cache (hybrids).
+"""How a llama.cpp context goes back in its sequence: a cache is cut, a recurrent state put back.
 
-Such a state cannot be cut. `llama_memory_seq_rm` refuses, or - with snapshots in the context - says yes to more than
-the snapshots hold, and logits are wrong from there on (llama.cpp issue 25004). So nothing here goes by its word: a
-state is put back that was read when the sequence was that long, the rest of the cache is trimmed to it, and what lies
-between is evaluated again. Nor does the cache's word count after an evaluation that failed or was ended: the layers
-are at different tokens then, while it names a position. Knows one context and positions; evaluates nothing itself.
+A recurrent state, alone or beside a KV cache (hybrids), cannot be cut. `llama_memory_seq_rm` refuses, or - with
+snapshots in the context - says yes to more than the snapshots hold, and logits are wrong from there on (llama.cpp
+issue 25004). So nothing here goes by its word: a state is put back that was read when the sequence was that long, the
+rest of the cache is trimmed to it, and what lies between is evaluated again. Nor does the cache's word count after an
+evaluation that failed or was ended: the layers are at different tokens then, while it names a position. Knows one
+context and positions; evaluates nothing itself.
 """
 
 from __future__ import annotations
@@ -23,11 +24,41 @@ _PARTIAL = 1  # LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY (llama.h): what cannot be cut
 State = ctypes.Array[ctypes.c_uint8]
 
 
+class Cut:
+    """The way back of a cache that can be cut, of keys and values alone.
+
+    Layers that look no farther back than a window may have lost what was before it, for saved states leave that out:
+    cut there, the cache would be short of tokens that the next one looks at.
+    """
+
+    def __init__(self, lib: Any, context: Any, n_window: int) -> None:
+        """`n_window`: tokens that the layers with a window see, 0 where every layer sees all."""
+        self._lib, self._n_window = lib, n_window
+        self._memory = lib.llama_get_memory(context)
+
+    def back(self, n: int) -> int:
+        """Cut the cache to the first `n` tokens, or to none where it has not all that counts; returns how many."""
+        position = self.reusable(n)
+        if not self._lib.llama_memory_seq_rm(self._memory, 0, position, -1):
+            raise EngineError(f"this model's cache cannot be cut at position {position}")
+        return position
+
+    def reusable(self, n: int) -> int:
+        """How many of the first `n` tokens need no evaluation."""
+        if not self._n_window:
+            return n
+        first: int = self._lib.llama_memory_seq_pos_min(self._memory, 0)
+        return n if first <= max(0, n - self._n_window + 1) else 0
+
+    def returned(self, position: int, n: int) -> None:
+        """The sequence went back to `n`, evaluating again from `position`: nothing to do."""
+
+
 class Recurrent:
     """Keeps states of sequence 0 of `context` and puts them back."""
 
-    def __init__(self, lib: Any, context: Any, most: int) -> None:
-        self._lib, self._context = lib, context
+    def __init__(self, lib: Any, context: Any, most: int, n_window: int) -> None:
+        self._lib, self._context, self._n_window = lib, context, n_window
         self._memory = lib.llama_get_memory(context)
         self._sound: int | None = None  # tokens before an evaluation that has not succeeded
         self.kept: Checkpoints[State] = Checkpoints(most)
@@ -81,6 +112,10 @@ class Recurrent:
         self._sound = None
         return position
 
+    def reusable(self, n: int) -> int:
+        """How many of the first `n` tokens need no evaluation."""
+        return self.kept.nearest(n)
+
     def read(self, into: State | None = None) -> State:
         """The state as it is, in a new buffer unless `into` has its size."""
         size = self._lib.llama_state_seq_get_size_ext(self._context, 0, _PARTIAL)
@@ -101,8 +136,11 @@ class Recurrent:
         )
 
     def saved(self) -> Sequence[tuple[int, bytes]]:
-        """What should outlive the session: the state that an answer written again starts from."""
-        turn = self.kept.turn
+        """What should outlive the session: the state that an answer written again starts from.
+
+        Not beside layers with a window, of which a saved state has the last tokens alone.
+        """
+        turn = 0 if self._n_window else self.kept.turn
         return [(turn, bytes(self.kept.state(turn)))] if turn else []
 
     def restore(self, saved: Sequence[tuple[int, bytes]]) -> None:
@@ -113,8 +151,9 @@ class Recurrent:
             self.kept.keep(n, (ctypes.c_uint8 * len(state)).from_buffer_copy(state))
 
 
-def way_back(lib: Any, model: Any, context: Any, most: int) -> Recurrent | None:
-    """For a `context` on a `model` with a recurrent state, at most so many kept; None where the cache can be cut."""
+def way_back(lib: Any, model: Any, context: Any, most: int) -> Cut | Recurrent:
+    """For a `context` on `model`; of a recurrent state, at most so many are kept."""
+    n_window = lib.llama_model_n_swa(model)
     if lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model):
-        return Recurrent(lib, context, most)
-    return None
+        return Recurrent(lib, context, most, n_window)
+    return Cut(lib, context, n_window)
