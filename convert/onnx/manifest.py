@@ -34,6 +34,8 @@ GENAI_TYPES = {
     "llama": "llama",
     "qwen2": "qwen2",
     "qwen3": "qwen3",
+    "qwen2vl": "qwen2",
+    "qwen3vl": "qwen3",
     "qwen35": "qwen3_5_text",
     "qwen35moe": "qwen3_5_moe_text",
 }

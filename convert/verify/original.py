@@ -96,6 +96,9 @@ _FAMILIES = {
     "qwen3": "qwen3",
     "qwen2_moe": "qwen2moe",
     "qwen3_moe": "qwen3moe",
+    "qwen2_v_l": "qwen2vl",
+    "qwen2_5_v_l": "qwen2vl",
+    "qwen3_v_l": "qwen3vl",
     "qwen3_5": "qwen35",
     "qwen3_5_moe": "qwen35moe",
 }
@@ -103,6 +106,7 @@ _INTERLEAVED, _OWN_HEAD = ("llama",), ("qwen2_moe",)
 _SHARED = ("qwen2_moe", "qwen3_5_moe")  # families with an expert for every token
 _HEAD_DIMS = {
     "qwen3": 128,
+    "qwen3_v_l": 128,
     "qwen3_5": 256,
     "qwen3_5_moe": 256,
 }  # where the config's class has a default of its own

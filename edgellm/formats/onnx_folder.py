@@ -202,6 +202,11 @@ def _optimum(path: Path) -> OnnxFolder:
     if not (path / "config.json").is_file():
         raise ArtifactError(f"{path} has an ONNX graph but no edgellm.json, genai_config.json or config.json")
     config = language_model(_json(path / "config.json"))
+    for name in config.get("architectures") or ():
+        if any(part in str(name) for part in ("Classification", "QuestionAnswering", "Reward", "MaskedLM")):
+            raise ArtifactError(
+                f"{path} holds a {name}: what its graph gives is no text, and nothing here reads it"
+            )
     graphs = sorted(path.glob("*.onnx"))
     preferred = [path / name for name in ("model_quantized.onnx", "model.onnx") if (path / name).is_file()]
     model = (preferred or graphs)[0]

@@ -13,6 +13,7 @@ from typing import Any
 
 import embedders
 import tinymodels
+import towers
 
 from edgellm.convert.checkpoint.folder import read_json
 from edgellm.convert.checkpoint.purpose import is_embedding, reranker_rows
@@ -88,7 +89,8 @@ def write_tiny(root: Path) -> list[Path]:
             root / "Tiny-Qwen3-Reranker-Untied", tinymodels.variant("qwen3-f32"), card=False
         ),
     ]
-    return [*folders, named, spaced, padded, distill, ending, *vectors, *ranking]
+    seeing = [towers.write(name, root / f"tiny-{name}") for name in towers.CASES]
+    return [*folders, named, spaced, padded, distill, ending, *vectors, *ranking, *seeing]
 
 
 def _distill(folder: Path) -> None:

@@ -36,9 +36,12 @@ def session(artifact: Artifact, engine: EngineOptions) -> Session:
 
 
 def template(artifact: Artifact) -> ChatTemplate:
-    """The model's chat template. Raises UsageError for a model that has none."""
+    """The model's chat template; a model made for something else is said to be. Raises UsageError without one."""
+    from edgellm.formats import purpose
     from edgellm.prompt.model_template import template_of
 
+    if made_for := purpose.other_than_text(artifact):
+        note(f"{artifact.name} was made for {made_for}: what it writes means little")
     return template_of(artifact)
 
 
