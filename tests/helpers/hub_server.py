@@ -27,6 +27,12 @@ class Hub:
         self.corrupt = False  # one bit of every very large file
         self.elsewhere: str | None = None  # another server's address, which large files are fetched from
 
+    @property
+    def names(self) -> list[str]:
+        """Every file's, with the folders it is in."""
+        files = (path for path in self.folder.rglob("*") if path.is_file())
+        return sorted(path.relative_to(self.folder).as_posix() for path in files)
+
     def file(self, name: str) -> bytes | None:
         path = self.folder / name
         return path.read_bytes() if path.is_file() else None
@@ -71,7 +77,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one clas
             elif path.startswith(f"/api/models/{hub.repo_id}/tree/"):
                 self.reply(json.dumps(self.tree()).encode(), {"Content-Type": "application/json"}, body)
             elif path.startswith(f"/api/models/{hub.repo_id}"):
-                siblings = [{"rfilename": p.name} for p in sorted(hub.folder.iterdir())]
+                siblings = [{"rfilename": name} for name in hub.names]
                 info = {"id": hub.repo_id, "modelId": hub.repo_id, "sha": COMMIT, "siblings": siblings}
                 self.reply(json.dumps(info).encode(), {"Content-Type": "application/json"}, body)
             elif path.startswith(resolve) and (data := hub.file(path.removeprefix(resolve).split("/", 1)[1])):
@@ -80,15 +86,14 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one clas
                 self.error(404, "RepoNotFound" if not path.startswith(resolve) else "EntryNotFound")
 
         def tree(self) -> list[dict[str, object]]:
-            files = sorted(hub.folder.iterdir())
             return [
                 {
                     "type": "file",
-                    "path": p.name,
-                    "size": p.stat().st_size,
-                    "oid": hashlib.sha1(p.name.encode()).hexdigest(),
+                    "path": name,
+                    "size": (hub.folder / name).stat().st_size,
+                    "oid": hashlib.sha1(name.encode()).hexdigest(),
                 }
-                for p in files
+                for name in hub.names
             ]
 
         def send_file(self, data: bytes, body: bool) -> None:
