@@ -57,7 +57,8 @@ def load(
     draft: str | None = None,
     lora: str | PathLike[str] | Sequence[str | PathLike[str]] = (),
 ) -> Model:
-    """Open a model: a GGUF file, an ONNX folder, a checkpoint folder, a bundled name or a hub id.
+    """Open a model: a GGUF file, an ONNX folder, a checkpoint folder, a bundled name or a hub id
+    (`owner/name`, of a GGUF repository `owner/name:TYPE`; `modelscope:owner/name`; docs/models.md).
 
     A checkpoint is converted on first use, verified and kept; `NAME:TYPE` picks the type, as on the command
     line. `n_ctx` and `n_threads` are short for the `options` of these names; None means: by looking at this

@@ -70,7 +70,7 @@ def test_all_files_that_say_something_of_a_tokenizer_are_fetched_and_no_exports(
         "a/README.md",
     ]
     found = filter_repo_objects(
-        [*wanted, *others], allow_patterns=list(hub.NEEDED), ignore_patterns=list(hub._UNNEEDED)
+        [*wanted, *others], allow_patterns=list(hub.NEEDED), ignore_patterns=list(hub.UNNEEDED)
     )
     assert list(found) == wanted
 

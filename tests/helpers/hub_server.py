@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -27,15 +28,15 @@ class Hub:
         self.corrupt = False  # one bit of every very large file
         self.elsewhere: str | None = None  # another server's address, which large files are fetched from
 
-    @property
-    def names(self) -> list[str]:
-        """Every file's, with the folders it is in."""
-        files = (path for path in self.folder.rglob("*") if path.is_file())
-        return sorted(path.relative_to(self.folder).as_posix() for path in files)
-
     def file(self, name: str) -> bytes | None:
         path = self.folder / name
         return path.read_bytes() if path.is_file() else None
+
+    def files(self) -> list[Path]:
+        return sorted(path for path in self.folder.rglob("*") if path.is_file())
+
+    def name(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
 
     def sent(self, data: bytes) -> bytes:
         """What goes over the wire for a file's bytes."""
@@ -68,7 +69,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one clas
             self.answer(body=True)
 
         def answer(self, body: bool) -> None:
-            path = self.path.split("?")[0]
+            path = unquote(self.path.split("?")[0])
             hub.requests.append(f"{self.command} {path}")
             hub.tokens.add(self.headers.get("Authorization"))
             resolve = f"/{hub.repo_id}/resolve/"
@@ -77,7 +78,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one clas
             elif path.startswith(f"/api/models/{hub.repo_id}/tree/"):
                 self.reply(json.dumps(self.tree()).encode(), {"Content-Type": "application/json"}, body)
             elif path.startswith(f"/api/models/{hub.repo_id}"):
-                siblings = [{"rfilename": name} for name in hub.names]
+                siblings = [{"rfilename": hub.name(p)} for p in hub.files()]
                 info = {"id": hub.repo_id, "modelId": hub.repo_id, "sha": COMMIT, "siblings": siblings}
                 self.reply(json.dumps(info).encode(), {"Content-Type": "application/json"}, body)
             elif path.startswith(resolve) and (data := hub.file(path.removeprefix(resolve).split("/", 1)[1])):
@@ -89,11 +90,11 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one clas
             return [
                 {
                     "type": "file",
-                    "path": name,
-                    "size": (hub.folder / name).stat().st_size,
-                    "oid": hashlib.sha1(name.encode()).hexdigest(),
+                    "path": hub.name(p),
+                    "size": p.stat().st_size,
+                    "oid": hashlib.sha1(p.name.encode()).hexdigest(),
                 }
-                for name in hub.names
+                for p in hub.files()
             ]
 
         def send_file(self, data: bytes, body: bool) -> None:
