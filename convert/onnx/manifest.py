@@ -37,6 +37,7 @@ GENAI_TYPES = {
     "qwen2vl": "qwen2",
     "qwen3vl": "qwen3",
     "qwen35": "qwen3_5_text",
+    "qwen35moe": "qwen3_5_moe_text",
 }
 
 

@@ -24,6 +24,7 @@ MANIFEST = "edgellm.json"
 MAX_JSON_BYTES = 64 << 20
 MANIFEST_VERSION = 1
 _MAX_SIZE = 1 << 31
+_MAX_HEAD = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class OnnxFolder:
     in_place: bool  # past and present of the KV cache may be one buffer
     facts: Mapping[str, str]  # provenance, for people
     state_bytes: int = 0  # of the recurrent states of one sequence, beside its KV cache
+    head_dim: int = 0  # of the KV cache, where the graph itself does not say; 0: not said
     purpose: Mapping[str, Any] = field(default_factory=dict)  # GGUF's keys of embedding and reranking
 
     @property
@@ -189,6 +191,7 @@ def _genai(path: Path, config: Mapping[str, Any]) -> OnnxFolder:
             n_vocab=int(model["vocab_size"]),
             in_place=bool(search.get("past_present_share_buffer", False)),
             facts={"edgellm.made_by": "onnxruntime-genai"},
+            head_dim=int(model["decoder"].get("head_size", 0)),
             **_common(path, _tokenizer(path, model), model.get("eos_token_id"), model.get("bos_token_id")),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
