@@ -25,7 +25,7 @@ import numpy as np
 from edgellm import backends
 from edgellm.calibration import store, text
 from edgellm.convert.gguf.convert import ConvertRequest, convert
-from edgellm.convert.gguf.recipes import RECIPES
+from edgellm.convert.gguf.recipes import OWN, RECIPES
 from edgellm.errors import UsageError
 from edgellm.formats.artifact import Artifact
 from edgellm.formats.gguf.reader import read_header
@@ -279,7 +279,7 @@ def write(path: Path, lines: list[str]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--models", default=",".join(bundled.names()))
-    parser.add_argument("--types", default=",".join(RECIPES))
+    parser.add_argument("--types", default=",".join((*RECIPES, *OWN)))
     parser.add_argument("--dialogues", type=int, default=112)
     parser.add_argument("--tasks", action="store_true")
     parser.add_argument("--write", type=Path)

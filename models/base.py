@@ -299,6 +299,7 @@ class Architecture:
     full_attention_interval: int = 0  # every how many layers attention stands where config.json does not say
     partial_rotary_factor: float = 1.0  # when config.json says none: the part of a head that is turned
     mrope_section: tuple[int, ...] = ()  # when config.json says none; families without M-RoPE have none
+    mrope_interleaved: bool = True  # the three take turns, pair by pair; else they lie one after the other
     towers: bool = False  # a checkpoint may hold more than the language model, which is left out
     gguf_roles: Mapping[Role, str] = field(default_factory=dict)  # where its GGUF has another name for a role
     engine_norm_topk: bool | None = None  # whether the k router weights are normalised; None: no experts

@@ -9,9 +9,10 @@ from functools import cache
 from typing import Any
 
 from edgellm.errors import CheckpointError
+from edgellm.formats.nested_config import language_model
 from edgellm.models.base import Architecture, ModelSpec
 from edgellm.models.hparams import read_spec
-from edgellm.models.renaming import language_model
+from edgellm.models.refused import reason
 
 
 def spec_of(
@@ -54,7 +55,8 @@ def find(config: Mapping[str, Any]) -> Architecture:
     if not classes and not model_type:
         raise CheckpointError(f"config.json names no architecture: add `architectures`, one of: {known}")
     what = ", ".join(map(repr, classes)) if classes else f"of model_type {model_type!r}"
-    raise CheckpointError(f"architecture {what} is not supported; supported are: {known}")
+    why = reason([*classes, model_type])
+    raise CheckpointError(f"architecture {what} is not supported{why and ': '}{why}; supported are: {known}")
 
 
 def _classes(config: Mapping[str, Any]) -> list[Any]:

@@ -72,9 +72,13 @@ def rope_sections(
     if not good or not all(type(n) is int and n >= 0 for n in sections) or any(sections[3:]):
         refuse("mrope_section", sections, "but must be three whole numbers: time, height, width")
     total = sum(sections)
-    turned = [total and place % total < 3 * sections[place % total % 3] for place in range(n_rot // 2)]
-    if total > head_dim or not all(turned):
-        refuse("mrope_section", sections, f"which does not go with the {n_rot // 2} pairs that turn")
+    n_pairs = (n_rot or head_dim) // 2
+    turned = total and (
+        not family.mrope_interleaved
+        or all(place % total < 3 * sections[place % total % 3] for place in range(n_pairs))
+    )
+    if total > head_dim or not turned:
+        refuse("mrope_section", sections, f"which does not go with the {n_pairs} pairs that turn")
     return tuple(sections[:3])
 
 
@@ -88,7 +92,9 @@ def rope_scaling(
         if rope.get(key) not in neutral and not own.get(key):
             refuse(key, rope[key], f"but {family.name} runs without it only")
     kind = rope["rope_type"]
-    if kind == "default":
+    if kind == "default" or (
+        kind == "mrope" and family.mrope_section
+    ):  # transformers 4's word for the sections
         return None
     if kind not in family.rope_scalings:
         known = ", ".join(sorted(family.rope_scalings))

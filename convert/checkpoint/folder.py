@@ -18,7 +18,8 @@ from typing import Any
 from edgellm.convert.checkpoint.safetensors_file import NUMPY_DTYPES, LazyTensor, Shard, read_tensors
 from edgellm.errors import CheckpointError
 from edgellm.formats import links
-from edgellm.models.renaming import is_ignored, language_model, renamed, tower_of
+from edgellm.formats.nested_config import language_model
+from edgellm.models.renaming import is_ignored, renamed, tower_of
 
 __all__ = ["Checkpoint", "LazyTensor", "find_file", "read_json", "read_json_list"]
 

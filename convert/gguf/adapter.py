@@ -19,9 +19,10 @@ from edgellm.convert.checkpoint.adapter import Adapter, Delta
 from edgellm.convert.checkpoint.finite import check_finite
 from edgellm.convert.checkpoint.folder import Checkpoint
 from edgellm.convert.checkpoint.purpose import is_embedding
-from edgellm.convert.gguf.provenance import ENGINE_KEY, RECIPE_KEY, SOURCE_KEY, VERSION_KEY
+from edgellm.convert.gguf.provenance import ENGINE_KEY, SOURCE_KEY, VERSION_KEY
 from edgellm.convert.gguf.writer import Layout, TensorEntry, encode, layout
 from edgellm.errors import CheckpointError, UsageError
+from edgellm.formats.gguf.header import RECIPE_KEY
 from edgellm.formats.gguf.types import FILE_TYPES, GGML_TYPES_BY_NAME
 from edgellm.models.base import ModelSpec, Role, TensorSpec
 from edgellm.models.registry import spec_of

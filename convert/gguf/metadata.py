@@ -28,7 +28,7 @@ from edgellm.prompt import model_template, normalize
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION of ggml.h
 
 # What transformers fills in when config.json has no head_dim, and llama.cpp's converter then writes.
-_HEAD_DIM_ALWAYS = ("llama", "qwen3", "qwen3moe", "qwen35", "qwen35moe")
+_HEAD_DIM_ALWAYS = ("llama", "qwen3", "qwen3moe", "qwen3vl", "qwen35", "qwen35moe")
 _KIND_NAMES = {"unk": "unknown", "sep": "seperator", "pad": "padding"}  # [sic]: GGUF's spelling
 
 
@@ -120,10 +120,18 @@ def _hyperparameters(spec: ModelSpec, config: Mapping[str, Any]) -> Iterator[tup
         yield "expert_feed_forward_length", ("u32", spec.moe.n_ff_expert)
         if spec.moe.n_ff_shared:
             yield "expert_shared_feed_forward_length", ("u32", spec.moe.n_ff_shared)
-    if spec.n_layer_nextn:
-        yield "nextn_predict_layers", ("u32", spec.n_layer_nextn)
+    yield from _beside(spec, config)
     if spec.delta_net:
         yield from _delta_net(spec, spec.delta_net, config)
+
+
+def _beside(spec: ModelSpec, config: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, Any]]]:
+    """What goes with the layers: those that a picture is added to again, and the block behind the last."""
+    if spec.architecture.name == "qwen3vl":
+        seen = (config.get("vision_config") or {}).get("deepstack_visual_indexes") or ()
+        yield "n_deepstack_layers", ("u32", len(seen))
+    if spec.n_layer_nextn:
+        yield "nextn_predict_layers", ("u32", spec.n_layer_nextn)
 
 
 def _delta_net(

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edgellm.convert.gguf.ggml import ABORT_WITHOUT_IMATRIX
-from edgellm.convert.gguf.recipes import FALLBACKS, RECIPES, UNQUANTIZED, Facts, Recipe
+from edgellm.convert.gguf.recipes import FALLBACKS, OWN, RECIPES, UNQUANTIZED, Facts, Recipe, recipe_of
 from edgellm.errors import UsageError
-from edgellm.formats.gguf.types import GGML_TYPES_BY_NAME, GgmlType
+from edgellm.formats.gguf.types import GGML_TYPES_BY_NAME, OWN_TYPES, GgmlType
 
 _NAME = re.compile(
     r"(?:blk\.(?P<layer>\d+)\.)?(?P<kind>[a-z][a-z0-9_.]*?)(?:_exps|_shexp)?(?:\.(?:weight|bias))?"
@@ -80,7 +80,7 @@ class QuantOptions:
                 raise UsageError(
                     f"{type_!r} is no type of a tensor; choose one of {', '.join(sorted(TARGET_TYPES))}"
                 )
-        if self.tensor_types and not RECIPES[self.type].quantizes:
+        if self.tensor_types and not recipe_of(self.type).quantizes:
             raise UsageError(f"--tensor-type has no effect on {self.type}; choose a quantized --quant")
 
 
@@ -149,10 +149,14 @@ def make_plan(
 
     Raises UsageError when the request cannot be met, naming the tensor.
     """
-    recipe = RECIPES[options.type]
+    recipe = recipe_of(options.type)
     if recipe.flat and not model.n_expert and not options.pure:
         raise UsageError(
             f"{options.type} is for mixtures of experts and this model is dense; use Q8_0, or add --pure"
+        )
+    if options.type in OWN and not any(kind_of(tensor.name) == "ssm_out" for tensor in tensors):
+        raise UsageError(
+            f"{options.type} is for hybrids and this model has no delta nets; use {OWN_TYPES[options.type]}"
         )
     ordered = sorted(tensors, key=_file_order)
     _check_patterns(ordered, options)
@@ -161,9 +165,14 @@ def make_plan(
 
 
 def kind_of(name: str) -> str:
-    """What a tensor is, e.g. "ffn_down" for `blk.3.ffn_down_exps.weight`. Values with others are values."""
+    """What a tensor is, e.g. "ffn_down" for `blk.3.ffn_down_exps.weight`."""
     match = _NAME.fullmatch(name)
-    kind = match["kind"] if match else name
+    return match["kind"] if match else name
+
+
+def _rule_kind(name: str) -> str:
+    """The kind by whose rule llama.cpp chooses a tensor's type: values with others count as values."""
+    kind = kind_of(name)
     return "attn_v" if kind == "attn_qkv" else kind
 
 
@@ -193,7 +202,7 @@ class _Chooser:
         self.recipe, self.model, self.options, self.imatrix = recipe, model, options, imatrix
         self.tied = all(tensor.name != _HEAD for tensor in tensors)
         self.n_attn_v = sum(
-            kind_of(tensor.name) == "attn_v" and ".weight" in tensor.name for tensor in tensors
+            _rule_kind(tensor.name) == "attn_v" and ".weight" in tensor.name for tensor in tensors
         )
         self.seen: Counter[str] = Counter()
 
@@ -209,7 +218,8 @@ class _Chooser:
         for pattern, type_ in options.tensor_types:
             if re.search(pattern, tensor.name):
                 return type_, True
-        return (recipe.base if options.pure else self._by_recipe(tensor)), True
+        kept = OWN.get(options.type, {}).get(kind_of(tensor.name))
+        return (recipe.base if options.pure else kept or self._by_recipe(tensor)), True
 
     def _by_recipe(self, tensor: TensorInfo) -> str:
         recipe = self.recipe
@@ -220,7 +230,7 @@ class _Chooser:
             return recipe.base if len(tensor.shape) == 3 and tensor.shape[0] > 1 else recipe.flat
         if tensor.name == _EMBEDDING:
             return recipe.token_embd or recipe.base
-        kind = kind_of(tensor.name)
+        kind = _rule_kind(tensor.name)
         facts = self._facts(tensor, kind)
         self.seen[kind] += 1
         return recipe.choose(kind, facts)

@@ -16,11 +16,11 @@ from typing import Any
 from edgellm.convert.checkpoint.folder import check_download
 from edgellm.convert.gguf.writer import encode
 from edgellm.errors import CheckpointError
+from edgellm.formats.gguf.header import RECIPE_KEY
 from edgellm.version import __version__
 
 VERSION_KEY = "edgellm.version"
 ENGINE_KEY = "edgellm.engine"
-RECIPE_KEY = "edgellm.recipe"
 SOURCE_KEY = "edgellm.source"
 VERIFICATION_KEY = "edgellm.verification"
 

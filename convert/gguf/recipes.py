@@ -1,4 +1,4 @@
-"""What each quantization type means, tensor by tensor, as one table: the recipes of llama.cpp's quantizer.
+"""What each quantization type means, tensor by tensor, as one table: llama.cpp's recipes, and a few of our own.
 
 A recipe names the ggml type of a file's ordinary rows and, for each kind of tensor, the rule that departs
 from it. A rule looks at `Facts` and answers a ggml type's name, or None for "as ordinary rows". Nothing here
@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from edgellm.errors import UsageError
+from edgellm.formats.gguf.types import OWN_TYPES
 
 
 @dataclass(frozen=True)
@@ -245,6 +246,15 @@ RECIPES: dict[str, Recipe] = {
     "MXFP4_MOE": Recipe("MXFP4", output="Q8_0", flat="Q8_0"),
 }
 
+#: Recipes of our own: those that OWN_TYPES says of llama.cpp's, with these kinds of tensor in richer types. Of a
+#: hybrid's matrices its few attention layers are the most sensitive for their size, then the delta net's time steps
+#: and what leaves it (docs/quantization.md has the figures).
+_HYBRID: dict[str, str] = {
+    **dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_output", "ssm_out"), "Q6_K"),
+    **dict.fromkeys(("ssm_alpha", "ssm_beta"), "Q8_0"),
+}
+OWN: dict[str, dict[str, str]] = dict.fromkeys(OWN_TYPES, _HYBRID)
+
 #: What llama.cpp's quantize tool calls some of them.
 ALIASES: dict[str, str] = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "MXFP4": "MXFP4_MOE"}
 
@@ -272,6 +282,11 @@ def canonical(name: str) -> str:
     """The recipe's name for what a user typed, e.g. "q4_k" -> "Q4_K_M". Raises UsageError."""
     upper = name.strip().upper().replace("-", "_")
     upper = ALIASES.get(upper, upper)
-    if upper not in RECIPES:
-        raise UsageError(f"unknown quantization type {name!r}; choose one of {', '.join(RECIPES)}")
+    if upper not in RECIPES and upper not in OWN:
+        raise UsageError(f"unknown quantization type {name!r}; choose one of {', '.join((*RECIPES, *OWN))}")
     return upper
+
+
+def recipe_of(type_: str) -> Recipe:
+    """The rules of a type, by its canonical name; one of our own has more in `OWN`."""
+    return RECIPES[OWN_TYPES.get(type_, type_)]

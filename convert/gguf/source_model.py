@@ -23,7 +23,7 @@ from edgellm.convert.gguf.sources import (
 )
 from edgellm.convert.gguf.writer import encode
 from edgellm.errors import CheckpointError, UsageError
-from edgellm.formats.gguf.types import FILE_TYPES
+from edgellm.formats.gguf.types import file_type
 
 _TOKENIZER_KEYS = ("tokenizer.ggml.model", "tokenizer.ggml.pre")
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION in ggml.h
@@ -102,7 +102,7 @@ def _open_folder(
     if rows := reranker_rows(path, checkpoint.config, vocabulary.tokens):
         spec = with_classifier(spec, rows)
     keys = build_metadata(
-        path, checkpoint.config, checkpoint.generation_config, spec, vocabulary, FILE_TYPES[quant]
+        path, checkpoint.config, checkpoint.generation_config, spec, vocabulary, file_type(quant)
     )
     side = [path / name for name in (*SIDE_FILES, *FILES)] + ([lora / CONFIG] if lora else [])
     return SourceModel(
@@ -135,7 +135,7 @@ def _open_gguf(path: Path, quant: str, allow_requantize: bool, stack: ExitStack)
     header = parts[0]
     keys = {key: header.raw_value(key) for key in header.metadata if _is_carried(key)}
     keys["general.quantization_version"] = encode("u32", QUANTIZATION_VERSION)
-    keys["general.file_type"] = encode("u32", FILE_TYPES[quant])
+    keys["general.file_type"] = encode("u32", file_type(quant))
     named = {key: ("str", value) for key, value in header.metadata.items() if isinstance(value, str)}
     return SourceModel(
         path=path,

@@ -60,6 +60,14 @@ class Writer:
         parts = [(name, DataType.FLOAT, shape)]
         return self.place(parts, lambda regions: Job(source, lambda rows: (rows,), regions))[0]
 
+    def stored_columns(self, name: str, source: RowSource) -> Region:
+        """A small float32 matrix, transposed."""
+        n, k = source.n_rows, source.row_size
+        parts = [(name, DataType.FLOAT, (k, n))]
+        return self.place(
+            parts, lambda regions: Job(source, lambda rows: (rows.T,), regions, rows_together=n)
+        )[0]
+
     def vector(self, name: str, source: RowSource) -> str:
         """A one-dimensional float32 tensor of a single row: a norm, a bias."""
         return self.graph.external(self.stored(name, source, (source.row_size,)))

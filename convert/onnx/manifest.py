@@ -30,7 +30,15 @@ TOKENIZER_FILES = (
 )
 
 #: onnxruntime-genai's `model.type` for our architectures; it has none for Qwen2-MoE and Qwen3-MoE.
-GENAI_TYPES = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "qwen35": "qwen3_5_text"}
+GENAI_TYPES = {
+    "llama": "llama",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+    "qwen2vl": "qwen2",
+    "qwen3vl": "qwen3",
+    "qwen35": "qwen3_5_text",
+    "qwen35moe": "qwen3_5_moe_text",
+}
 
 
 def manifest(

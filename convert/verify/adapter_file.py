@@ -33,32 +33,35 @@ def check_file(path: Path, base: Path, adapter: Path) -> str:
     try:
         with Original.open(base) as original:
             wanted = {
-                original.gguf_names[target]: (original.order_of(target), change)
+                original.gguf_names[target]: (original.orders_of(target), change)
                 for target, change in changes.by_place.items()
             }
             found = {name.removesuffix(".lora_a") for name in header.tensors if name.endswith(".lora_a")}
             for name in sorted(found ^ wanted.keys())[:1]:
                 raise CheckFailedError(f"the check of the adapter failed: {name} is in one of the two only")
-            for name, (order, change) in wanted.items():
-                _check_delta(header, name, order, change)
+            for name, (orders, change) in wanted.items():
+                _check_delta(header, name, orders, change)
     finally:
         changes.shard.close()
     return f"{len(wanted)} matrices match"
 
 
-def _check_delta(header: GgufFile, name: str, order: Any, change: Change) -> None:
+def _check_delta(header: GgufFile, name: str, orders: tuple[Any, Any], change: Change) -> None:
     """What the engine adds, alpha / r times B A, against what PEFT adds, on some rows."""
     import numpy as np
 
     a, b = header.tensors[f"{name}.lora_a"], header.tensors[f"{name}.lora_b"]
     first, second = (verify_tensors.read_rows(header.path, t, range(t.shape[0])) for t in (a, b))
     scale = header.metadata["adapter.lora.alpha"] / b.shape[1]
+    order, columns = orders
     rows = verify_tensors.sample_rows(len(order))
     if change.embedding:
         found = scale * first[rows].astype(np.float64) @ second.T.astype(np.float64)
     else:
         found = scale * second[rows].astype(np.float64) @ first.astype(np.float64)
-    expected = np.concatenate([change.added(int(order[row]), int(order[row]) + 1) for row in rows])
+    expected = np.concatenate([change.added(int(order[row]), int(order[row]) + 1) for row in rows])[
+        :, columns
+    ]
     error, power = float(np.sum((found - expected) ** 2)), float(np.sum(expected.astype(np.float64) ** 2))
     if not error <= TOLERANCE[a.type.name] * power:
         raise CheckFailedError(

@@ -96,6 +96,9 @@ _FAMILIES = {
     "qwen3": "qwen3",
     "qwen2_moe": "qwen2moe",
     "qwen3_moe": "qwen3moe",
+    "qwen2_v_l": "qwen2vl",
+    "qwen2_5_v_l": "qwen2vl",
+    "qwen3_v_l": "qwen3vl",
     "qwen3_5": "qwen35",
     "qwen3_5_moe": "qwen35moe",
 }
@@ -103,6 +106,7 @@ _INTERLEAVED, _OWN_HEAD = ("llama",), ("qwen2_moe",)
 _SHARED = ("qwen2_moe", "qwen3_5_moe")  # families with an expert for every token
 _HEAD_DIMS = {
     "qwen3": 128,
+    "qwen3_v_l": 128,
     "qwen3_5": 256,
     "qwen3_5_moe": 256,
 }  # where the config's class has a default of its own
@@ -178,13 +182,16 @@ class Original:
         single = (tensor for tensor in self.spec.tensors if len(tensor.sources) == 1)
         return {_split(tensor.sources[0].name): tensor.gguf_name for tensor in single}
 
-    def order_of(self, place: Place) -> Any:
-        """The checkpoint's row for each row of the GGUF tensor of `place`."""
+    def orders_of(self, place: Place) -> tuple[Any, Any]:
+        """The checkpoint's row for each row of the GGUF tensor of `place`, and its column for each column."""
         import numpy as np
 
         tensor = next(t for t in self.spec.tensors if [s.name for s in t.sources] == [".".join(place)])
-        order = np.arange(tensor.n_rows)
-        return tensor.row_order(order) if tensor.row_order else order
+        rows, columns = np.arange(tensor.n_rows), np.arange(tensor.row_size)
+        return (
+            tensor.row_order(rows) if tensor.row_order else rows,
+            tensor.column_order(columns) if tensor.column_order else columns,
+        )
 
 
 def place_of(name: str) -> Place | None:

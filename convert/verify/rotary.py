@@ -37,6 +37,7 @@ def read(config: Mapping[str, Any], head_dim: int) -> Rotary:
 
     given = _parameters(config)
     theta, kind = float(given["rope_theta"]), str(given.get("rope_type", given.get("type", "default")))
+    kind = "default" if kind == "mrope" else kind  # the configs of Qwen2-VL and Qwen2.5-VL in transformers
     context = int(config["max_position_embeddings"])
     original = int(given.get("original_max_position_embeddings") or context)
     factor = float(given.get("factor") or (context / original if kind == "yarn" else 1.0))

@@ -56,8 +56,12 @@ def _read(folder: Path) -> Reading:
     settings = _load(folder, "tokenizer_config.json")
     listed = _listed(folder, settings)
     config = _load(folder, "config.json")
-    is_qwen = _class_name(config, settings) == "Qwen2Tokenizer"
-    if is_qwen:  # the defaults of its __init__
+    config = {
+        **config.get("text_config", {}),
+        **config,
+    }  # a model that also sees: the numbers are its reader's
+    class_name = _class_name(config, settings)
+    if class_name.startswith("Qwen"):  # the defaults of its __init__
         settings = {
             "unk_token": "<|endoftext|>",
             "eos_token": "<|endoftext|>",
@@ -69,7 +73,7 @@ def _read(folder: Path) -> Reading:
     tokenizer = _tokenizer(folder / "tokenizer.json", listed, set(special.values()))
     known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     for text in (*special.values(), *extra):
-        if is_qwen or text not in known:  # Qwen2Tokenizer adds them all anew
+        if class_name == "Qwen2Tokenizer" or text not in known:  # Qwen2Tokenizer adds them all anew
             _add_special(tokenizer, text, config.get("vocab_size"))
     return Reading(tokenizer, special, _templates(folder, settings), _ends(folder, config))
 
@@ -85,6 +89,8 @@ def _class_name(config: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     model_type, hub = config.get("model_type", ""), settings.get("tokenizer_class") or ""
     if not model_type.startswith("qwen"):
         return "TokenizersBackend"
+    if model_type in ("qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text") or hub == "Qwen3_5Tokenizer":
+        return "Qwen3_5Tokenizer"  # whatever the file says of the former
     if model_type == "qwen2" or hub in ("", "Qwen2Tokenizer", "Qwen2TokenizerFast"):
         return "Qwen2Tokenizer"
     return "TokenizersBackend"

@@ -127,10 +127,12 @@ def with_base(source: str, lora: Path | None, *, offline: bool) -> tuple[Source,
 
 def adapter_folder(lora: Path, *, offline: bool) -> Path:
     """The folder of an adapter given as a folder or a hub id. Raises CheckpointError."""
-    from edgellm.catalog import hub
+    from edgellm.catalog import hubs, spellings
 
-    name = lora.as_posix()
-    return hub.download(name, offline=offline) if not lora.exists() and hub.is_repo_id(name) else lora
+    reference = None if lora.exists() else spellings.read(lora.as_posix())
+    if reference is None:
+        return lora
+    return hubs.of(reference.hub).download(reference.repo_id, offline=offline)
 
 
 def base_of(folder: Path) -> Source:

@@ -12,9 +12,11 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from edgellm import digests, files
-from edgellm.catalog import hub
+from edgellm.catalog import gguf_files, hubs, spellings
+from edgellm.catalog.spellings import MODELSCOPE, Reference
 from edgellm.errors import ArtifactError, CheckpointError
 from edgellm.models import bundled
+from edgellm.terminal import note
 from edgellm.version import __version__
 
 #: Type a checkpoint is converted to when it is run without one being named.
@@ -53,27 +55,79 @@ class Kept:
 
 
 def locate(model: str, *, offline: bool = False) -> Source:
-    """Find what `model` names; `:TYPE` at its end picks the type a checkpoint is converted to.
+    """Find what `model` names; `:TYPE` at its end picks the type a checkpoint is converted to, or the GGUF file.
 
     A hub id is downloaded unless `offline`. Raises ArtifactError, CheckpointError.
     """
     path = Path(model)
     if path.is_file():
-        return Source(path.stem, path, is_checkpoint=False, quant="")
+        return _runnable(path)
     name, _, quant = model.partition(":") if not path.exists() else (model, "", "")
     if folder := bundled.path(name):
         return Source(name, folder, is_checkpoint=True, quant=quant or DEFAULT_TYPE_BUNDLED)
     path = Path(name)
     if path.is_dir():
-        is_checkpoint = (path / "config.json").is_file() and not any(path.glob("*.onnx"))
-        return Source(path.resolve().name, path, is_checkpoint, quant or DEFAULT_TYPE)
-    if hub.is_repo_id(name):
-        folder = hub.download(name, offline=offline)
-        return Source(name.replace("/", "--"), folder, is_checkpoint=True, quant=quant or DEFAULT_TYPE)
-    known = ", ".join(bundled.names())
+        return _in_folder(path, quant)
+    if path.is_file():
+        raise ArtifactError(
+            f"{name} is a converted model already: leave :{quant} out, or convert its checkpoint"
+        )
+    if reference := spellings.read(model):
+        return _on_hub(reference, offline=offline)
+    known, meant = ", ".join(bundled.names()), spellings.suggestion(model)
     raise ArtifactError(
-        f"{model} is no file, folder or hub id (owner/name), nor a bundled model; bundled are: {known}"
+        f"{model} is no file, folder or hub id (owner/name), nor a bundled model; "
+        + (f"on the hub it is called {meant}" if meant else f"bundled are: {known}")
     )
+
+
+def _runnable(path: Path) -> Source:
+    return Source(path.stem, path, is_checkpoint=False, quant="")
+
+
+def _in_folder(folder: Path, quant: str) -> Source:
+    """A checkpoint, an ONNX folder, or the one GGUF model in a folder without either."""
+    is_onnx = any(folder.glob("*.onnx"))
+    is_checkpoint = (folder / "config.json").is_file() and not is_onnx
+    names = [path.name for path in folder.glob("*.gguf")]
+    if names and not is_onnx and not any(folder.glob("*.safetensors")):
+        found = gguf_files.candidates(names)
+        if len(found) > 1 and not quant:
+            listed = ", ".join(one.files[0] for one in found)
+            raise ArtifactError(f"{folder} holds several models: name one of them, {listed}")
+        return _runnable(folder / gguf_files.choose(names, quant, str(folder)).files[0])
+    return Source(folder.resolve().name, folder, is_checkpoint, quant or DEFAULT_TYPE)
+
+
+def _on_hub(reference: Reference, *, offline: bool) -> Source:
+    """A checkpoint, or one GGUF model of a repository that holds such."""
+    repo_id, wanted = reference.repo_id, reference.wanted
+    if "gguf" in f"{repo_id}:{wanted}".lower() and (found := _gguf_on_hub(reference, offline=offline)):
+        return found
+    folder = hubs.of(reference.hub).download(repo_id, offline=offline)
+    if not any(folder.glob("*.safetensors")) and (found := _gguf_on_hub(reference, offline=offline)):
+        return found
+    return Source(_kept_name(reference), folder, is_checkpoint=True, quant=wanted or DEFAULT_TYPE)
+
+
+def _gguf_on_hub(reference: Reference, *, offline: bool) -> Source | None:
+    """The model of a GGUF repository, None for a repository that has no such file."""
+    repo_id, hub = reference.repo_id, hubs.of(reference.hub)
+    names = [name for name in hub.names(repo_id, offline=offline) if name.lower().endswith(".gguf")]
+    if not names:
+        return None
+    chosen = gguf_files.choose(names, reference.wanted, repo_id)
+    others = {one.type for one in gguf_files.candidates(names)} - {chosen.type}
+    if others and not reference.wanted:
+        note(f"{repo_id}: taking {chosen.type}; there are also {', '.join(sorted(others))}")
+    folder = hub.fetch(repo_id, chosen.files, offline=offline)
+    return _runnable(folder / chosen.files[0])
+
+
+def _kept_name(reference: Reference) -> str:
+    """What conversions of a hub's checkpoint are called."""
+    name = reference.repo_id.replace("/", "--")
+    return f"{MODELSCOPE}--{name}" if (reference.hub or hubs.preferred()) == MODELSCOPE else name
 
 
 def checkpoint_folder(source: str, *, offline: bool = False) -> Path:
@@ -114,7 +168,7 @@ def everything() -> list[Kept]:
     found += kept()
     for copy in prepacked.kept():
         found.append(Kept(Path(copy.model).parent.name, "prepared", copy.path, copy.size_bytes))
-    return found + [Kept(d.repo_id, "download", d.path, d.size_bytes) for d in hub.downloads()]
+    return found + [Kept(d.repo_id, "download", d.path, d.size_bytes) for d in hubs.downloads()]
 
 
 def remove(item: Kept) -> int:
@@ -139,8 +193,14 @@ def _folder_bytes(folder: Path) -> int:
 
 def _fingerprint(folder: Path) -> str:
     """Digest of what a conversion reads and of the code that converts: stale copies are not met."""
-    found = sorted([*folder.iterdir(), *folder.glob("additional_chat_templates/*.jinja")])
-    read = (file for file in found if file.suffix in (".json", ".safetensors", ".jinja"))
+    beside = (
+        "additional_chat_templates/*.jinja",
+        "[0-9]*/config.json",
+        "README.md",
+    )  # a card may tell a reranker
+    found = sorted([*folder.iterdir(), *(file for pattern in beside for file in folder.glob(pattern))])
+    kinds = (".json", ".safetensors", ".jinja", ".md")
+    read = (file for file in found if file.suffix in kinds)
     return digests.of_all(read, __version__, _converter(), str(folder.resolve()))[:12]
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgellm.cli.shared.model_argument import hub_option
 from edgellm.cli.shared.sampling import device_options
 from edgellm.cli.shared.text import text_file_option
 from edgellm.errors import UsageError
@@ -45,6 +46,7 @@ _COUNT = click.IntRange(min=1)
     "--save-every", type=_COUNT, default=10, help="Chunks between saves of an unfinished run.  [10]"
 )
 @click.option("-t", "--threads", "n_threads", type=_COUNT, help="Threads.  [default: physical cores]")
+@hub_option
 @device_options
 @click.option("--force", is_flag=True, help="Replace an output that is there.")
 def command(

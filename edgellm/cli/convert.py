@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgellm.cli.shared.model_argument import hub_option
 from edgellm.cli.shared.threads import THREADS
 from edgellm.errors import UsageError
 from edgellm.terminal import aligned, note, say
@@ -66,6 +67,7 @@ class _Size(click.ParamType[int]):
 @click.option("--dry-run", is_flag=True, help="Show tensors and sizes; write nothing.")
 @click.option("-f", "--force", is_flag=True, help="Replace a file that is there.")
 @click.option("--offline", is_flag=True, help="Use what is on this machine; download nothing.")
+@hub_option
 def command(source: str, dry_run: bool, no_verify: bool, keep_unverified: bool, **options: Any) -> int:
     """Convert SRC: a checkpoint folder, a bundled name, a hub id, or a GGUF file in F32, F16 or BF16.
 

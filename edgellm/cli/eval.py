@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgellm.cli.shared.model_argument import hub_option
 from edgellm.cli.shared.sampling import device_options
 from edgellm.cli.shared.text import text_file_option
 from edgellm.errors import UsageError
@@ -66,6 +67,7 @@ class _Text:
     "--chunks", "n_chunks", type=_COUNT, help="Chunks, or dialogues, to run.  [default: all, or 224]"
 )
 @click.option("-t", "--threads", "n_threads", type=_COUNT, help="Threads.  [default: physical cores]")
+@hub_option
 @device_options
 @click.option(
     "-o",

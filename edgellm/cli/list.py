@@ -16,7 +16,7 @@ def command(as_json: bool) -> None:
       bundled   checkpoints that come with edgellm
       kept      conversions made on first use; edgellm rm NAME deletes one
       prepared  ONNX weights made ready for this CPU; made again when needed
-      download  checkpoints in the hub's shared cache; edgellm rm --download NAME deletes one
+      download  what was fetched from a hub; edgellm rm --download NAME deletes it
     """
     import json
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgellm.cli.shared.model_argument import hub_option
 from edgellm.cli.shared.profile_options import grid_options
 from edgellm.cli.shared.report_options import outputs, report_options
 from edgellm.terminal import Progress, emit, note
@@ -45,6 +46,7 @@ _WRITING_SHARE = 0.05
 @click.option("--no-repack", is_flag=True, help="Leave the weights as the file has them.")
 @click.option("--no-tune", is_flag=True, help="Without the settings that edgellm tune found.")
 @click.option("--offline", is_flag=True, help="Download nothing.")
+@hub_option
 @report_options(" JSON is up to date after each launch.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")
 def command(

@@ -15,15 +15,13 @@ if TYPE_CHECKING:
 @click.command(short_help="Delete kept conversions and downloads.")
 @click.argument("names", metavar="NAME...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Delete every kept conversion and prepared copy.")
-@click.option(
-    "--download", is_flag=True, help="NAMEs are hub ids: delete their checkpoints from the shared cache, too."
-)
+@click.option("--download", is_flag=True, help="NAMEs are hub ids: delete what was downloaded of them, too.")
 def command(names: tuple[str, ...], everything: bool, download: bool) -> None:
     """Delete conversions by the name `edgellm list` shows, with what was prepared of them.
 
     A hub id (owner/name) names all conversions of it. Checkpoint folders and files made by convert stay.
     """
-    from edgellm.catalog import hub, models
+    from edgellm.catalog import hubs, models
     from edgellm.errors import ArtifactError, UsageError
     from edgellm.units import format_size
 
@@ -36,7 +34,7 @@ def command(names: tuple[str, ...], everything: bool, download: bool) -> None:
     for item in found:
         if item.kind == "download":
             if download and item.name in names:
-                hub.delete(item.name)
+                hubs.delete(item.name)
                 say(f"deleted the download {item.name} ({format_size(item.size_bytes)})")
         elif (everything or any(_is_meant(item, name) for name in names)) and item.path.exists():
             say(f"deleted {item.name} ({format_size(models.remove(item))})")
@@ -44,4 +42,6 @@ def command(names: tuple[str, ...], everything: bool, download: bool) -> None:
 
 def _is_meant(item: models.Kept, name: str) -> bool:
     """Whether `name` is the item's, or the hub id it was made from."""
-    return item.name == name or ("/" in name and item.name.startswith(name.replace("/", "--") + "-"))
+    return item.name == name or (
+        "/" in name and item.name.startswith(name.replace("/", "--").replace(":", "--") + "-")
+    )

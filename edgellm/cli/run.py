@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgellm.cli.shared.model_argument import hf_option
 from edgellm.cli.shared.sampling import model_options, valid_text
 from edgellm.cli.shared.view import view_options
 from edgellm.errors import CheckFailedError, UsageError
@@ -41,6 +42,7 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
     help="Print one JSON object: text, thinking, finish_reason, valid, usage.",
 )
 @click.option("--no-stats", is_flag=True, help="No line with tokens, speed and memory on standard error.")
+@hf_option
 @view_options
 @model_options
 def command(

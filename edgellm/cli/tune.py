@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgellm.cli.shared.model_argument import hub_option
 from edgellm.errors import UsageError
 from edgellm.terminal import aligned, emit, note, say
 
@@ -51,6 +52,7 @@ def _depths(context: click.Context, param: click.Parameter, text: str) -> tuple[
 @click.option("--forget", is_flag=True, help="Forget what is remembered.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--offline", is_flag=True, help="Download nothing.")
+@hub_option
 def command(
     model: str | None,
     depths: tuple[int, ...],

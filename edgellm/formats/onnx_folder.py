@@ -17,12 +17,14 @@ from typing import Any
 
 from edgellm.errors import ArtifactError
 from edgellm.formats import links, protobuf, tokenizer_files
+from edgellm.formats.nested_config import language_model
 from edgellm.formats.tokenizer_files import AddedToken, TokenizerFiles
 
 MANIFEST = "edgellm.json"
 MAX_JSON_BYTES = 64 << 20
 MANIFEST_VERSION = 1
 _MAX_SIZE = 1 << 31
+_MAX_HEAD = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class OnnxFolder:
     in_place: bool  # past and present of the KV cache may be one buffer
     facts: Mapping[str, str]  # provenance, for people
     state_bytes: int = 0  # of the recurrent states of one sequence, beside its KV cache
+    head_dim: int = 0  # of the KV cache, where the graph itself does not say; 0: not said
     purpose: Mapping[str, Any] = field(default_factory=dict)  # GGUF's keys of embedding and reranking
 
     @property
@@ -188,6 +191,7 @@ def _genai(path: Path, config: Mapping[str, Any]) -> OnnxFolder:
             n_vocab=int(model["vocab_size"]),
             in_place=bool(search.get("past_present_share_buffer", False)),
             facts={"edgellm.made_by": "onnxruntime-genai"},
+            head_dim=int(model["decoder"].get("head_size", 0)),
             **_common(path, _tokenizer(path, model), model.get("eos_token_id"), model.get("bos_token_id")),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -197,7 +201,12 @@ def _genai(path: Path, config: Mapping[str, Any]) -> OnnxFolder:
 def _optimum(path: Path) -> OnnxFolder:
     if not (path / "config.json").is_file():
         raise ArtifactError(f"{path} has an ONNX graph but no edgellm.json, genai_config.json or config.json")
-    config = _json(path / "config.json")
+    config = language_model(_json(path / "config.json"))
+    for name in config.get("architectures") or ():
+        if any(part in str(name) for part in ("Classification", "QuestionAnswering", "Reward", "MaskedLM")):
+            raise ArtifactError(
+                f"{path} holds a {name}: what its graph gives is no text, and nothing here reads it"
+            )
     graphs = sorted(path.glob("*.onnx"))
     preferred = [path / name for name in ("model_quantized.onnx", "model.onnx") if (path / name).is_file()]
     model = (preferred or graphs)[0]
@@ -254,7 +263,7 @@ def _tokenizer(path: Path, model: Mapping[str, Any]) -> TokenizerFiles:
         return file.read_text(encoding="utf-8")
 
     config, generation = json_of("config.json") or {}, json_of("generation_config.json") or {}
-    config |= {"vocab_size": model.get("vocab_size")}
+    config = {**language_model(config), "vocab_size": model.get("vocab_size")}
     return tokenizer_files.read(path, json_of, text_of, config, generation)
 
 

@@ -103,6 +103,13 @@ def reranking_of(artifact: Artifact) -> Reranking | None:
     return None
 
 
+def other_than_text(artifact: Artifact) -> str:
+    """What the header says that the model was made for instead of writing text; empty for one that writes."""
+    if reranking_of(artifact) or ranks(artifact):
+        return "reranking"
+    return "embedding" if embedding_of(artifact) else ""
+
+
 def ranks(artifact: Artifact) -> bool:
     """Whether the file ends in a classifier (`cls.output.weight`) whose outputs llama.cpp gives."""
     return bool(artifact.metadata.get(f"{artifact.architecture}.pooling_type") == RANK)

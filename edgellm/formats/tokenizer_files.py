@@ -14,11 +14,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from edgellm.formats.nested_config import language_model
+
 Json = Mapping[str, Any]
 
 #: transformers' SPECIAL_TOKENS_ATTRIBUTES, in its order.
 NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-#: What Qwen2Tokenizer takes for these when no file names them (models/qwen2/tokenization_qwen2.py).
+#: Models whose class transformers takes whatever the file says (MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS).
+_OWN_CLASS = {"qwen2": "Qwen2Tokenizer"}
+_OWN_CLASS |= dict.fromkeys(("qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text"), "Qwen3_5Tokenizer")
+#: What either takes for these when no file names them (models/qwen2/tokenization_qwen2.py).
 _QWEN_DEFAULTS = dict.fromkeys(("eos_token", "unk_token", "pad_token"), "<|endoftext|>")
 TEMPLATE_FILE, TEMPLATE_FOLDER = "chat_template.jinja", "additional_chat_templates"
 
@@ -75,7 +80,7 @@ class TokenizerFiles:
         """Special tokens by name, as templates know them: `bos_token`, ..., and names of the model's own."""
         padding = self.tokenizer.get("padding")
         pad = _text(padding.get("pad_token")) if isinstance(padding, Mapping) else None
-        defaults = _QWEN_DEFAULTS if self._is_qwen_class else {"pad_token": pad} if pad else {}
+        defaults = _QWEN_DEFAULTS if self._class else {"pad_token": pad} if pad else {}
         found = {key: text for key, text in defaults.items() if key not in self._sources}  # null says: none
         found |= self.written_names
         return {key: found[key] for key in (*NAMES, *found) if key in found}
@@ -94,11 +99,12 @@ class TokenizerFiles:
         return {**self.settings, **(self.legacy_names if self.is_legacy else {})}
 
     @cached_property
-    def _is_qwen_class(self) -> bool:
-        """Whether transformers takes Qwen2Tokenizer (models/auto/tokenization_auto.py)."""
+    def _class(self) -> str:
+        """The class that transformers takes for a Qwen (models/auto/tokenization_auto.py), else nothing."""
         kind = str(self.config.get("model_type"))
+        own = _OWN_CLASS.get(kind)
         named = str(self.settings.get("tokenizer_class") or "Qwen2Tokenizer").removesuffix("Fast")
-        return kind == "qwen2" or (kind.startswith("qwen") and named == "Qwen2Tokenizer")
+        return own or (named if kind.startswith("qwen") and named in _OWN_CLASS.values() else "")
 
     @cached_property
     def added(self) -> dict[int, AddedToken]:
@@ -113,7 +119,7 @@ class TokenizerFiles:
         for token in (*special, *extra):
             if n_rows is not None and book.index(token.content) >= n_rows:
                 continue  # a name alone makes no row in the embedding: in transformers this id is an error, too
-            if self._is_qwen_class:  # adds them all anew
+            if self._class == "Qwen2Tokenizer":  # adds them all anew
                 book.add(AddedToken(token.content, special=True))
             elif not book.has(token.content):
                 book.add(token)
@@ -194,7 +200,7 @@ def read(
         settings=json_of("tokenizer_config.json") or {},
         legacy_names=json_of("special_tokens_map.json") or {},
         legacy_added=json_of("added_tokens.json") or {},
-        config=config,
+        config=language_model(config),
         generation=generation,
         template_files={name: text for name, text in texts.items() if text is not None},
         old_template=(json_of("chat_template.json") or {}).get("chat_template"),

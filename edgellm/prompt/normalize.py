@@ -46,4 +46,4 @@ def strip(pieces: list[str], left: Container[str], right: Container[str]) -> Non
 
 
 def _usual(metadata: Mapping[str, Any]) -> str:
-    return "NFC" if metadata.get("tokenizer.ggml.pre") == "qwen2" else "none"
+    return "NFC" if metadata.get("tokenizer.ggml.pre") in ("qwen2", "qwen35") else "none"

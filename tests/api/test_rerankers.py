@@ -176,6 +176,14 @@ def test_what_is_no_reranker_or_does_not_fit_is_refused(tmp_path):
             model.rerank("a", [])
 
 
+def test_what_it_is_for_is_said_where_it_is_to_write(tmp_path):
+    rerank = made(write_case("tied", tmp_path / "rerank" / "source"), "F32")
+    embed = made(embedders.write(tmp_path / "embed" / "source"), "onnx-fp32")
+    for artifact, purpose in ((rerank, "reranking"), (embed, "embedding")):
+        result = CliRunner().invoke(cli, ["run", str(artifact.path), "-t", "1", "-n", "2", "hello"])
+        assert f"was made for {purpose}: what it writes means little" in result.stderr
+
+
 def test_a_module_names_the_tokens(tmp_path):
     """sentence-transformers' LogitScore: other words than yes and no may be asked for."""
     source = embedders.write_reranker(tmp_path / "source", card=False)

@@ -157,8 +157,9 @@ def test_onnx_itself_accepts_the_graph(tmp_path):
             ("llama-bias", BOUNDS),
             ("qwen3moe", ["onnx-int4"]),
             ("qwen2moe", ["onnx-fp32"]),
+            ("qwen35-grouped", ["onnx-w8a8"]),
         ):
-            source = tinymodels.write(tinymodels.CASES[name], tmp_path / name)
+            source = tinymodels.write(TINY[name], tmp_path / name)
             for quant in quants:
                 folder = tmp_path / f"{name}-{quant}"
                 convert_onnx(OnnxRequest(source, quant, folder, hash_sources=False))

@@ -1,7 +1,9 @@
 """Hybrids in ONNX Runtime: logits as transformers computed them, and ways back by kept states, whatever happens."""
 
 import itertools
+import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -222,3 +224,32 @@ def test_a_cache_that_is_stretched_can_be_gone_back_to(session, counted):
     del counted[:]
     assert np.array_equal(session.eval([5]), before) and counted == [1]
     assert isinstance(session._cache._kv, ort_cache.InPlaceCache)
+
+
+def test_a_folder_as_onnxruntime_genai_builds_it_gives_the_same(artifact, session, tmp_path):
+    """Heads of unknown width in the graph, three positions a token (which a text has the same), no manifest."""
+    onnx = pytest.importorskip("onnx")
+    folder = tmp_path / "theirs"
+    shutil.copytree(artifact.path, folder)
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    for value in (*model.graph.input, *model.graph.output):
+        if value.name.endswith((".key", ".value")):
+            value.type.tensor_type.shape.dim[3].dim_param = "kv_cache_dim"
+    shape = [3, "batch_size", "sequence_length"]
+    model.graph.input.append(
+        onnx.helper.make_tensor_value_info("position_ids", onnx.TensorProto.INT64, shape)
+    )
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    (folder / "edgellm.json").unlink()
+    config = json.loads((folder / "genai_config.json").read_text())
+    config["model"]["decoder"]["filename"] = "model.onnx"
+    (folder / "genai_config.json").write_text(json.dumps(config))
+    expected = list(itertools.islice(session.stream(ids(20), GREEDY), 20))
+    with backends.open_session(Artifact.open(folder), OPTIONS) as theirs:
+        assert list(itertools.islice(theirs.stream(ids(20), GREEDY), 20)) == expected
+        theirs.rewind(11)
+        assert nmse(theirs.eval([5]), anew(artifact, [*ids(20)[:11], 5])) < SAME
+    del config["model"]["decoder"]["head_size"]
+    (folder / "genai_config.json").write_text(json.dumps(config))
+    with pytest.raises(EngineError, match="does not say how wide a head"):
+        backends.open_session(Artifact.open(folder), OPTIONS)

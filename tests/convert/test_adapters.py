@@ -133,6 +133,19 @@ def test_at_run_time_equals_merged(tmp_path: Path) -> None:
     assert error(run(plain, lora=(open_lora(file),)), run(merged)) <= 1e-4
 
 
+def test_of_a_hybrid_at_run_time_equals_merged(tmp_path: Path) -> None:
+    base, folder = folders(tinyadapters.HYBRID, tmp_path)
+    plain = convert(ConvertRequest(base, "F32", tmp_path / "plain.gguf")).path
+    merged = conversion.run(ConvertRequest(base, "F32", tmp_path / "m.gguf", lora=folder)).artifact.path
+    file = conversion.run_adapter(AdapterRequest(folder, base, tmp_path / "lora.gguf"))
+    assert len(gguf.GGUFReader(file).tensors) == 2 * (2 * 5 + 2 * 4 + 4)
+    with Original.open(base, folder) as original:
+        expected = original.logits(TOKENS)[POSITIONS]
+    assert error(run(merged), expected) <= ENGINE_ERROR
+    assert error(run(plain, lora=(open_lora(file),)), expected) <= ENGINE_ERROR
+    assert error(run(plain), expected) > 0.1
+
+
 def test_scales_and_several_adapters_add_up(tmp_path: Path) -> None:
     adapter = ADAPTERS["qwen2-256"]
     base, folder = folders(adapter, tmp_path)

@@ -173,3 +173,12 @@ def test_links_out_of_the_folder_are_refused_by_name(converted, tmp_path, name):
     (folder / name).symlink_to(tmp_path / "secret")
     with pytest.raises(ArtifactError, match=rf"{name} is a link to .*secret, outside the folder"):
         Artifact.open(folder)
+
+
+@pytest.mark.parametrize("name", ["Qwen3ForSequenceClassification", "LlamaForTokenClassification"])
+def test_another_programs_classifier_is_refused_by_name(tmp_path, name):
+    (tmp_path / "model.onnx").write_bytes(graph())
+    config = {"architectures": [name], "max_position_embeddings": 64, "vocab_size": 8}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ArtifactError, match=f"holds a {name}"):
+        Artifact.open(tmp_path)

@@ -279,3 +279,24 @@ def _bert() -> Shapes:
 
 
 BERT = Case("bert", "smollm", _bert, {"attention.head_count": N_HEAD, "attention.causal": False} | _LN, None)
+
+
+def split(path: Path, stem: Path) -> None:
+    """Write a model as two files, `stem`-0000N-of-00002.gguf: keys in the first, tensors in both."""
+    reader = gguf.GGUFReader(path)
+    tensors = list(reader.tensors)
+    for number, share in enumerate((tensors[:5], tensors[5:])):
+        writer = gguf.GGUFWriter(stem.with_name(f"{stem.name}-{number + 1:05}-of-00002.gguf"), "llama")
+        if number == 0:
+            for name, field in reader.fields.items():
+                if not name.startswith(("GGUF.", "general.architecture")):
+                    writer.add_key_value(name, field.contents(), field.types[0], *field.types[1:2])
+        writer.add_uint16("split.no", number)
+        writer.add_uint16("split.count", 2)
+        writer.add_int32("split.tensors.count", len(tensors))
+        for tensor in share:
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -30,6 +31,12 @@ class Hub:
     def file(self, name: str) -> bytes | None:
         path = self.folder / name
         return path.read_bytes() if path.is_file() else None
+
+    def files(self) -> list[Path]:
+        return sorted(path for path in self.folder.rglob("*") if path.is_file())
+
+    def name(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
 
     def sent(self, data: bytes) -> bytes:
         """What goes over the wire for a file's bytes."""
@@ -62,7 +69,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one clas
             self.answer(body=True)
 
         def answer(self, body: bool) -> None:
-            path = self.path.split("?")[0]
+            path = unquote(self.path.split("?")[0])
             hub.requests.append(f"{self.command} {path}")
             hub.tokens.add(self.headers.get("Authorization"))
             resolve = f"/{hub.repo_id}/resolve/"
@@ -71,7 +78,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one clas
             elif path.startswith(f"/api/models/{hub.repo_id}/tree/"):
                 self.reply(json.dumps(self.tree()).encode(), {"Content-Type": "application/json"}, body)
             elif path.startswith(f"/api/models/{hub.repo_id}"):
-                siblings = [{"rfilename": p.name} for p in sorted(hub.folder.iterdir())]
+                siblings = [{"rfilename": hub.name(p)} for p in hub.files()]
                 info = {"id": hub.repo_id, "modelId": hub.repo_id, "sha": COMMIT, "siblings": siblings}
                 self.reply(json.dumps(info).encode(), {"Content-Type": "application/json"}, body)
             elif path.startswith(resolve) and (data := hub.file(path.removeprefix(resolve).split("/", 1)[1])):
@@ -80,15 +87,14 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one clas
                 self.error(404, "RepoNotFound" if not path.startswith(resolve) else "EntryNotFound")
 
         def tree(self) -> list[dict[str, object]]:
-            files = sorted(hub.folder.iterdir())
             return [
                 {
                     "type": "file",
-                    "path": p.name,
+                    "path": hub.name(p),
                     "size": p.stat().st_size,
                     "oid": hashlib.sha1(p.name.encode()).hexdigest(),
                 }
-                for p in files
+                for p in hub.files()
             ]
 
         def send_file(self, data: bytes, body: bool) -> None:

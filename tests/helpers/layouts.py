@@ -19,6 +19,7 @@ Json = dict[str, Any]
 FAMILIES = {
     "qwen3": tinymodels.variant("qwen3", n_vocab=336),
     "llama": tinymodels.variant("llama", n_vocab=336, n_shards=1),
+    "qwen35": tinymodels.variant("qwen35-grouped", n_vocab=336, n_shards=1),
 }
 N_BASE = 300  # tokens before the special ones
 
@@ -44,7 +45,10 @@ class Folder:
         self.path = path
 
     def change(self, name: str, **values: Any) -> None:
-        """Lay values over a JSON file, made when missing."""
+        """Lay values over a JSON file, made when missing; over a language model's config where it stands within."""
+        inner = self.read(name).get("text_config") if name == "config.json" else None
+        if inner:
+            values = {"text_config": inner | values}
         tinymodels.write_json(self.path / name, self.read(name) | values)
 
     def drop(self, name: str, *keys: str) -> None:

@@ -13,15 +13,16 @@ from typing import Any
 
 import embedders
 import tinymodels
+import towers
 
 from edgellm.convert.checkpoint.folder import read_json
 from edgellm.convert.checkpoint.purpose import is_embedding, reranker_rows
 from edgellm.convert.checkpoint.tokenizer import read_tokenizer, recognise
 from edgellm.convert.gguf.metadata import build_metadata
 from edgellm.convert.gguf.writer import encode
+from edgellm.formats.nested_config import language_model
 from edgellm.models.classifier import with_classifier
 from edgellm.models.registry import spec_of
-from edgellm.models.renaming import language_model
 
 F16 = 1  # general.file_type both sides are asked for
 
@@ -88,7 +89,8 @@ def write_tiny(root: Path) -> list[Path]:
             root / "Tiny-Qwen3-Reranker-Untied", tinymodels.variant("qwen3-f32"), card=False
         ),
     ]
-    return [*folders, named, spaced, padded, distill, ending, *vectors, *ranking]
+    seeing = [towers.write(name, root / f"tiny-{name}") for name in towers.CASES]
+    return [*folders, named, spaced, padded, distill, ending, *vectors, *ranking, *seeing]
 
 
 def _distill(folder: Path) -> None:
@@ -181,11 +183,12 @@ def shapes_of(folder: Path, config: Mapping[str, Any]) -> dict[str, tuple[int, .
 
 def imagined_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """The tensors a checkpoint with this config.json would have."""
+    config = language_model(config)
     tiny = tinymodels.Tiny(
         model_type=config["model_type"],
         n_layer=config["num_hidden_layers"],
         n_embd=config["hidden_size"],
-        n_ff=config["intermediate_size"],
+        n_ff=config.get("intermediate_size", 0),
         n_head=config["num_attention_heads"],
         n_head_kv=config["num_key_value_heads"],
         head_dim=config.get("head_dim"),
@@ -196,6 +199,10 @@ def imagined_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         n_expert=config.get("num_experts", 0),
         n_ff_expert=config.get("moe_intermediate_size", 0),
         n_ff_shared=config.get("shared_expert_intermediate_size", 0),
+        n_k_heads=config.get("linear_num_key_heads", 0),
+        n_v_heads=config.get("linear_num_value_heads", 0),
+        net_head_dim=config.get("linear_key_head_dim", 0),
+        full_attention_interval=config.get("layer_types", ["full_attention"]).index("full_attention") + 1,
     )
     return tinymodels.shapes(tiny)
 

@@ -37,6 +37,11 @@ class TinyAdapter:
         return next((r for ending, r in self.ranks.items() if module.endswith(ending)), self.r)
 
 
+#: Of a hybrid, held against merging and the oracle alone: the value heads of each matrix stand in another order.
+HYBRID = TinyAdapter(
+    variant("qwen35-grouped"),
+    (*ATTENTION, "in_proj_qkv", "in_proj_z", "in_proj_a", "in_proj_b", "out_proj", "down_proj"),
+)
 ADAPTERS: dict[str, TinyAdapter] = {
     "llama": TinyAdapter(CASES["llama"], r=8, alpha=16),
     "qwen2": TinyAdapter(CASES["qwen2"], ATTENTION, changes={"use_rslora": True}),
@@ -108,7 +113,9 @@ def _tensors(adapter: TinyAdapter) -> Iterator[tuple[str, Array]]:
     for name, shape in (found | head).items():
         module = name.removesuffix(".weight")
         last = module.rpartition(".")[2]
-        if not name.endswith(".weight") or ".experts." in name or "shared_expert" in name:
+        if not name.endswith(".weight") or any(
+            part in name for part in (".experts.", "shared_expert", "mtp.")
+        ):
             continue
         if module.endswith(adapter.saved):  # as PEFT matches modules_to_save
             noise = hashed("saved." + name, shape, adapter.seed)

@@ -8,6 +8,7 @@ from math import prod
 import gguf
 import numpy as np
 import pytest
+import towers
 from tinymodels import CASES as DENSE
 from tinymodels import FAMILIES, HYBRIDS, config, hashed, shapes, variant
 
@@ -35,8 +36,11 @@ def family(request: pytest.FixtureRequest) -> Architecture:
 
 
 def test_has_tiny_checkpoints(family: Architecture) -> None:
-    assert set(family.model_types) <= FAMILIES.keys(), "add the family to tests/tinymodels.py"
-    assert any(tiny.model_type in family.model_types for tiny in CASES.values())
+    seeing = {tower.model_type for tower in towers.CASES.values()}
+    assert set(family.model_types) <= FAMILIES.keys() | seeing, "add the family to tests/tinymodels.py"
+    assert seeing & set(family.model_types) or any(
+        tiny.model_type in family.model_types for tiny in CASES.values()
+    )
 
 
 def test_is_found_by_class_and_by_model_type(family: Architecture) -> None:
@@ -205,6 +209,32 @@ def test_value_heads_stand_in_turns() -> None:
     assert reordered == {t.role for t in spec.tensors if t.layer == 0} - kept
     alike = spec_named("qwen35")
     assert not any(tensor.row_order or tensor.column_order for tensor in alike.tensors)
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("Qwen3ForSequenceClassification", "it classifies or rates a whole text"),
+        ("LlamaForSequenceClassification", "score.weight"),
+        ("Qwen2ForTokenClassification", "it labels every token"),
+        ("LlamaForQuestionAnswering", "it marks answers in a text"),
+        ("Qwen2ForRewardModel", "it rates answers"),
+        ("Qwen2ForProcessRewardModel", "it rates answers"),
+        ("MllamaForConditionalGeneration", "cross attention"),
+        ("MllamaForCausalLM", "cross attention"),
+        ("Llama4ForConditionalGeneration", "llama.cpp converts it"),
+        ("Qwen2_5OmniForConditionalGeneration", "hears and speaks"),
+        ("Qwen3VLMoeForConditionalGeneration", "experts are stored the other way round"),
+    ],
+)
+def test_what_is_no_such_language_model_is_refused_with_the_reason(name: str, part: str) -> None:
+    with pytest.raises(CheckpointError, match=rf"'{name}' is not supported: .*{part}.*; supported are: "):
+        find({"architectures": [name], "model_type": "qwen3"})
+
+
+def test_the_reason_is_known_by_the_model_type_alone() -> None:
+    with pytest.raises(CheckpointError, match="cross attention"):
+        find({"model_type": "mllama"})
 
 
 @pytest.mark.parametrize(

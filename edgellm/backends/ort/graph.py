@@ -44,7 +44,7 @@ class CacheSlot:
     past: str
     present: str
     n_head_kv: int
-    head_dim: int
+    head_dim: int  # 0: the graph does not say
     dtype: Any
 
 
@@ -67,6 +67,7 @@ class Graph:
     inputs: frozenset[str]
     outputs: frozenset[str] = field(default=frozenset())
     n_embd: int = 0  # width of the hidden states it gives; 0: it does not give them
+    positions: tuple[int, ...] = (1,)  # axes of position_ids before the tokens'; (3, 1) in M-RoPE's graphs
 
     @property
     def picks_logits(self) -> bool:
@@ -121,7 +122,8 @@ def load(model: Path, options: Any, providers: list[Any]) -> Graph:
     known |= {slot.past for slot in (*slots, *states)}
     if unknown := sorted(inputs.keys() - known):
         raise EngineError(f"{model} wants the input {unknown[0]}, which is not a plain decoder's")
-    return Graph(session, slots, states, frozenset(inputs), frozenset(outputs), _n_embd(outputs))
+    positions = (3, 1) if "position_ids" in inputs and len(inputs["position_ids"].shape) == 3 else (1,)
+    return Graph(session, slots, states, frozenset(inputs), frozenset(outputs), _n_embd(outputs), positions)
 
 
 def _n_embd(outputs: dict[str, Any]) -> int:
@@ -136,13 +138,14 @@ def _slots(model: Path, inputs: dict[str, Any], outputs: Iterable[str]) -> Any:
         raise EngineError(f"{model} has no KV cache (past_key_values.*, present.*); export it with one")
     for key in sorted(pasts, key=lambda key: (int(key[0]), key[1])):
         node = pasts[key]
-        if len(node.shape) != 4 or not isinstance(node.shape[1], int) or not isinstance(node.shape[3], int):
+        if len(node.shape) != 4 or not isinstance(node.shape[1], int):
             raise EngineError(
                 f"{model}: {node.name} has shape {node.shape}, not [batch, heads, length, size]"
             )
         if node.type not in _DTYPES:
             raise EngineError(f"{model}: {node.name} is {node.type}, which is not known here")
-        yield CacheSlot(node.name, presents[key], node.shape[1], node.shape[3], _DTYPES[node.type])
+        size = node.shape[3] if isinstance(node.shape[3], int) else 0
+        yield CacheSlot(node.name, presents[key], node.shape[1], size, _DTYPES[node.type])
 
 
 def _states(model: Path, inputs: dict[str, Any], outputs: Iterable[str]) -> Any:

@@ -37,7 +37,22 @@ def load(
     device: Device | None,
     notes: list[str],
 ) -> ort_graph.Graph:
-    """Open a graph, on the CPU through its prepared copy where that is worth it."""
+    """Open a graph, on the CPU through its prepared copy where that is worth it. Raises EngineError."""
+    graph = _open(folder, model, options, device, notes)
+    if all(slot.head_dim for slot in graph.slots):
+        return graph
+    if not folder.head_dim:
+        raise EngineError(f"{model} does not say how wide a head of its KV cache is; export it with a number")
+    return replace(graph, slots=tuple(replace(slot, head_dim=folder.head_dim) for slot in graph.slots))
+
+
+def _open(
+    folder: onnx_folder.OnnxFolder,
+    model: Path,
+    options: EngineOptions,
+    device: Device | None,
+    notes: list[str],
+) -> ort_graph.Graph:
 
     def fresh() -> Any:
         return ort_graph.session_options(options.n_threads or 1, options.spin_us)

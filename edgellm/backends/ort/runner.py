@@ -32,7 +32,7 @@ class Runner:
         self._options: Any = None
         self._binding = graph.session.io_binding()
         self._mask = np.ones((1, n_ctx), np.int64)
-        self._positions = np.arange(n_ctx, dtype=np.int64)[None]
+        self._positions = np.zeros((1, 1), np.int64)
         self._ids = np.zeros((1, 1), np.int64)
         self._index = np.array([-1], np.int64)
         self._logits = np.empty((1, 1, width if self._has_output else 0), np.float32)
@@ -70,8 +70,9 @@ class Runner:
         if "attention_mask" in inputs:
             bind("attention_mask", "cpu", 0, np.int64, (1, total), self._mask.ctypes.data)
         if "position_ids" in inputs:
-            address = self._positions.ctypes.data + past * self._positions.itemsize
-            bind("position_ids", "cpu", 0, np.int64, (1, n), address)
+            shape = (*self._graph.positions, n)
+            self._positions = np.ascontiguousarray(np.broadcast_to(np.arange(past, total), shape))
+            bind("position_ids", "cpu", 0, np.int64, shape, self._positions.ctypes.data)
         try:
             self._graph.session.run_with_iobinding(self._binding, self._options)
         except Exception as error:  # the library's own exceptions share no base

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgellm.catalog import conversion
 from edgellm.errors import UsageError
-from edgellm.terminal import aligned, say
+from edgellm.terminal import aligned, note, say
 from edgellm.units import format_seconds, format_size
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def _export(request: OnnxRequest) -> None:
 
 
 def _print_preview(request: OnnxRequest) -> None:
+    from edgellm.convert.checkpoint.remarks import remarks
     from edgellm.convert.onnx.writer import make_plan
 
     plain = replace(
@@ -93,6 +94,8 @@ def _print_preview(request: OnnxRequest) -> None:
     )  # its scales need no room to speak of
     with request.open_source() as checkpoint:
         plan = make_plan(checkpoint, plain)
+        for remark in remarks(plan.spec, checkpoint.config, keeps_nextn=False):
+            note(remark)
     heads = [(job.regions[0], format_size(job.nbytes)) for job in plan.jobs]
     rows = [(head.name, "x".join(map(str, head.shape)), head.type.name, size) for head, size in heads]
     bits = 8 * plan.nbytes / plan.spec.n_params

@@ -36,12 +36,23 @@ def session(artifact: Artifact, engine: EngineOptions) -> Session:
 
 
 def template(artifact: Artifact) -> ChatTemplate:
-    """The model's chat template. Raises UsageError for a model that has none."""
+    """The model's chat template; a model made for something else is said to be. Raises UsageError without one."""
+    from edgellm.formats import purpose
     from edgellm.prompt.model_template import template_of
 
+    if made_for := purpose.other_than_text(artifact):
+        note(f"{artifact.name} was made for {made_for}: what it writes means little")
     return template_of(artifact)
 
 
 def spelled(model: str) -> str:
-    """`model` so that it can be opened from another folder too: a path becomes absolute."""
-    return str(Path(model).resolve()) if Path(model).exists() else model
+    """`model` so that it can be opened later, from another folder and with another hub preferred."""
+    from edgellm.catalog import hubs, spellings
+
+    if Path(model).exists():
+        return str(Path(model).resolve())
+    reference = spellings.read(model)
+    preferred = hubs.preferred()
+    if reference is None or reference.hub or preferred == spellings.HUGGINGFACE:
+        return model
+    return f"{preferred}:{model}"

@@ -13,6 +13,7 @@ import click
 
 from edgellm.chat import settings
 from edgellm.cli.shared import guided
+from edgellm.cli.shared.model_argument import hub_option
 from edgellm.errors import UsageError
 from edgellm.generation.generate import GenerateOptions
 from edgellm.session import EngineOptions
@@ -103,6 +104,7 @@ _ENGINE_OPTIONS = (
         help="LoRA adapter (GGUF) on the model; several add up.",
     ),
     click.option("--offline", is_flag=True, help="Download nothing."),
+    hub_option,
     click.option("--no-mmap", is_flag=True, help="Read the model into memory instead of mapping it."),
     click.option("--no-tune", is_flag=True, help="Neither use nor look for faster settings (edgellm tune)."),
     click.option("--no-repack", is_flag=True, help="Leave the weights as the file has them."),
@@ -195,4 +197,5 @@ def _engine_options(values: dict[str, Any]) -> EngineOptions:
     tuned = not values.pop("no_tune")
     names = ("n_ctx", "n_threads", "n_threads_batch", "n_batch", "n_ubatch", "n_gpu_layers")
     chosen = {name: values.pop(name) for name in (*names, "type_k", "type_v", "flash_attn", "device", "lora")}
-    return EngineOptions(use_mmap=use_mmap, repack=repack, tuned=tuned, **chosen)
+    mtp = values.get("draft") == guided.OWN_BLOCK
+    return EngineOptions(use_mmap=use_mmap, repack=repack, tuned=tuned, mtp=mtp, **chosen)

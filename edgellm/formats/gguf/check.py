@@ -71,6 +71,7 @@ def check_runnable(file: GgufFile) -> None:
     dims = _dimensions(file, numbers, n_vocab)
     if family.hybrid:
         dims |= _recurrent_dimensions(file, numbers)
+    if family.sections:
         _sections(file, architecture)
     recurrent = _recurrent_layers(file, architecture, family, numbers)
     tensors = _tensors_of_all_parts(file)

@@ -26,11 +26,11 @@ def check_classifier(
     pooling = file.get(f"{architecture}.pooling_type", 0)
     if type(pooling) is not int or not 0 <= pooling <= RANK:
         fail(file, f"{architecture}.pooling_type is {pooling!r}, outside 0 to {RANK}; the file is damaged")
-    found = next((name for name in tensors if name.startswith(("cls.", "score."))), None)
-    if found and (architecture != _FAMILY or found != _OUTPUT):
+    found = [name for name in tensors if name.startswith(("cls.", "score."))]
+    if wrong := [name for name in found if architecture != _FAMILY or name != _OUTPUT]:
         fail(
             file,
-            f"tensor {found!r} is a classifier's, which the engine computes for {_FAMILY} alone, as "
+            f"tensor {wrong[0]!r} is a classifier's, which the engine computes for {_FAMILY} alone, as "
             f"{_OUTPUT}: a classification or reward model cannot be run here",
         )
     if pooling != RANK and not found:

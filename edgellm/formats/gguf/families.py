@@ -56,6 +56,7 @@ class Family:
     integers: Mapping[str, Bounds] = field(default_factory=lambda: _INTEGERS)
     shapes: Mapping[str, Shape] = field(default_factory=lambda: _SHAPES)
     in_layer: tuple[str, ...] = ("attn_norm.weight", "attn_output.weight", "ffn_norm.weight")
+    sections: bool = False  # heads turn by kinds of position: rope.dimension_sections must be there
     in_recurrent: tuple[str, ...] = ()  # instead, where a layer keeps a state; empty: none does
 
     @property
@@ -66,6 +67,7 @@ class Family:
 
 #: Gated delta nets, every fourth layer full attention with a gate beside each query.
 _HYBRID = Family(
+    sections=True,
     integers=_INTEGERS
     | {
         "feed_forward_length": (0, 1 << 24, False),
@@ -108,5 +110,6 @@ _HYBRID = Family(
 
 FAMILIES: dict[str, Family] = {
     **dict.fromkeys(("llama", "qwen2", "qwen2moe", "qwen3", "qwen3moe"), Family()),
+    **dict.fromkeys(("qwen2vl", "qwen3vl"), Family(sections=True)),
     **dict.fromkeys(("qwen35", "qwen35moe", "qwen3next"), _HYBRID),
 }

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, overload
 
 from edgellm.errors import ArtifactError
-from edgellm.formats.gguf.types import FILE_TYPE_NAMES, GgmlType
+from edgellm.formats.gguf.types import FILE_TYPE_NAMES, OWN_TYPES, GgmlType
 
 STOP_IDS_KEY = "edgellm.tokenizer.eos_token_ids"
+RECIPE_KEY = "edgellm.recipe"  # how a file of ours was made, as JSON
 
 
 class StringArray(Sequence[str]):
@@ -102,7 +103,10 @@ class GgufFile:
         """The type people call the file by, e.g. `Q4_K_M`; without `general.file_type`, most bytes' type."""
         file_type = self.get("general.file_type")
         if isinstance(file_type, int) and file_type in FILE_TYPE_NAMES:
-            return FILE_TYPE_NAMES[file_type]
+            name, made_as = FILE_TYPE_NAMES[file_type], str(self.get(RECIPE_KEY, ""))
+            # Whoever quantizes a file of ours again leaves our key in it: it counts under its own number only.
+            own = (own for own, like in OWN_TYPES.items() if like == name and f'"type": "{own}"' in made_as)
+            return next(own, name)
         nbytes: dict[str, int] = {}
         for tensor in self.tensors.values():
             nbytes[tensor.type.name] = nbytes.get(tensor.type.name, 0) + tensor.nbytes

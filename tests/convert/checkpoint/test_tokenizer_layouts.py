@@ -44,6 +44,7 @@ def folder_of(name: str, path: Path) -> Path:
 
 def vocabulary_of(folder: Path) -> Vocabulary:
     config, generation = (read_json(folder, f"{name}config.json") or {} for name in ("", "generation_"))
+    config = config.get("text_config", {}) | config
     return read_tokenizer(folder, config, generation, config["vocab_size"])
 
 
