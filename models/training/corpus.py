@@ -97,8 +97,27 @@ MIX_GRAFTED: Mix = {
     "product": 0.01,
     "story": 0.01,
 }
+#: From step 3500 on: mostly sums, of which every other one was still wrong; the rest lest it be forgotten.
+MIX_GRAFTED_LATER: Mix = {
+    "arithmetic": 0.68,
+    "memory": 0.06,
+    "commands": 0.06,
+    "facts": 0.06,
+    "open": 0.05,
+    "translation": 0.04,
+    "summary": 0.02,
+    "smalltalk": 0.01,
+    "sentiment": 0.01,
+    "product": 0.01,
+}
 #: (first step, mix), the later ones first.
-STAGES: tuple[tuple[int, Mix], ...] = ((2600, MIX_GRAFTED), (2200, MIX_LAST), (1000, MIX_LATER), (0, MIX))
+STAGES: tuple[tuple[int, Mix], ...] = (
+    (3500, MIX_GRAFTED_LATER),
+    (2600, MIX_GRAFTED),
+    (2200, MIX_LAST),
+    (1000, MIX_LATER),
+    (0, MIX),
+)
 _SYSTEM = (
     "You are a helpful assistant.",
     "You are a helpful assistant. Answer briefly.",
