@@ -23,7 +23,9 @@ def graft(model: Any, donor: str) -> None:
     """Overwrite `model`'s parameters with the bundled `donor`'s, layer by layer."""
     from safetensors.torch import load_file
 
-    given = {name: weight.float() for name, weight in load_file(bundled.path(donor) / "model.safetensors").items()}
+    given = {
+        name: weight.float() for name, weight in load_file(bundled.path(donor) / "model.safetensors").items()
+    }
     for name, weight in model.named_parameters():
         weight.data.copy_(_taken(name, weight.data, given))
 
@@ -43,9 +45,10 @@ def _taken(name: str, fresh: Any, given: dict[str, Any]) -> Any:
         return fresh
     if name.endswith("q_proj.weight"):  # a head's queries, then its gate, which starts half open
         heads = given[name].reshape(-1, 64, fresh.shape[1])
-        return heads.repeat_interleave(2, 0).reshape(fresh.shape) * heads.new_tensor([1.0, 0.0]).repeat(
-            len(heads)
-        ).repeat_interleave(64)[:, None]
+        return (
+            heads.repeat_interleave(2, 0).reshape(fresh.shape)
+            * heads.new_tensor([1.0, 0.0]).repeat(len(heads)).repeat_interleave(64)[:, None]
+        )
     if name.endswith("norm.weight"):
         return given[name] - 1  # Qwen3.5 adds the one itself
     return given[name] * (2 if name.endswith("self_attn.o_proj.weight") else 1)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
 
 import pytest
 from places import GOLDEN
@@ -23,7 +21,9 @@ EXPECTED: dict[str, list[dict[str, list[int]]]] = json.loads((GOLDEN / "greedy.j
 def test_fifty_answers_are_those_of_transformers(name: str, kind: str) -> None:
     assert len(EXPECTED[name]) == 50
     differ = []
-    with backends.open_session(resolve(f"{name}:{kind}"), EngineOptions(n_ctx=512, n_threads=1)) as session:
+    with backends.open_session(
+        first_use.resolve(f"{name}:{kind}"), EngineOptions(n_ctx=512, n_threads=1)
+    ) as session:
         for item in EXPECTED[name]:
             session.rewind(0)
             options = GenerateOptions(sampling=GREEDY, max_tokens=64)
