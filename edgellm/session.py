@@ -66,6 +66,7 @@ class EngineOptions:
     device: str = "auto"  # auto, cpu, cuda, metal, vulkan, ... or the engine's own name of one (devices.py)
     spin_us: int | None = None  # idle threads wait this long for work before they sleep (ONNX Runtime)
     n_checkpoints: int | None = None  # states kept to go back to, of a model whose cache cannot be cut
+    mtp: bool = False  # load the block that drafts for its own model, where a GGUF file has one
     lora: tuple[Lora, ...] = ()  # adapters on the weights, added up (llama.cpp)
     tuned: bool = False  # fill what is open with what was found faster on this machine (tuning)
 
@@ -191,6 +192,14 @@ class Drafter(Protocol):
 
     def recipe(self) -> Callable[[], Drafter]:
         """A function that can be pickled, and makes a drafter of the same kind in another process."""
+        ...
+
+
+class DraftHead(Protocol):
+    """A model's own block that foretells an id more, where its session has one (`draft_head`)."""
+
+    def draft(self, token: int) -> int | None:
+        """The id expected after `token`, which was drawn after the sequence; None where nothing is known."""
         ...
 
 

@@ -65,7 +65,8 @@ def load(
     machine, and by what `edgellm tune` remembers of the model. `offline` downloads nothing. `isolated` runs the
     engine in a process of its own, so that a crash of it becomes an EngineCrashError. `lookup` and `draft` make
     answers faster and no worse (at near ties rounding may choose another id): one drafts from the text
-    itself, the other with a smaller model of the same family. `lora` puts adapters (GGUF files, each `FILE` or
+    itself, the other with a smaller model of the same family, or, for "mtp", with the block for multi-token
+    prediction that a GGUF file may bring along. `lora` puts adapters (GGUF files, each `FILE` or
     `FILE:SCALE`) on a GGUF model. Raises EdgellmError.
     """
     from edgellm import backends
@@ -76,7 +77,7 @@ def load(
     artifact = first_use.resolve(None if model is None else str(model), offline=offline)
     options = replace(options, n_ctx=n_ctx or options.n_ctx, n_threads=n_threads or options.n_threads)
     adapters = (adapter.parse(str(one)) for one in ([lora] if isinstance(lora, (str, PathLike)) else lora))
-    options = replace(options, lora=(*options.lora, *adapters))
+    options = replace(options, lora=(*options.lora, *adapters), mtp=options.mtp or draft == "mtp")
     # Its process starts while the model loads.
     template = template_of(artifact) if artifact.chat_template else None
     opened = (worker.open_isolated if isolated else backends.open_session)(artifact, options)
@@ -92,6 +93,8 @@ def _drafter(lookup: bool, draft: str | None, options: EngineOptions, offline: b
     from edgellm.catalog import first_use
     from edgellm.generation import speculative
 
+    if draft == "mtp":
+        return speculative.SelfDraft()
     if draft:
         return speculative.DraftModel(first_use.resolve(draft, offline=offline), options)
     return speculative.Lookup()

@@ -19,8 +19,9 @@ from edgellm.errors import CheckpointError
 
 #: What a conversion reads. Pickles, ONNX exports and other formats in the same repository stay where they are.
 NEEDED = ("*.json", "*.safetensors", "*.jinja", "README.md", "LICENSE*")
-#: Sub-folders hold exports of other kinds; of additional_chat_templates/ the templates are wanted.
-UNNEEDED = ("*/*.json", "*/*.safetensors")
+#: Sub-folders hold exports of other kinds; of additional_chat_templates/ the templates are wanted, of 1_Pooling/ and
+#: its like, which sentence-transformers numbers, the settings.
+UNNEEDED = ("[!0-9]*/*.json", "*/*.safetensors")
 WEIGHTS = (".safetensors", ".gguf")
 
 

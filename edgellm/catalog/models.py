@@ -189,8 +189,14 @@ def _folder_bytes(folder: Path) -> int:
 
 def _fingerprint(folder: Path) -> str:
     """Digest of what a conversion reads and of the code that converts: stale copies are not met."""
-    found = sorted([*folder.iterdir(), *folder.glob("additional_chat_templates/*.jinja")])
-    read = (file for file in found if file.suffix in (".json", ".safetensors", ".jinja"))
+    beside = (
+        "additional_chat_templates/*.jinja",
+        "[0-9]*/config.json",
+        "README.md",
+    )  # a card may tell a reranker
+    found = sorted([*folder.iterdir(), *(file for pattern in beside for file in folder.glob(pattern))])
+    kinds = (".json", ".safetensors", ".jinja", ".md")
+    read = (file for file in found if file.suffix in kinds)
     return digests.of_all(read, __version__, _converter(), str(folder.resolve()))[:12]
 
 

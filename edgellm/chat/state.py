@@ -33,7 +33,7 @@ _MAGIC = b"edgellm-state/2\n"
 _KEY, _KEY_BYTES = "state.key", 32
 _HEAD = struct.Struct("<32sQ")
 #: Options that change neither what is in the cache nor how it is laid out.
-_FREE = ("n_ctx", "n_checkpoints", "n_threads", "n_threads_batch", "n_batch", "n_ubatch", "use_mmap")
+_FREE = ("n_ctx", "n_checkpoints", "mtp", "n_threads", "n_threads_batch", "n_batch", "n_ubatch", "use_mmap")
 
 
 class StateError(EdgellmError):

@@ -1,4 +1,4 @@
-"""Speculative decoding: draft tokens from the text itself (`Lookup`) or with a smaller model (`DraftModel`).
+"""Speculative decoding: draft tokens from the text itself (`Lookup`), a smaller model or the model's own extra block.
 
 Every id is drawn from the model's own logits by its own sampler, and a draft token is kept only where it is that very
 id. So draft tokens change the speed alone: whatever was drafted before the draw, the id has the distribution of
@@ -7,7 +7,7 @@ model's distribution would keep more draft tokens at high temperatures, but othe
 differ is rounding: several positions evaluated at once may go through other kernels than one, and where two ids
 are equally likely to within it, the other one may be drawn; docs/generation.md says where.
 
-Both stop drafting while it does not pay (`draft_length.py`). Knows sessions and ids; knows no engine.
+All stop drafting while it does not pay (`draft_length.py`). Knows sessions and ids; knows no engine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from edgellm.session import GREEDY
 
 if TYPE_CHECKING:
     from edgellm.formats.artifact import Artifact
-    from edgellm.session import Drafter, EngineOptions, Session
+    from edgellm.session import Drafter, DraftHead, EngineOptions, Session
 
 _SIZES = (4, 3, 2)  # ids that must match before what followed them is a draft token; the longest first
 _LONGEST_MATCH = 32  # beyond this a longer match says no more
@@ -110,26 +110,18 @@ class Lookup:
                 return
 
 
-class DraftModel:
-    """Draft tokens of a smaller model with the same vocabulary, drawn greedily: its likeliest id is accepted most.
+class _Foretold:
+    """Draft tokens that cost an evaluation of their own: as many as pay, and none for a while where none do."""
 
-    The model is opened when first needed, and kept.
-    """
-
-    def __init__(self, artifact: Artifact, options: EngineOptions, length: DraftLength | None = None) -> None:
-        self._artifact, self._options = artifact, replace(options, lora=())  # those are the large model's
+    def __init__(self, length: DraftLength | None) -> None:
         self._length = length or DraftLength()
-        self._session: Session | None = None
-        self._n_vocab = 0  # of the model drafted for
         self._ids: list[int] = []
         self._draft: list[int] = []
         self._at = 0  # place of the first of them
         self._wait, self._rest = 0, _REST
 
     def begin(self, session: Session) -> None:
-        """Take up the sequence. Raises UsageError for a model of another vocabulary, EngineError."""
-        if self._session is None:
-            self._session = self._open(session)
+        """Take up the sequence. Raises UsageError, EngineError where this cannot draft for it."""
         self._ids = list(session.tokens)
         self._draft, self._wait = [], 0
         self._length.begin()
@@ -145,28 +137,59 @@ class DraftModel:
         self._ids.append(token)
 
     def draft(self, room: int) -> Sequence[int]:
-        """What the model goes on with, or nothing while it rests."""
-        session = self._session
-        assert session is not None
-        room = min(room, session.info.n_ctx - len(self._ids))
-        n = self._length.step(max(room, 0), _DRAFTED, growing=False)
+        """What is expected next, or nothing while it rests."""
+        room = max(self._room(room), 0)
+        n = self._length.step(room, _DRAFTED, growing=False)
         if n:
             self._wait, self._rest = 0, _REST
         else:
             n = self._probe(room)
         self._at = len(self._ids)
-        self._draft = self._drawn(session, n) if n else []
+        self._draft = self._drawn(n) if n else []
         return self._draft
+
+    def _room(self, room: int) -> int:
+        raise NotImplementedError
+
+    def _drawn(self, n: int) -> list[int]:
+        raise NotImplementedError
 
     def _probe(self, room: int) -> int:
         """Now and then draft nevertheless, ever more rarely, for without draft tokens nothing would be learned."""
         self._wait += 1
-        if self._wait < self._rest or room < _PROBE:
+        n = min(_PROBE, self._room(_PROBE))
+        if self._wait < self._rest or room < n:
             return 0
         self._wait, self._rest = 0, min(2 * self._rest, _LONGEST_REST)
-        return self._length.insist(_PROBE)
+        return self._length.insist(n)
 
-    def _drawn(self, session: Session, n: int) -> list[int]:
+
+class DraftModel(_Foretold):
+    """Draft tokens of a smaller model with the same vocabulary, drawn greedily: its likeliest id is accepted most.
+
+    The model is opened when first needed, and kept.
+    """
+
+    def __init__(self, artifact: Artifact, options: EngineOptions, length: DraftLength | None = None) -> None:
+        super().__init__(length)
+        self._artifact = artifact
+        self._options = replace(options, lora=(), mtp=False)  # those are the large model's
+        self._session: Session | None = None
+        self._n_vocab = 0  # of the model drafted for
+
+    def begin(self, session: Session) -> None:
+        """Take up the sequence. Raises UsageError for a model of another vocabulary, EngineError."""
+        if self._session is None:
+            self._session = self._open(session)
+        super().begin(session)
+
+    def _room(self, room: int) -> int:
+        assert self._session is not None
+        return min(room, self._session.info.n_ctx - len(self._ids))
+
+    def _drawn(self, n: int) -> list[int]:
+        session = self._session
+        assert session is not None
         shared = reuse_prefix(session, self._ids)
         stream = session.stream(self._ids[shared:], GREEDY)
         draft = list(itertools.islice(stream, n))
@@ -196,6 +219,38 @@ class DraftModel:
     def recipe(self) -> Callable[[], Drafter]:
         """One that opens the same model."""
         return functools.partial(DraftModel, self._artifact, self._options)
+
+
+class SelfDraft(_Foretold):
+    """Draft tokens of the model's own extra block (multi-token prediction, MTP), one at a time."""
+
+    wants_head = True  # that the session tells the block what the model makes of every id
+
+    def __init__(self, length: DraftLength | None = None) -> None:
+        super().__init__(length)
+        self._head: DraftHead | None = None
+
+    def begin(self, session: Session) -> None:
+        """Take up the sequence. Raises UsageError for a model that was opened without such a block."""
+        self._head = getattr(session, "draft_head", None)
+        if self._head is None:
+            raise UsageError(
+                f"{session.artifact.name} has no block that drafts (MTP), or it was not loaded (EngineOptions.mtp); "
+                "an ONNX folder never has: take a GGUF file that kept it"
+            )
+        super().begin(session)
+
+    def _room(self, room: int) -> int:
+        return min(room, 1)
+
+    def _drawn(self, n: int) -> list[int]:
+        assert self._head is not None
+        found = self._head.draft(self._ids[-1])
+        return [] if found is None else [found]
+
+    def recipe(self) -> Callable[[], Drafter]:
+        """A new one."""
+        return SelfDraft
 
 
 def _same_vocabulary(one: Session, other: Session) -> bool:

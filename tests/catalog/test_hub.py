@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import embedders
 import pytest
 from hub_server import serve
 
@@ -59,6 +60,7 @@ def test_all_files_that_say_something_of_a_tokenizer_are_fetched_and_no_exports(
         "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "added_tokens.json",
         "special_tokens_map.json", "chat_template.jinja", "chat_template.json",
         "additional_chat_templates/tool_use.jinja", "model.safetensors", "README.md", "LICENSE",
+        "modules.json", "1_Pooling/config.json",
     ]  # fmt: skip
     others = [
         "pytorch_model.bin",
@@ -119,6 +121,14 @@ def test_a_hub_id_is_downloaded_converted_and_kept(tmp_path):
     assert "deleted someone--Tiny-Model-1M-Q8_0" in removed and f"deleted the download {REPO}" in removed
     left = json.loads(edgellm("", tmp_path, "list", "--json").stdout)
     assert {row["kind"] for row in left} == {"bundled"}
+
+
+def test_an_embedding_model_comes_with_its_pooling(tmp_path):
+    source = embedders.write(tmp_path / "repository")
+    with serve(REPO, source) as (_, address):
+        found = edgellm(address, tmp_path, "embed", f"{REPO}:f32", "-t", "1", "hello")
+    assert found.returncode == 0, found.stderr
+    assert "pooling last, as the model's file says" in found.stderr
 
 
 def test_a_cut_transfer_is_resumed_to_the_same_bytes(repository, tmp_path):

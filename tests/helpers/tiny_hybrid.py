@@ -3,12 +3,15 @@
 For tests of sessions, headers and memory, which need a model that runs, not one that says something.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import gguf
 import numpy as np
 from tiny_gguf import byte_tokens
+
+Change = Callable[[str, np.ndarray], np.ndarray]
 
 TEMPLATE = (
     "{%- for m in messages %}<|im_start|>{{ m.role }}\n"
@@ -38,12 +41,12 @@ class Hybrid:
     tokens: tuple[str, ...] = (*byte_tokens(), "th", "<|im_start|>", "<|im_end|>")
 
 
-def write(path: Path, hybrid: Hybrid = Hybrid(), *, seed: int = 0) -> Path:
-    """Returns `path`."""
+def write(path: Path, hybrid: Hybrid = Hybrid(), *, seed: int = 0, change: Change | None = None) -> Path:
+    """`change` has the last word on every tensor's values. Returns `path`."""
     writer = gguf.GGUFWriter(path, hybrid.architecture)
     writer.add_name(path.stem)
     _add_keys(writer, hybrid)
-    _Tensors(writer, hybrid, np.random.default_rng(seed)).add()
+    _Tensors(writer, hybrid, np.random.default_rng(seed), change).add()
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -92,8 +95,11 @@ def _add_keys(writer: gguf.GGUFWriter, hybrid: Hybrid) -> None:
 class _Tensors:
     """Draws the weights, sharp enough that logits depend on every token before."""
 
-    def __init__(self, writer: gguf.GGUFWriter, hybrid: Hybrid, rng: np.random.Generator) -> None:
+    def __init__(
+        self, writer: gguf.GGUFWriter, hybrid: Hybrid, rng: np.random.Generator, change: Change | None
+    ) -> None:
         self.writer, self.hybrid, self.rng = writer, hybrid, rng
+        self.change = change or (lambda _, data: data)
 
     def add(self) -> None:
         hybrid, n_embd = self.hybrid, self.hybrid.n_embd
@@ -119,6 +125,7 @@ class _Tensors:
             self.matrix(f"{block}.nextn.eh_proj.weight", n_embd, 2 * n_embd)
             for name in ("enorm", "hnorm", "shared_head_norm"):
                 self.vector(f"{block}.nextn.{name}.weight", n_embd)
+            self.matrix(f"{block}.nextn.shared_head_head.weight", len(hybrid.tokens), n_embd, scale=2.0)
 
     def attention(self, block: str) -> None:
         n_embd, head_dim = self.hybrid.n_embd, self.hybrid.head_dim
@@ -160,7 +167,8 @@ class _Tensors:
 
     def matrix(self, name: str, *shape: int, scale: float = 1.0) -> None:
         data = scale * self.rng.standard_normal(shape, np.float32) / np.sqrt(shape[-1])
-        self.writer.add_tensor(name, data.astype(np.float16))
+        self.writer.add_tensor(name, self.change(name, data).astype(np.float16))
 
     def vector(self, name: str, *shape: int, mean: float = 1.0, spread: float = 0.1) -> None:
-        self.writer.add_tensor(name, (mean + spread * self.rng.standard_normal(shape)).astype(np.float32))
+        data = mean + spread * self.rng.standard_normal(shape)
+        self.writer.add_tensor(name, self.change(name, data).astype(np.float32))

@@ -59,7 +59,8 @@ def predict(artifact: Artifact, options: EngineOptions) -> Buffers:
         for i in range(_n_layer(artifact), artifact.metadata.get(f"{artifact.architecture}.block_count", 0))
     )
     tensors = read_header(artifact.path).tensors
-    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(drafting)}
+    if not options.mtp:
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(drafting)}
     n_ctx = options.n_ctx or artifact.n_ctx_train
     repacked = _repacked(tensors) if options.repack is not False else {}
     return Buffers(
@@ -91,7 +92,8 @@ def kv_bytes_per_token(artifact: Artifact, options: EngineOptions) -> float | No
         dim_k * lib.kv_type(options.type_k).bytes_per_value
         + dim_v * lib.kv_type(options.type_v).bytes_per_value
     )
-    return float(_n_attention(artifact) * heads_kv * per_layer)
+    n_drafting = meta.get(f"{prefix}.nextn_predict_layers", 0) if options.mtp else 0
+    return float((_n_attention(artifact) + n_drafting) * heads_kv * per_layer)
 
 
 def state_bytes(artifact: Artifact) -> int | None:

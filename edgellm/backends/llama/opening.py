@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgellm.backends.llama import devices as llama_devices
 from edgellm.backends.llama import lib as llama_lib
 from edgellm.backends.llama import memory_estimate
+from edgellm.backends.llama.sequence import mtp
 from edgellm.errors import EngineError
 from edgellm.formats import purpose
 from edgellm.formats.artifact import Artifact
@@ -33,6 +34,7 @@ def load_model(lib: Any, artifact: Artifact, options: EngineOptions, device: Dev
     params.n_gpu_layers = options.n_gpu_layers
     params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if options.use_mmap else lib.LLAMA_LOAD_MODE_NONE
     params.use_extra_bufts = bool(options.repack)
+    params.load_mtp = options.mtp
     llama_lib.log_clear()
     model = lib.llama_model_load_from_file(os.fsencode(artifact.path), params)
     if not model:
@@ -46,18 +48,7 @@ def new_context(
     lib: Any, model: Any, artifact: Artifact, options: EngineOptions, observer: Observer | None
 ) -> Any:
     """A context on them, as llama_context *. Raises EngineError."""
-    params = lib.llama_context_default_params()
-    params.n_ctx = options.n_ctx
-    assert options.n_batch and options.n_ubatch and options.type_k and options.type_v
-    params.n_batch = max(options.n_batch, options.n_ubatch)
-    params.n_ubatch = options.n_ubatch
-    params.n_threads = options.n_threads
-    params.n_threads_batch = options.n_threads_batch
-    params.flash_attn_type = llama_lib.FLASH_ATTN[options.flash_attn]
-    params.type_k = llama_lib.kv_type(options.type_k).id
-    params.type_v = llama_lib.kv_type(options.type_v).id
-    params.no_perf = True
-    _yarn(params, artifact)
+    params = _context_params(lib, artifact, options)
     if purpose.ranks(artifact):
         params.pooling_type = lib.LLAMA_POOLING_TYPE_RANK
     elif f"{artifact.architecture}.pooling_type" in artifact.metadata:
@@ -77,6 +68,43 @@ def new_context(
             "embeddings, or reads all of one text to write another; edgellm cannot run it"
         )
     return context
+
+
+def draft_head(
+    lib: Any, model: Any, context: Any, artifact: Artifact, options: EngineOptions
+) -> mtp.DraftHead | None:
+    """The model's own draft head beside `context`, if the options ask for it. Raises EngineError where it has none."""
+    if not options.mtp:
+        return None
+    if not lib.llama_model_n_layer_nextn(model):
+        raise EngineError(
+            f"{artifact.path} has no block that drafts (MTP): take a file that kept it (its header says "
+            "nextn_predict_layers), or --draft with a smaller model"
+        )
+    params = _context_params(lib, artifact, options)
+    params.n_ctx, params.n_batch, params.n_ubatch = lib.llama_n_ctx(context), mtp.N_BATCH, mtp.N_BATCH
+    params.ctx_type, params.ctx_other = lib.LLAMA_CONTEXT_TYPE_MTP, context
+    own = lib.llama_init_from_model(model, params)
+    if not own:
+        why = llama_lib.last_error() or "no reason given"
+        raise EngineError(f"llama.cpp cannot open the draft head of {artifact.path}: {why}")
+    return mtp.DraftHead(lib, context, own, lib.llama_model_n_embd(model))
+
+
+def _context_params(lib: Any, artifact: Artifact, options: EngineOptions) -> Any:
+    params = lib.llama_context_default_params()
+    params.n_ctx = options.n_ctx
+    assert options.n_batch and options.n_ubatch and options.type_k and options.type_v
+    params.n_batch = max(options.n_batch, options.n_ubatch)
+    params.n_ubatch = options.n_ubatch
+    params.n_threads = options.n_threads
+    params.n_threads_batch = options.n_threads_batch
+    params.flash_attn_type = llama_lib.FLASH_ATTN[options.flash_attn]
+    params.type_k = llama_lib.kv_type(options.type_k).id
+    params.type_v = llama_lib.kv_type(options.type_v).id
+    params.no_perf = True
+    _yarn(params, artifact)
+    return params
 
 
 def _yarn(params: Any, artifact: Artifact) -> None:

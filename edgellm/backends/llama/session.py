@@ -14,7 +14,7 @@ from edgellm.backends import checks, steps
 from edgellm.backends.llama import canary, devices, opening
 from edgellm.backends.llama import lib as llama_lib
 from edgellm.backends.llama import options as llama_options
-from edgellm.backends.llama.sequence import abort, outputs, recurrent
+from edgellm.backends.llama.sequence import abort, mtp, outputs, recurrent
 from edgellm.backends.llama.sequence import state as llama_state
 from edgellm.backends.llama.sequence.sampler import make_sampler
 from edgellm.backends.llama.sequence.steps import LlamaStepper, make_stepper
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from edgellm.backends.llama.observe import Observer
+    from edgellm.backends.llama.sequence.mtp import DraftHead
     from edgellm.session import Hidden, Logits
 
 FORMAT = "gguf"
@@ -67,6 +68,7 @@ class LlamaCppSession:
         weights_of: LlamaCppSession | None = None,
     ) -> None:
         self._model = self._context = None
+        self.draft_head: DraftHead | None = None  # the model's own
         self._tokens: list[int] = []
         self._artifact, self._observer, self._weights_of = artifact, observer, weights_of
         self._stepper: LlamaStepper | None = None  # of the stream that last ran ahead
@@ -76,11 +78,11 @@ class LlamaCppSession:
         notes: list[str] = []
         options, device = llama_options.resolve(artifact, options, notes)
         try:
-            self._model = (
-                weights_of._model if weights_of else opening.load_model(lib, artifact, options, device)
-            )
+            load = opening.load_model
+            self._model = weights_of._model if weights_of else load(lib, artifact, options, device)
             self._context = opening.new_context(lib, self._model, artifact, options, observer)
             opening.apply_adapters(lib, self._model, self._context, options.lora)
+            self.draft_head = opening.draft_head(lib, self._model, self._context, artifact, options)
         except BaseException:
             self.close()
             raise
@@ -108,10 +110,7 @@ class LlamaCppSession:
         )
 
     def stretch(self, n: int) -> None:
-        """Lengthen the sequence to `n` tokens by repeating what is cached: nonsense, for measuring alone.
-
-        Raises EngineError where the library keeps its state in a layout that is not known here.
-        """
+        """Lengthen the sequence by repeating what is cached: nonsense, for measuring. Raises EngineError."""
         self._settle()
         kept = list(self.tokens)
         state = llama_state.stretch(llama_state.read(self._lib, self._context), n)
@@ -163,10 +162,13 @@ class LlamaCppSession:
 
     def hidden(self, tokens: Sequence[int]) -> Hidden:
         """Append tokens; hidden states after the final norm [len(tokens), n_embd], a copy."""
-        lib, context, n_embd = self._lib, self._context, self._lib.llama_model_n_embd(self._model)
-        with outputs.with_states(lib, context):
-            row = partial(outputs.embedding, lib, context, n_embd)
-            return self._rows(tokens, row, n_embd, min(self._n_batch, outputs.N_STATES))
+        with outputs.with_states(self._lib, self._context):
+            return self._states(tokens)
+
+    def _states(self, tokens: Sequence[int]) -> Hidden:
+        n_embd = self._lib.llama_model_n_embd(self._model)
+        row = partial(outputs.embedding, self._lib, self._context, n_embd)
+        return self._rows(tokens, row, n_embd, min(self._n_batch, outputs.N_STATES))
 
     def classify(self, tokens: Sequence[int]) -> dict[str, float]:
         """Append tokens; the classifier's outputs after the last, by label."""
@@ -212,7 +214,7 @@ class LlamaCppSession:
                 token = sample(sampler, context, -1)
                 yield token
                 if self._context is None:
-                    raise EngineError("this session was closed while it answered; open the model again")
+                    self._check_stream()
                 one[0] = token
                 if self._recurrent is not None:
                     self._step(batch, token)
@@ -232,21 +234,28 @@ class LlamaCppSession:
         constraint: Constraint | None,
         drafter: Drafter | None,
     ) -> Iterator[int]:
-        self._append(tokens, turn=True)
-        sampler = make_sampler(self._lib, sampling, self._info.n_vocab)
-        self._stepper = make_stepper(
-            self._lib,
-            self._context,
-            sampler,
-            self._tokens,
-            self._info,
-            self._n_batch,
-            self._recurrent,
-            self._check_cancel,
-        )
-        with self._stepper:
-            room = self._info.n_ctx - len(self._tokens)
-            yield from steps.draw(self._stepper, self, room, constraint, drafter)
+        head = self.draft_head if getattr(drafter, "wants_head", False) else None
+        try:
+            self._read(tokens, head)
+            sampler = make_sampler(self._lib, sampling, self._info.n_vocab)
+            mine = (self._lib, self._context, sampler, self._tokens, self._info, self._n_batch)
+            self._stepper = make_stepper(*mine, self._check_stream, head, self._recurrent)
+            with self._stepper:
+                room = self._info.n_ctx - len(self._tokens)
+                yield from steps.draw(self._stepper, self, room, constraint, drafter)
+        finally:
+            if head is not None and self._context is not None:
+                self._lib.llama_set_embeddings(self._context, False)
+
+    def _read(self, tokens: Sequence[int], head: DraftHead | None) -> None:
+        """Evaluate a prompt; the draft head sees the hidden states of its end, and of what follows."""
+        last = tokens[-mtp.PROMPT :] if head is not None else ()
+        if len(last) < len(tokens) or not last:
+            self._append(tokens[: len(tokens) - len(last)], turn=True)
+        if head is not None and last:
+            head.begin(self._tokens)
+            self._lib.llama_set_embeddings(self._context, True)
+            head.put(len(self.tokens), self._states(last))
 
     def _settle(self) -> None:
         """Cut the cache back to the sequence, where a stream was left running ahead."""
@@ -295,6 +304,8 @@ class LlamaCppSession:
         """Free the engine. Idempotent."""
         if self._context is not None:
             self._settle()
+            if self.draft_head is not None:
+                self.draft_head.close()
             self._lib.llama_free(self._context)
             self._context = None
         if self._model is not None:
@@ -318,13 +329,15 @@ class LlamaCppSession:
         checks.check_tokens(tokens, len(self.tokens), self._info)
         lib, buffer = self._lib, self._buffer
         for chunk in self._chunks(tokens, self._n_batch, turn=turn):
-            self._check_cancel()  # not every device asks while it computes
+            self._check_stream()  # not every device asks while it computes
             buffer[: len(chunk)] = chunk
             self._decode(lib.llama_batch_get_one(buffer, len(chunk)), chunk)
         if turn and self._recurrent is not None:
             abort.heed(lib, self._context, None)  # a state does not survive being ended half-way
 
-    def _check_cancel(self) -> None:
+    def _check_stream(self) -> None:
+        if self._context is None:
+            raise EngineError("this session was closed while it answered; open the model again")
         if self._cancel is not None:
             self._cancel.check()
 
@@ -338,7 +351,7 @@ class LlamaCppSession:
     def _step(self, batch: Any, token: int) -> None:
         """Evaluate a drawn token of a recurrent model."""
         assert self._recurrent is not None
-        self._check_cancel()
+        self._check_stream()
         self._decode(batch, (token,))
         self._recurrent.grown(len(self._tokens))
 

@@ -15,6 +15,8 @@ from edgellm.session import EngineOptions, Session
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
+OWN_BLOCK = "mtp"  # in the place of a smaller model: the model's own block for multi-token prediction
+
 OPTIONS: tuple[Callable[..., Any], ...] = (
     click.option("--json-schema", metavar="FILE|JSON", help="The answer is JSON of this schema."),
     click.option(
@@ -28,7 +30,7 @@ OPTIONS: tuple[Callable[..., Any], ...] = (
     click.option(
         "--draft",
         metavar="MODEL",
-        help="Speculative decoding with this smaller model of the same family.",
+        help="Speculative decoding with this smaller model of the same family; `mtp`: with the model's own block.",
     ),
 )
 
@@ -77,6 +79,8 @@ def _with_drafter(
 
     if draft is None:
         return dataclasses.replace(options, drafter=speculative.Lookup())
+    if draft == OWN_BLOCK:
+        return dataclasses.replace(options, drafter=speculative.SelfDraft())
     from edgellm.cli.shared import model_argument
 
     artifact = model_argument.resolve(draft, offline=bool(offline))

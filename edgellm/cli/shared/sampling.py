@@ -197,4 +197,5 @@ def _engine_options(values: dict[str, Any]) -> EngineOptions:
     tuned = not values.pop("no_tune")
     names = ("n_ctx", "n_threads", "n_threads_batch", "n_batch", "n_ubatch", "n_gpu_layers")
     chosen = {name: values.pop(name) for name in (*names, "type_k", "type_v", "flash_attn", "device", "lora")}
-    return EngineOptions(use_mmap=use_mmap, repack=repack, tuned=tuned, **chosen)
+    mtp = values.get("draft") == guided.OWN_BLOCK
+    return EngineOptions(use_mmap=use_mmap, repack=repack, tuned=tuned, mtp=mtp, **chosen)

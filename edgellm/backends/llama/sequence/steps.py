@@ -15,6 +15,7 @@ from edgellm.backends.llama.sequence import abort
 from edgellm.errors import EngineError
 
 if TYPE_CHECKING:
+    from edgellm.backends.llama.sequence.mtp import DraftHead
     from edgellm.backends.llama.sequence.recurrent import Recurrent, State
     from edgellm.session import EngineInfo, Logits
 
@@ -28,12 +29,21 @@ class LlamaStepper:
     _most_at_once = _MOST + 1
 
     def __init__(
-        self, lib: Any, context: Any, sampler: Any, tokens: list[int], info: EngineInfo, n_batch: int
+        self,
+        lib: Any,
+        context: Any,
+        sampler: Any,
+        tokens: list[int],
+        info: EngineInfo,
+        n_batch: int,
+        check: Callable[[], None],
+        head: DraftHead | None,
     ) -> None:
+        """`check` raises when the stream is to end, or the session was closed under it."""
         self._lib, self._context, self._sampler = lib, context, sampler
         self._memory = lib.llama_get_memory(context)
         self._tokens = tokens  # the session's own list
-        self._info = info
+        self._info, self._check, self._head = info, check, head
         self._ahead = 0  # draft tokens in the cache beyond the sequence
         self._last_only = True  # the last evaluation gave logits at its last position alone: the prompt's
         self._first = 0  # place in the batch of the id that was drawn
@@ -52,6 +62,7 @@ class LlamaStepper:
 
     def check(self, row: int) -> None:
         """Without numpy, which drafting by lookup does not need either."""
+        self._check()
         checks.check_finite_bytes(ctypes.string_at(self._pointer(row), 4 * self._info.n_vocab), self._info)
 
     def _pointer(self, row: int) -> Any:
@@ -70,6 +81,7 @@ class LlamaStepper:
 
     def evaluate(self, token: int, draft: Sequence[int]) -> None:
         """Append `token`, then let the cache run ahead by the draft tokens."""
+        self._check()
         self.settle()
         past = len(self._tokens)
         self._tokens.append(token)
@@ -84,6 +96,8 @@ class LlamaStepper:
             batch.token[i], batch.pos[i] = id_, past + i
         if code := self._lib.llama_decode(self._context, batch):
             raise abort.failure(code, f"at position {past + 1}")
+        if self._head is not None:
+            self._head.saw(past, len(ids))
 
     def accept(self, token: int) -> None:
         """The cache holds it already."""
@@ -122,11 +136,12 @@ class RecurrentStepper(LlamaStepper):
         tokens: list[int],
         info: EngineInfo,
         n_batch: int,
-        recurrent: Recurrent,
         check: Callable[[], None],
+        head: DraftHead | None,
+        recurrent: Recurrent,
     ) -> None:
-        super().__init__(lib, context, sampler, tokens, info, n_batch)
-        self._recurrent, self._check = recurrent, check
+        super().__init__(lib, context, sampler, tokens, info, n_batch, check, head)
+        self._recurrent = recurrent
         self._before: State | None = None  # the state after the first `_n_before` tokens, read before a draft
         self._n_before = 0
         self._again = 0  # tokens at the sequence's end that are to be evaluated again
@@ -180,10 +195,11 @@ def make_stepper(
     tokens: list[int],
     info: EngineInfo,
     n_batch: int,
-    recurrent: Recurrent | None,
     check: Callable[[], None],
+    head: DraftHead | None,
+    recurrent: Recurrent | None,
 ) -> LlamaStepper:
-    """The one for the kind of state the model keeps; `check` raises when the stream is to end."""
+    """The one for the kind of state the model keeps."""
     if recurrent is None:
-        return LlamaStepper(lib, context, sampler, tokens, info, n_batch)
-    return RecurrentStepper(lib, context, sampler, tokens, info, n_batch, recurrent, check)
+        return LlamaStepper(lib, context, sampler, tokens, info, n_batch, check, head)
+    return RecurrentStepper(lib, context, sampler, tokens, info, n_batch, check, head, recurrent)
