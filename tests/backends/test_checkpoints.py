@@ -115,6 +115,13 @@ def test_the_way_back_is_short_where_it_is_likely_and_never_long_for_what_is_far
         assert distance <= 512 + ratio * (end - n), n
 
 
+def test_while_an_answer_grows_a_state_is_kept_every_so_often():
+    one = Sequence(16)
+    one.append([1] * 100, turn=True)
+    one.answer([2] * 1000)
+    assert one.kept.positions == (92, *(92 + EVERY * i for i in (1, 2, 3)))
+
+
 def test_a_short_prompt_is_evaluated_in_one_piece():
     kept: Checkpoints[None] = Checkpoints(3)
     assert list(kept.pieces(0, 30, 512, turn=True)) == [(30, False)]

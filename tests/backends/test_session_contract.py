@@ -14,6 +14,7 @@ from edgellm.backends import worker
 from edgellm.catalog import conversion
 from edgellm.errors import EngineError
 from edgellm.formats.artifact import Artifact
+from edgellm.generation.speculative import Lookup
 from edgellm.session import GREEDY, EngineOptions, Sampling, Session
 
 OPTIONS = EngineOptions(n_ctx=128, n_threads=1)
@@ -201,10 +202,11 @@ def test_the_worker_gives_the_same_numbers(artifact):
         assert isolated.info == here.info
 
 
+@pytest.mark.parametrize("drafter", [lambda: None, Lookup], ids=["plain", "drafting"])
 @pytest.mark.parametrize("opener", OPENERS.values(), ids=OPENERS)
-def test_a_closed_session_is_an_error_not_a_crash(opener, artifact):
+def test_a_closed_session_is_an_error_not_a_crash(opener, artifact, drafter):
     session = opener(artifact, OPTIONS)
-    ids = session.stream([1, 2, 3], GREEDY)
+    ids = session.stream([1, 2, 3], GREEDY, drafter=drafter())
     next(ids)
     session.close()
     session.close()

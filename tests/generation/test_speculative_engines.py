@@ -13,6 +13,7 @@ from edgellm.generation.constraints import Grammar
 from edgellm.generation.draft_length import DraftLength
 from edgellm.generation.generate import GenerateOptions
 from edgellm.generation.speculative import DraftModel, Lookup
+from edgellm.models import bundled
 from edgellm.session import GREEDY, EngineOptions, Sampling
 
 OPTIONS = EngineOptions(n_ctx=512, n_threads=1)
@@ -26,7 +27,7 @@ class Eager(DraftLength):
         return max((n for n in (0, 1, 3, 7, 15) if n <= available), default=0)
 
 
-@pytest.fixture(scope="module", params=["tiny-qwen3", "tiny-llama3", "tiny-qwen3:onnx-fp32"])
+@pytest.fixture(scope="module", params=[*bundled.names(), "tiny-qwen3:onnx-fp32"])
 def session(request):
     with backends.open_session(model_argument.resolve(request.param), OPTIONS) as session:
         yield session

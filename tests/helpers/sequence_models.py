@@ -16,6 +16,7 @@ from tiny_hybrid import Hybrid
 
 from edgellm.catalog import conversion, first_use
 from edgellm.formats.artifact import Artifact
+from edgellm.models import bundled
 
 _EXPERTS = {"n_expert": 3, "n_expert_used": 3}
 _FAMILIES = {
@@ -68,6 +69,7 @@ SMALL: dict[str, Callable[[Path], Artifact]] = {
 
 #: Those that were trained, converted at their first use.
 BUNDLED: dict[str, Callable[[Path], Artifact]] = {
-    name: lambda _, name=name: first_use.resolve(name)  # type: ignore[misc]
-    for name in ("tiny-qwen3:F16", "tiny-llama3:F16", "tiny-qwen3:onnx-fp32", "tiny-llama3:onnx-fp32")
+    f"{name}:{quant}": lambda _, wanted=f"{name}:{quant}": first_use.resolve(wanted)  # type: ignore[misc]
+    for name in bundled.names()
+    for quant in ("F16", "onnx-fp32")
 }

@@ -184,7 +184,13 @@ class OrtSession:
         checks.check_tokens(tokens, len(self._tokens), self._info)
         first = self._append(tokens, turn=True)
         self._stepper = OrtStepper(
-            self._runner, self._cache, self._tokens, Sampler(sampling), first, self._info
+            self._runner,
+            self._cache,
+            self._tokens,
+            Sampler(sampling),
+            first,
+            self._info,
+            self._check_stream,
         )
         with self._stepper:
             room = self._info.n_ctx - len(self._tokens)
@@ -276,7 +282,7 @@ class OrtSession:
         end = start + len(todo)
         prompts = self._prompts if len(todo) > _SHORT else None
         for stop in self._cache.pieces(end, self._n_batch, turn=turn):
-            self._check_cancel()
+            self._check_stream()
             chunk = todo[self._cache.length - start : stop - start]
             if prompts and (filled := chunk[: -1 if stop == end else None]):
                 prompts.fill(filled)
@@ -299,6 +305,8 @@ class OrtSession:
         if self._cache.length < len(self._tokens):
             self._append(())
 
-    def _check_cancel(self) -> None:
+    def _check_stream(self) -> None:
+        if self._runner is checks.CLOSED:
+            raise EngineError("this session was closed while it answered; open the model again")
         if self._cancel is not None:
             self._cancel.check()

@@ -6,7 +6,7 @@ The session's list of ids is the sequence; while a stream runs, the cache may ho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from edgellm.backends import checks
@@ -31,9 +31,11 @@ class OrtStepper:
         sampler: Sampler,
         first: Logits,
         info: EngineInfo,
+        check: Callable[[], None],
     ) -> None:
+        """`check` raises when the stream is to end, or the session was closed under it."""
         self._runner, self._cache, self._tokens, self._sampler = runner, cache, tokens, sampler
-        self._info = info
+        self._info, self._check = info, check
         self._rows = first[None]
         self._ahead = 0  # draft tokens in the cache beyond the sequence
 
@@ -50,6 +52,7 @@ class OrtStepper:
 
     def check(self, row: int) -> None:
         """As the protocol says."""
+        self._check()
         checks.check_finite(self._rows[row], self._info)
 
     def sample(self, row: int) -> int:
@@ -58,6 +61,7 @@ class OrtStepper:
 
     def evaluate(self, token: int, draft: Sequence[int]) -> None:
         """Append `token`, then let the cache run ahead by the draft tokens."""
+        self._check()
         self.settle()
         again = self._tokens[self._cache.length :]
         if not again:
