@@ -1,5 +1,7 @@
 """Hybrid models in llama.cpp: going back without evaluating all again, drafts, evaluations that ended early, saves."""
 
+import types
+
 import gguf
 import numpy as np
 import pytest
@@ -121,13 +123,23 @@ def test_a_turn_evaluates_what_is_new_and_little_again(dense):
         assert same(session, dense, before)
 
 
-def test_an_answer_drawn_anew_evaluates_the_end_of_its_prompt_alone(dense):
+def test_an_answer_drawn_anew_evaluates_the_end_of_its_prompt_alone(dense, monkeypatch):
+    evaluated = []
+
+    def counted(context, batch):
+        evaluated.append(batch.n_tokens)
+        return lib.llama_decode(context, batch)
+
     with backends.open_session(dense, OPTIONS) as session:
         todo = GenerateOptions(max_tokens=30, sampling=GREEDY, ignore_eos=True)
         first = generate.stream(session, PROMPT[:300], todo).completion
+        lib, own = session._lib, types.ModuleType("counting")
+        vars(own).update(vars(lib), llama_decode=counted)
+        monkeypatch.setattr(session, "_lib", own)
         again = generate.stream(session, PROMPT[:300], todo).completion
     assert again.tokens == first.tokens
     assert again.usage.n_prompt - again.usage.n_cached == checkpoints.BEFORE_END
+    assert evaluated == [checkpoints.BEFORE_END, *[1] * 29]  # by the library's own count
 
 
 def test_an_evaluation_ended_within_a_batch_leaves_no_half_state(dense):
