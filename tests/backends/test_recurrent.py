@@ -263,6 +263,18 @@ def test_where_one_went_back_to_one_goes_back_again(dense):
         assert session.reusable(150) == session.reusable(160) == 150
 
 
+def test_states_of_a_branch_that_was_left_are_not_those_of_the_next(dense):
+    options = EngineOptions(n_ctx=1024, n_threads=1, n_batch=64, n_ubatch=64, device="cpu")
+    with backends.open_session(dense, options) as session:
+        session.eval(PROMPT)
+        assert session.reusable(300) == 256
+        session.rewind(20)
+        other = [(13 * i + 5) % 250 for i in range(300)]
+        session.eval(other)
+        session.rewind(270)
+        assert same(session, dense, [*PROMPT[:20], *other[:250]])
+
+
 @pytest.mark.parametrize("n_checkpoints", [0, 2])
 def test_few_kept_states_cost_time_and_nothing_else(dense, n_checkpoints):
     options = EngineOptions(n_ctx=1024, n_threads=1, n_checkpoints=n_checkpoints, device="cpu")

@@ -13,10 +13,12 @@ import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from unittest import mock
 
 import numpy as np
 
 from edgellm import backends
+from edgellm.backends import checkpoints
 from edgellm.errors import CancelledError
 from edgellm.formats.artifact import Artifact
 from edgellm.generation.generate import reuse_prefix
@@ -269,7 +271,11 @@ STEPS = (
 def run(artifact: Artifact, options: EngineOptions, seed: int, n_steps: int = 12) -> float:
     """One sequence of `n_steps` operations; returns the largest error. Raises Wrong."""
     rng = random.Random(seed)
-    with backends.open_session(artifact, options) as fresh:
+    every, gap = (24, 4) if seed % 2 else (checkpoints.EVERY, checkpoints.GAP)  # 24: as in a long sequence
+    with (
+        mock.patch.multiple(checkpoints, EVERY=every, GAP=gap),
+        backends.open_session(artifact, options) as fresh,
+    ):
         machine = Machine(backends.open_session(artifact, options), fresh, artifact, rng)
         try:
             for _ in range(n_steps):
