@@ -21,7 +21,7 @@ from edgellm.models import bundled
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "helpers"))
 
-RANDOM = ("llama-256", "qwen2-256", "qwen3", "qwen2moe", "qwen3moe-256")
+RANDOM = ("llama-256", "qwen2-256", "qwen3", "qwen2moe", "qwen3moe-256", "qwen35-256", "qwen35moe")
 
 
 def sources(given: list[str], scratch: Path) -> dict[str, Path]:
@@ -30,7 +30,7 @@ def sources(given: list[str], scratch: Path) -> dict[str, Path]:
         return {Path(source).name: bundled.path(source) or Path(source) for source in given}
     import tinymodels
 
-    found = {f"random {name}": tinymodels.write(tinymodels.CASES[name], scratch / name) for name in RANDOM}
+    found = {f"random {name}": tinymodels.write(tinymodels.variant(name), scratch / name) for name in RANDOM}
     return {name: bundled.path(name) for name in bundled.names()} | found
 
 

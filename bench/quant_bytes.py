@@ -40,7 +40,7 @@ MORE = {
 
 def sources(names: list[str], folder: Path) -> Iterator[tuple[str, Path, tuple[str, ...], bool]]:
     """(name, checkpoint, types of its unquantized forms, whether it has experts)."""
-    cases = tinymodels.CASES | MORE
+    cases = tinymodels.CASES | tinymodels.HYBRIDS | MORE
     for name in names:
         if name in cases:
             tiny = cases[name]
@@ -73,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    everything = [*tinymodels.CASES, *MORE, *bundled.names()]
+    everything = [*tinymodels.CASES, *tinymodels.HYBRIDS, *MORE, *bundled.names()]
     parser.add_argument("--cases", default=",".join(everything))
     parser.add_argument("--types", default=",".join(RECIPES))
     options = parser.parse_args()

@@ -18,12 +18,12 @@ def opened(tmp_path):
     checkpoints = []
 
     def open_(case: str) -> tuple[dict[str, TensorSource], dict[str, np.ndarray]]:
-        folder = tinymodels.write(tinymodels.CASES[case], tmp_path / case)
+        folder = tinymodels.write(tinymodels.variant(case), tmp_path / case)
         checkpoint = Checkpoint.open(folder)
         checkpoints.append(checkpoint)
         spec = spec_of(checkpoint.config, checkpoint.shapes)
         sources = {source.info.name: source for source in from_checkpoint(checkpoint, spec)}
-        return sources, tinymodels.tensors(tinymodels.CASES[case])
+        return sources, tinymodels.tensors(tinymodels.variant(case))
 
     yield open_
     for checkpoint in checkpoints:
@@ -118,3 +118,54 @@ def test_reading_past_a_file_s_end_names_it(opened, tmp_path: Path):
         file.truncate(3000)
     with pytest.raises(CheckpointError, match=r"model.safetensors ended at byte \d+"):
         read(sources["output_norm.weight"], 0, 1)
+
+
+def in_turns(rows: np.ndarray, n_k_heads: int, first: int = 0) -> np.ndarray:
+    """What follows `first`, value heads grouped by key head, with the first of every group first: by name of head."""
+    head, tail = rows[:first], rows[first:]
+    groups = [np.split(group, 3) for group in np.split(tail, n_k_heads)]
+    return np.concatenate([head, *(groups[k][member] for member in range(3) for k in range(n_k_heads))])
+
+
+def test_a_hybrid_s_heads_stand_in_turns_and_values_are_what_is_computed_with(opened):
+    """Six value heads of 16 for two key heads, every place that follows them, and nothing else."""
+    sources, values = opened("qwen35-grouped")
+    net, block = "model.layers.0.linear_attn.", "blk.0."
+    for name, ours, first in (
+        ("in_proj_qkv.weight", "attn_qkv.weight", 64),
+        ("in_proj_z.weight", "attn_gate.weight", 0),
+        ("conv1d.weight", "ssm_conv1d.weight", 64),
+        ("in_proj_a.weight", "ssm_alpha.weight", 0),
+        ("in_proj_b.weight", "ssm_beta.weight", 0),
+    ):
+        rows = values[net + name].reshape(len(values[net + name]), -1)
+        assert_rows(sources[block + ours], in_turns(rows, 2, first))
+    assert_rows(sources[block + "ssm_out.weight"], in_turns(values[net + "out_proj.weight"].T, 2).T)
+    assert_rows(sources[block + "ssm_dt.bias"], in_turns(values[net + "dt_bias"], 2)[None])
+    decay = sources[block + "ssm_a"]
+    np.testing.assert_allclose(read(decay, 0, 1)[0], -np.exp(in_turns(values[net + "A_log"], 2)), rtol=2e-7)
+    assert_rows(sources[block + "ssm_norm.weight"], values[net + "norm.weight"][None])
+    for name in ("blk.1.attn_q_norm.weight", "blk.1.post_attention_norm.weight", "output_norm.weight"):
+        source = sources[name]
+        stored = values[source.origin(0)[0].replace("language_model.", "")]
+        assert_rows(source, 1 + stored[None])
+    assert_rows(sources["blk.1.attn_q.weight"], values["model.layers.1.self_attn.q_proj.weight"])
+    assert_rows(sources["blk.4.nextn.eh_proj.weight"], values["mtp.fc.weight"])
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [("A_log", (4,)), ("out_proj.weight", (5, 33)), ("in_proj_qkv.weight", (90, 2))]
+)
+def test_damage_is_named_where_it_is_stored(tmp_path: Path, name: str, place: tuple[int, ...]):
+    """Not where the output has it: rows and columns there stand in another order."""
+    from edgellm.convert.gguf.convert import ConvertRequest, convert
+    from edgellm.errors import CheckpointError
+
+    tiny = tinymodels.variant("qwen35-grouped", model_type="qwen3_5_text", n_shards=1)
+    folder = tinymodels.write(tiny, tmp_path / "source")
+    values = {key: (tiny.dtype, value) for key, value in tinymodels.tensors(tiny).items()}
+    values[f"model.layers.2.linear_attn.{name}"][1][place] = np.nan
+    tinymodels.write_shards(folder, values)
+    row, column = (0, *place)[-2:]
+    with pytest.raises(CheckpointError, match=rf"linear_attn\.{name} holds .* at \[{row}, {column}\]"):
+        convert(ConvertRequest(folder, "Q8_0", tmp_path / "out.gguf"))

@@ -16,7 +16,7 @@ import metadata_cases as cases
 import pytest
 import tinymodels
 from places import ROOT
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, pre_tokenizers, trainers
 from vocab_only import EngineVocabulary
 
 from edgellm.convert.verify.hard_strings import HARD_STRINGS, random_strings
@@ -67,6 +67,42 @@ def test_padded_vocabulary_with_more_added_tokens(tmp_path: Path) -> None:
     with Vocabulary(folder, tmp_path) as vocabulary:
         assert "<｜User｜>" in vocabulary.special
         assert vocabulary.differences(500, seed=4) == []
+
+
+def test_marks_belong_to_words_since_qwen35(tmp_path: Path) -> None:
+    """On a vocabulary learned from many scripts, whose merges cross marks; told the older way, the engine differs."""
+    folder = many_scripts(tinymodels.write(tinymodels.variant("qwen35", n_vocab=2403), tmp_path / "marks"))
+    with Vocabulary(folder, tmp_path) as vocabulary:
+        assert vocabulary.differences(1500, seed=8) == []
+        assert vocabulary.header().get("tokenizer.ggml.pre") == "qwen35"
+    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    split = tokenizer["pre_tokenizer"]["pretokenizers"][0]["pattern"]
+    split["Regex"] = split["Regex"].replace(r"\p{M}", "").replace(r"[\p{L}]", r"\p{L}")
+    tinymodels.write_json(folder / "tokenizer.json", tokenizer)
+    with Vocabulary(folder, tmp_path) as older:
+        assert older.differences(500, seed=8) == []
+        assert older.header().get("tokenizer.ggml.pre") == "qwen2"
+        assert sum(older.ids(text) != vocabulary.expected_ids(text) for text in HARD_STRINGS) > 3
+
+
+def many_scripts(folder: Path) -> Path:
+    """The folder's tokenizer learned anew, 2,400 tokens of hard and random strings."""
+    plain = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    made = Tokenizer.from_str(json.dumps(plain | {"added_tokens": []}))
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(vocab_size=2400, initial_alphabet=alphabet, show_progress=False)
+    made.train_from_iterator([*HARD_STRINGS, *random_strings(3000, 99, [])], trainer)
+    learned = json.loads(made.to_str())["model"]
+    plain["model"] |= {"vocab": learned["vocab"], "merges": learned["merges"]}
+    for place, token in enumerate(plain["added_tokens"], len(learned["vocab"])):
+        token["id"] = place
+    tinymodels.write_json(folder / "tokenizer.json", plain)
+    settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    del settings["added_tokens_decoder"]
+    tinymodels.write_json(folder / "tokenizer_config.json", settings)
+    ends = {"eos_token_id": plain["added_tokens"][-1]["id"], "bos_token_id": None}
+    tinymodels.write_json(folder / "generation_config.json", ends)
+    return folder
 
 
 def test_tokens_that_only_look_special(tmp_path: Path) -> None:
