@@ -173,6 +173,16 @@ class Machine:
         self.session.rewind(n)
         del self.ids[n:]
 
+    def part(self) -> None:
+        """A branch that leaves the sequence where going back is free, and is gone back in itself."""
+        n = self.session.reusable(self.rng.randint(0, len(self.ids)))
+        self.rewind(n)
+        tokens = self.some(self.rng.choice((30, 60, 90)))
+        if tokens:
+            self.session.eval(tokens)
+            self.ids += tokens
+            self.rewind(len(self.ids) - self.rng.randrange(len(tokens)))
+
     def reuse(self) -> None:
         """A prompt that begins as the cache does, as every turn of a chat."""
         shared = self.rng.randint(0, len(self.ids))
@@ -264,7 +274,8 @@ STEPS = (
     *("append",) * 3,
     *("rewind",) * 4,
     *("drafted",) * 3,
-    *("reuse", "stream", "append_all", "hidden", "cancel", "save", "restore", "restore", "leave_ahead"),
+    *("reuse", "part") * 2,
+    *("stream", "append_all", "hidden", "cancel", "save", "restore", "restore", "leave_ahead"),
 )
 
 
