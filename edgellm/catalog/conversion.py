@@ -129,10 +129,10 @@ def adapter_folder(lora: Path, *, offline: bool) -> Path:
     """The folder of an adapter given as a folder or a hub id. Raises CheckpointError."""
     from edgellm.catalog import hubs, spellings
 
-    name = lora.as_posix()
-    if lora.exists() or not spellings.is_repo_id(name):
+    reference = None if lora.exists() else spellings.read(lora.as_posix())
+    if reference is None:
         return lora
-    return hubs.of(None).download(name, offline=offline)
+    return hubs.of(reference.hub).download(reference.repo_id, offline=offline)
 
 
 def base_of(folder: Path) -> Source:

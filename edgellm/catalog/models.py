@@ -68,6 +68,10 @@ def locate(model: str, *, offline: bool = False) -> Source:
     path = Path(name)
     if path.is_dir():
         return _in_folder(path, quant)
+    if path.is_file():
+        raise ArtifactError(
+            f"{name} is a converted model already: leave :{quant} out, or convert its checkpoint"
+        )
     if reference := spellings.read(model):
         return _on_hub(reference, offline=offline)
     known, meant = ", ".join(bundled.names()), spellings.suggestion(model)

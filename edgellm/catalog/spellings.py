@@ -71,6 +71,8 @@ def read(text: str) -> Reference | None:
         place = _IN_REPOSITORY.fullmatch(f"/{inside.split('?')[0]}") if hub else None
         return Reference(f"{owner}/{name}", place["file"] or "", hub) if place else None
     name, _, wanted = name.partition(":")
+    if hub is None and name.endswith(".gguf"):  # a file that is not there
+        return None
     return Reference(f"{owner}/{name}", wanted, hub) if is_repo_id(f"{owner}/{name}") else None
 
 

@@ -1,7 +1,12 @@
 """GGUF files outside the verified families, held against llama-cpp-python's own high level."""
 
 import json
+import os
 import random
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +14,8 @@ import foreign_gguf
 import llama_cpp
 import numpy as np
 import pytest
+from gguf_fuzz import field_mutants, random_mutants
+from hostile_gguf import take_apart
 
 import edgellm
 from edgellm import backends
@@ -17,6 +24,7 @@ from edgellm.backends.llama import memory_estimate
 from edgellm.catalog import first_use
 from edgellm.errors import ArtifactError, EngineCrashError, EngineError, UsageError
 from edgellm.formats.artifact import Artifact
+from edgellm.formats.gguf.reader import read_header
 from edgellm.generation.constraints import Grammar
 from edgellm.generation.generate import GenerateOptions, Generation
 from edgellm.generation.speculative import Lookup
@@ -222,3 +230,64 @@ def test_what_ends_its_engine_is_one_line(tmp_path, monkeypatch, capfd):
     with pytest.raises((EngineCrashError, EngineError)) as caught:
         first_use.resolve(str(path))
     assert "\n" not in str(caught.value) and capfd.readouterr().err == ""
+
+
+#: Opens each file named on standard input as `first_use` does, and says that it lives.
+OPENER = """
+import sys
+from edgellm.catalog import first_use
+from edgellm.errors import EdgellmError
+for line in sys.stdin:
+    path, outcome = line.rstrip("\\n"), "opened"
+    try:
+        first_use.resolve(path)
+    except EdgellmError as error:
+        outcome = str(error)
+        assert "\\n" not in outcome
+    print(outcome.replace(path, "FILE"), flush=True)
+"""
+
+
+def survive(mutants: Iterable[bytes], folder: Path) -> Counter[str]:
+    """What a program said that opened every mutant; fails if it died. By its first words."""
+    paths = []
+    for index, data in enumerate(mutants):
+        paths.append(folder / f"mutant-{index}.gguf")
+        paths[-1].write_bytes(data)
+    environment = {k: v for k, v in os.environ.items() if k != "EDGELLM_NO_TRIAL"}
+    environment["EDGELLM_CACHE"] = str(folder / "cache")
+    done = subprocess.run(
+        [sys.executable, "-c", OPENER],
+        input="".join(f"{path}\n" for path in paths),
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=1200,
+        check=True,
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(paths)
+    return Counter("refused" if line.startswith("FILE") else line.split()[0] for line in lines)
+
+
+@pytest.mark.fault(3, 30)
+@pytest.mark.parametrize("name", ["gemma3", "mamba", "mistral"])
+def test_damaged_headers_never_end_the_program(tmp_path, name):
+    found = survive(mutants(tmp_path, name, 10, seed=3), tmp_path)
+    assert found["refused"]
+
+
+@pytest.mark.slow
+@pytest.mark.fault(3, 600)
+@pytest.mark.parametrize("name", CASES)
+def test_many_damaged_headers_never_end_the_program(tmp_path, name):
+    found = survive(mutants(tmp_path, name, 75, seed=4), tmp_path)
+    assert found["refused"] and found["opened"]
+
+
+def mutants(folder: Path, name: str, n: int, seed: int) -> Iterator[bytes]:
+    """Random bytes changed, and well-formed files with wrong fields."""
+    good = foreign_gguf.write(folder / "good.gguf", CASES[name])
+    header_bytes = read_header(good).data_offset
+    yield from random_mutants(good.read_bytes(), header_bytes, n // 2, seed)
+    yield from field_mutants(take_apart(good), n - n // 2, seed)

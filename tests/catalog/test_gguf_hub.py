@@ -196,6 +196,7 @@ def test_names_of_other_programs_suggest_the_hub_id(text, meant):
         ("a/b/c", None),
         ("../b", None),
         ("qwen3:0.6b", None),
+        ("models/missing.gguf", None),  # asks nobody
     ],
 )
 def test_references(text, reference):
@@ -270,3 +271,8 @@ def test_a_folder_with_one_split_model_is_that_model(model, tmp_path):
     foreign_gguf.split(model, tmp_path / "M")
     found = models.locate(str(tmp_path))
     assert found.path == tmp_path / "M-00001-of-00002.gguf" and not found.is_checkpoint
+
+
+def test_a_type_cannot_be_picked_of_a_file(model):
+    with pytest.raises(ArtifactError, match=r"is a converted model already: leave :Q4_0 out"):
+        models.locate(f"{model}:Q4_0")

@@ -11,6 +11,7 @@ import pytest
 from modelscope_server import serve
 
 from edgellm.catalog import hubs, models, modelscope
+from edgellm.cli.shared import open_model
 from edgellm.errors import CheckpointError, UsageError
 from edgellm.models import bundled
 
@@ -258,3 +259,10 @@ def test_a_model_of_another_hub_keeps_its_own_place(scope, monkeypatch):
     monkeypatch.setenv("EDGELLM_HUB", "modelscope")
     source = models.locate(f"{REPO}:Q8_0")
     assert source.path == modelscope._folder(REPO) / "Tiny-Q8_0.gguf" and not source.is_checkpoint
+
+
+def test_a_conversation_remembers_the_hub(monkeypatch):
+    assert open_model.spelled("a/b:Q8_0") == "a/b:Q8_0"
+    monkeypatch.setenv("EDGELLM_HUB", "modelscope")
+    assert open_model.spelled("a/b:Q8_0") == "modelscope:a/b:Q8_0"
+    assert open_model.spelled("hf.co/a/b") == "hf.co/a/b" and open_model.spelled("tiny-qwen3") == "tiny-qwen3"

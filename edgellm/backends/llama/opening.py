@@ -38,8 +38,9 @@ def load_model(lib: Any, artifact: Artifact, options: EngineOptions, device: Dev
     llama_lib.log_clear()
     model = lib.llama_model_load_from_file(os.fsencode(artifact.path), params)
     if not model:
+        newer = "; a newer llama-cpp-python may know it" if artifact.foreign else ""
         raise EngineError(
-            f"llama.cpp cannot load {artifact.path}: {llama_lib.last_error() or 'no reason given'}"
+            f"llama.cpp cannot load {artifact.path}: {llama_lib.last_error() or 'no reason given'}{newer}"
         )
     return model
 

@@ -46,5 +46,13 @@ def template(artifact: Artifact) -> ChatTemplate:
 
 
 def spelled(model: str) -> str:
-    """`model` so that it can be opened from another folder too: a path becomes absolute."""
-    return str(Path(model).resolve()) if Path(model).exists() else model
+    """`model` so that it can be opened later, from another folder and with another hub preferred."""
+    from edgellm.catalog import hubs, spellings
+
+    if Path(model).exists():
+        return str(Path(model).resolve())
+    reference = spellings.read(model)
+    preferred = hubs.preferred()
+    if reference is None or reference.hub or preferred == spellings.HUGGINGFACE:
+        return model
+    return f"{preferred}:{model}"

@@ -48,20 +48,21 @@ def check(file: GgufFile) -> int:
     if not isinstance(merges, StringArray) and (model == _BPE or merges is not None):
         fail(file, "has no tokenizer.ggml.merges; convert the model again")
     _distinct(file, tokens, empty_too=is_verified(file))
-    types = _of_each_token(file, "token_type", "i32", len(tokens))
-    _of_each_token(file, "scores", "f32", len(tokens))
+    types = _of_each_token(file, "token_type", ("i32",), len(tokens))
+    _of_each_token(file, "scores", ("f32", "i32"), len(tokens))
     if model == _SENTENCEPIECE and types is not None:
         _bytes(file, tokens, types)
     _ids(file, len(tokens))
     return len(tokens)
 
 
-def _of_each_token(file: GgufFile, name: str, kind: str, n_vocab: int) -> Any:
+def _of_each_token(file: GgufFile, name: str, kinds: tuple[str, ...], n_vocab: int) -> Any:
     """A list with a value for each token, where there is one; the engine reads as many whatever its length."""
     key = f"tokenizer.ggml.{name}"
     values = file.get(key)
-    if values is not None and (file.value_types[key] != f"arr[{kind}]" or len(values) != n_vocab):
-        fail(file, f"{key} must be {n_vocab:,} {kind} values; the file is damaged")
+    allowed = [f"arr[{kind}]" for kind in kinds]
+    if values is not None and (file.value_types[key] not in allowed or len(values) != n_vocab):
+        fail(file, f"{key} must be {n_vocab:,} {' or '.join(kinds)} values; the file is damaged")
     return values
 
 
