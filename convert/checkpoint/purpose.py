@@ -9,12 +9,16 @@ weights.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from edgellm.convert.checkpoint.folder import find_file, read_json, read_json_list
+from edgellm.convert.checkpoint.folder import Checkpoint, find_file, read_json, read_json_list
+from edgellm.convert.checkpoint.safetensors_file import ScoreTensor
 from edgellm.errors import CheckpointError
 from edgellm.formats.purpose import Embedding, Pooling
+from edgellm.models.base import ModelSpec, Role
+from edgellm.models.classifier import SCORE, with_classifier
 
 MODULES, PROMPTS = "modules.json", "config_sentence_transformers.json"
 #: Files of the first module's settings, by the ages of the library that wrote them.
@@ -80,6 +84,26 @@ def modules(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             _refuse(folder, f"names the folder {path!r}, outside the checkpoint")
         config = read_json(folder / path, "config.json") if path else None  # git keeps no empty folder
         yield kind.rpartition(".")[2], config or {}
+
+
+def with_purpose(
+    checkpoint: Checkpoint, spec: ModelSpec, tokens: Sequence[str]
+) -> tuple[Checkpoint, ModelSpec]:
+    """A reranker's checkpoint and spec with the classifier that scores; any other's as they are.
+
+    Raises CheckpointError for a checkpoint that rates texts and is no reranker, as far as its folder tells.
+    """
+    folder, config = checkpoint.dir, checkpoint.config
+    if spec.tensor(Role.CLS_OUT) is None:
+        rows = reranker_rows(folder, config, tokens)
+        return checkpoint, with_classifier(spec, rows) if rows else spec
+    if not _is_named_reranker(folder, config):
+        raise CheckpointError(
+            f"{folder} rates texts with one score ({config['architectures'][0]}), as reward models and rerankers do: "
+            "only Qwen3-Rerankers are converted, told by the folder's name or the heading of README.md"
+        )
+    rows_of_score = {SCORE: ScoreTensor.of(checkpoint.tensors[SCORE])}
+    return replace(checkpoint, tensors={**checkpoint.tensors, **rows_of_score}), spec
 
 
 def reranker_rows(folder: Path, config: Mapping[str, Any], tokens: Sequence[str]) -> tuple[int, int] | None:
