@@ -215,6 +215,12 @@ def test_what_rates_texts_and_is_no_reranker_is_refused(quant, tmp_path):
         made(several, quant)
 
 
+def test_an_engine_in_a_process_of_its_own_ranks_alike(tmp_path):
+    artifact = made(write_case("tied", tmp_path / "source"), "F32")
+    with edgellm.load(artifact.path, options=EXACT, isolated=True) as model:
+        assert by_place(model.rerank(QUERY, DOCUMENTS)) == pytest.approx(SCORES["tied"], abs=MOST["F32"])
+
+
 def test_what_it_is_for_is_said_where_it_is_to_write(tmp_path):
     rerank = made(write_case("tied", tmp_path / "rerank" / "source"), "F32")
     embed = made(embedders.write(tmp_path / "embed" / "source"), "onnx-fp32")
