@@ -242,6 +242,21 @@ def test_a_module_names_the_tokens(tmp_path):
         assert found == pytest.approx([1 - score for score in SCORES["tied"]], abs=MOST["F32"])
 
 
+@pytest.mark.parametrize("question", ["Is it good?", "Judge whether the Document meets the requirements"])
+def test_another_prompt_than_the_cards_is_refused(question, tmp_path):
+    source = embedders.write_reranker(tmp_path / "source")
+    settings = json.loads((source / "tokenizer_config.json").read_text(encoding="utf-8"))
+    pair = "{% if m['role'] == 'document' %}" + question + "{% endif %}"
+    settings["chat_template"] = settings["chat_template"].replace("{% endfor %}", pair + "{% endfor %}", 1)
+    tinymodels.write_json(source / "tokenizer_config.json", settings)
+    if question.startswith("Judge"):
+        made(source, "F32")
+        return
+    for quant in ("F32", "onnx-fp32"):
+        with pytest.raises(CheckpointError, match="is a reranker with a prompt of its own"):
+            made(source, quant)
+
+
 def test_a_wrong_row_is_found(tmp_path, monkeypatch):
     source = write_case("tied", tmp_path / "source")
     from edgellm.convert.checkpoint import purpose
