@@ -98,7 +98,7 @@ def _open_folder(
     checkpoint = stack.enter_context(open_checkpoint(path, lora, ignore_adapter=ignore_adapter))
     spec = spec_of(checkpoint.config, checkpoint.shapes, headless=is_embedding(path))
     vocabulary = read_tokenizer(path, checkpoint.config, checkpoint.generation_config, spec.n_vocab)
-    checkpoint, spec = with_purpose(checkpoint, spec, vocabulary.tokens)
+    checkpoint, spec = with_purpose(checkpoint, spec, vocabulary)
     keys = build_metadata(
         path, checkpoint.config, checkpoint.generation_config, spec, vocabulary, file_type(quant)
     )

@@ -137,7 +137,7 @@ def make_plan(checkpoint: Checkpoint, request: OnnxRequest) -> OnnxPlan:
     chosen = recipe(request.quant, request.options)
     spec = spec_of(config, checkpoint.shapes, headless=is_embedding(checkpoint.dir))
     vocabulary = read_tokenizer(checkpoint.dir, config, generation, spec.n_vocab)
-    scorer = with_purpose(checkpoint, spec, vocabulary.tokens)[1].tensor(Role.CLS_OUT)
+    scorer = with_purpose(checkpoint, spec, vocabulary)[1].tensor(Role.CLS_OUT)
     spec = without_classifier(spec)  # the head stays whole, and one row of scores is no part of the graph
     keys = build_metadata(checkpoint.dir, config, generation, spec, vocabulary, 0)
     if scorer:

@@ -215,6 +215,12 @@ def test_what_rates_texts_and_is_no_reranker_is_refused(quant, tmp_path):
         made(several, quant)
 
 
+def test_an_engine_in_a_process_of_its_own_ranks_alike(tmp_path):
+    artifact = made(write_case("tied", tmp_path / "source"), "F32")
+    with edgellm.load(artifact.path, options=EXACT, isolated=True) as model:
+        assert by_place(model.rerank(QUERY, DOCUMENTS)) == pytest.approx(SCORES["tied"], abs=MOST["F32"])
+
+
 def test_what_it_is_for_is_said_where_it_is_to_write(tmp_path):
     rerank = made(write_case("tied", tmp_path / "rerank" / "source"), "F32")
     embed = made(embedders.write(tmp_path / "embed" / "source"), "onnx-fp32")
@@ -234,6 +240,21 @@ def test_a_module_names_the_tokens(tmp_path):
         with edgellm.load(made(source, quant).path, options=EXACT) as model:
             found = by_place(model.rerank(QUERY, DOCUMENTS))
         assert found == pytest.approx([1 - score for score in SCORES["tied"]], abs=MOST["F32"])
+
+
+@pytest.mark.parametrize("question", ["Is it good?", "Judge whether the Document meets the requirements"])
+def test_another_prompt_than_the_cards_is_refused(question, tmp_path):
+    source = embedders.write_reranker(tmp_path / "source")
+    settings = json.loads((source / "tokenizer_config.json").read_text(encoding="utf-8"))
+    pair = "{% if m['role'] == 'document' %}" + question + "{% endif %}"
+    settings["chat_template"] = settings["chat_template"].replace("{% endfor %}", pair + "{% endfor %}", 1)
+    tinymodels.write_json(source / "tokenizer_config.json", settings)
+    if question.startswith("Judge"):
+        made(source, "F32")
+        return
+    for quant in ("F32", "onnx-fp32"):
+        with pytest.raises(CheckpointError, match="is a reranker with a prompt of its own"):
+            made(source, quant)
 
 
 def test_a_wrong_row_is_found(tmp_path, monkeypatch):

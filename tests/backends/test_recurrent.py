@@ -68,14 +68,6 @@ def same(session, artifact: Artifact, ids: list[int]) -> bool:
         return sequences.difference(session.eval([9]), expected) < 1e-5
 
 
-def near_tie(artifact: Artifact, prompt: list[int], plain: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    """Whether the first ids that differ are the two likeliest, and equally so to within rounding (random weights)."""
-    n = next(i for i, (a, b) in enumerate(zip(plain, other, strict=True)) if a != b)
-    with backends.open_session(artifact, OPTIONS) as fresh:
-        logits = fresh.eval([*prompt, *plain[:n]])
-    return logits.max() - min(logits[plain[n]], logits[other[n]]) < sequences.STATED * np.abs(logits).max()
-
-
 @pytest.mark.parametrize("kind", ["lookup", "draft"])
 @pytest.mark.parametrize("isolated", [False, True], ids=["here", "worker"])
 def test_greedy_answers_with_draft_tokens_are_those_of_plain_decoding(artifact, kind, isolated):
@@ -85,7 +77,7 @@ def test_greedy_answers_with_draft_tokens_are_those_of_plain_decoding(artifact, 
             plain = answer(session, n_prompt)
             drafted = answer(session, n_prompt, drafter=drafter)
             assert len(session.tokens) == n_prompt + 149
-            assert drafted == plain or near_tie(artifact, PROMPT[:n_prompt], plain, drafted)
+            assert drafted == plain or sequences.near_tie(artifact, PROMPT[:n_prompt], plain, drafted)
 
 
 def test_a_grammar_whose_forced_ids_are_evaluated_ahead(dense):

@@ -41,6 +41,14 @@ def difference(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.square(found - expected).sum() / np.square(expected).sum())
 
 
+def near_tie(artifact: Artifact, prompt: Sequence[int], plain: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether the first ids that differ are the likeliest ones, and equally so to within rounding."""
+    n = next(i for i, (a, b) in enumerate(zip(plain, other, strict=True)) if a != b)
+    with backends.open_session(artifact, EngineOptions(n_ctx=1024, n_threads=1, device="cpu")) as fresh:
+        logits = fresh.eval([*prompt, *plain[:n]])
+        return bool(logits.max() - min(logits[plain[n]], logits[other[n]]) < STATED * np.abs(logits).max())
+
+
 @dataclass
 class MixedDrafter:
     """Drafts what a fresh session would draw, up to some place, and nonsense from there on."""
