@@ -86,7 +86,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
     "qwen3.5-0.8b": _numbers(1024, 3584, 24, 8, 2, True)
     | {
-        "architectures": ["Qwen3_5ForCausalLM"],
+        "architectures": ["Qwen3_5ForConditionalGeneration"],
         "model_type": "qwen3_5_text",
         "vocab_size": 248320,
         "head_dim": 256,
@@ -140,7 +140,8 @@ def write_checkpoint(
     if "layer_types" in config:
         config = config | {"layer_types": config["layer_types"][:n_layer]}
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config | {"torch_dtype": "bfloat16"}, indent=2))
+    written = _nested(config) if config["model_type"] == "qwen3_5_text" else config
+    (folder / "config.json").write_text(json.dumps(written | {"torch_dtype": "bfloat16"}, indent=2))
     if tokenizer:
         for file in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
             shutil.copyfile(tokenizer / file, folder / file)
@@ -150,12 +151,24 @@ def write_checkpoint(
     return folder
 
 
+def _nested(config: dict[str, Any]) -> dict[str, Any]:
+    """As the real checkpoints, which see pictures; here with next to no vision tower, and none of its weights."""
+    inner = {
+        key: value for key, value in config.items() if key not in ("architectures", "tie_word_embeddings")
+    }
+    vision = {"model_type": "qwen3_5_vision", "depth": 1, "hidden_size": 64, "intermediate_size": 64}
+    vision |= {"num_heads": 1, "out_hidden_size": config["hidden_size"]}
+    on_top = {key: config[key] for key in ("architectures", "tie_word_embeddings")}
+    return on_top | {"model_type": "qwen3_5", "text_config": inner, "vision_config": vision}
+
+
 def _tensors(config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
     n_embd, n_head = config["hidden_size"], config["num_attention_heads"]
     head_dim = config.get("head_dim", n_embd // n_head)
-    yield "model.embed_tokens.weight", (config["vocab_size"], n_embd)
+    model = "model.language_model." if config["model_type"] == "qwen3_5_text" else "model."
+    yield f"{model}embed_tokens.weight", (config["vocab_size"], n_embd)
     for i in range(config["num_hidden_layers"]):
-        prefix = f"model.layers.{i}."
+        prefix = f"{model}layers.{i}."
         yield prefix + "input_layernorm.weight", (n_embd,)
         yield prefix + "post_attention_layernorm.weight", (n_embd,)
         if config.get("layer_types", [""] * (i + 1))[i] == "linear_attention":
@@ -163,7 +176,7 @@ def _tensors(config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
         else:
             yield from _attention(prefix + "self_attn.", config, n_head, head_dim)
         yield from _feed_forward(prefix + "mlp.", config)
-    yield "model.norm.weight", (n_embd,)
+    yield f"{model}norm.weight", (n_embd,)
     if not config["tie_word_embeddings"]:
         yield "lm_head.weight", (config["vocab_size"], n_embd)
 

@@ -282,6 +282,7 @@ class Architecture:
     class_names: tuple[str, ...]  # `architectures` in config.json
     model_types: tuple[str, ...]  # `model_type` in config.json, asked when `architectures` is absent
     tensor_names: Mapping[Role, str]  # without the suffix `.weight` or `.bias`
+    scorer_names: tuple[str, ...] = ()  # the class with one row of scores, `score.weight`, for a projection
     base_names: tuple[str, ...] = ()  # like `class_names`: the class without an output projection
     biases: tuple[Bias, ...] = ()
     qk_norm: bool = False  # RMS norm over each head of Q and K before rope

@@ -186,8 +186,9 @@ def _refuse_unsupported(family: Architecture, config: Mapping[str, Any]) -> None
     activation = config.get("hidden_act", "silu")
     if activation not in ("silu", "swish"):
         refuse("hidden_act", activation, f"but {family.name} runs with silu only")
-    if config.get("is_causal") is False:
-        refuse("is_causal", False, "an encoder: only text generation models can be converted")
+    for key, encodes in (("is_causal", False), ("use_bidirectional_attention", True)):
+        if config.get(key) is encodes:
+            refuse(key, encodes, "an encoder: only text generation models can be converted")
     kinds = config.get("layer_types") or []
     # transformers has no window for a sliding layer where use_sliding_window is not set, and fails.
     runs = ["full_attention"] + (["linear_attention"] if family.delta_net else [])

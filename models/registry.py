@@ -11,6 +11,7 @@ from typing import Any
 from edgellm.errors import CheckpointError
 from edgellm.formats.nested_config import language_model
 from edgellm.models.base import Architecture, ModelSpec
+from edgellm.models.classifier import with_score, without_score
 from edgellm.models.hparams import read_spec
 from edgellm.models.refused import reason
 
@@ -21,14 +22,18 @@ def spec_of(
     """Hold a checkpoint, by its config.json and its tensors' names and shapes, against its family.
 
     `headless` says that it was made for its hidden states, so that it may lack an output projection: the embedding
-    then takes its place, as in llama.cpp. A class without a head says so by itself. Raises CheckpointError for an
+    then takes its place, as in llama.cpp. A class without a head says so by itself; one with a row of scores has that
+    as its classifier (`with_score`). Raises CheckpointError for an
     unknown family, when a number is missing, absurd or at odds with another, when the config asks for something
     neither engine does, and when a tensor is missing, has another shape or is unknown.
     """
     config = language_model(config)
     family = find(config)
-    base = any(name in family.base_names for name in _classes(config))
-    return read_spec(family, config, shapes, headless or base)
+    base, scored = (
+        any(name in names for name in _classes(config)) for names in (family.base_names, family.scorer_names)
+    )
+    spec = read_spec(family, config, without_score(shapes) if scored else shapes, headless or base or scored)
+    return with_score(spec, shapes) if scored else spec
 
 
 @cache
@@ -47,7 +52,7 @@ def find(config: Mapping[str, Any]) -> Architecture:
     classes = _classes(config)
     model_type = config.get("model_type")
     for family in architectures():
-        if any(name in (*family.class_names, *family.base_names) for name in classes):
+        if any(name in (*family.class_names, *family.base_names, *family.scorer_names) for name in classes):
             return family
         if not classes and model_type in family.model_types:
             return family

@@ -8,13 +8,19 @@ weights.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from edgellm.convert.checkpoint.folder import find_file, read_json, read_json_list
+from edgellm.convert.checkpoint.folder import Checkpoint, find_file, read_json, read_json_list
+from edgellm.convert.checkpoint.safetensors_file import ScoreTensor
+from edgellm.convert.checkpoint.tokenizer import Vocabulary
 from edgellm.errors import CheckpointError
 from edgellm.formats.purpose import Embedding, Pooling
+from edgellm.models.base import ModelSpec, Role
+from edgellm.models.classifier import SCORE, with_classifier
 
 MODULES, PROMPTS = "modules.json", "config_sentence_transformers.json"
 #: Files of the first module's settings, by the ages of the library that wrote them.
@@ -23,6 +29,8 @@ FILES = (MODULES, PROMPTS, *SETTINGS)
 
 #: A pooling's names, new and old, for those that both engines compute.
 _POOLINGS: dict[str, Pooling] = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
+_PAIR = re.compile(r"""["']document["']""")  # a role that sentence-transformers gives a reranker's template
+_QUESTION = "Judge whether the Document meets the requirements"  # how Qwen3-Reranker's prompt begins
 _RERANKER, _CARD_CHARACTERS = "qwen3-reranker", 1 << 20
 _ANSWERS = (("true", "yes"), ("false", "no"))  # sentence-transformers' word, the token's
 _OLD_MODES = {
@@ -80,6 +88,39 @@ def modules(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             _refuse(folder, f"names the folder {path!r}, outside the checkpoint")
         config = read_json(folder / path, "config.json") if path else None  # git keeps no empty folder
         yield kind.rpartition(".")[2], config or {}
+
+
+def with_purpose(
+    checkpoint: Checkpoint, spec: ModelSpec, vocabulary: Vocabulary
+) -> tuple[Checkpoint, ModelSpec]:
+    """A reranker's checkpoint and spec with the classifier that scores; any other's as they are.
+
+    Raises CheckpointError for a checkpoint that rates texts and is no reranker, as far as its folder tells.
+    """
+    folder, config = checkpoint.dir, checkpoint.config
+    if spec.tensor(Role.CLS_OUT) is None:
+        rows = reranker_rows(folder, config, vocabulary.tokens)
+        if rows:
+            _check_prompt(folder, vocabulary)
+        return checkpoint, with_classifier(spec, rows) if rows else spec
+    _check_prompt(folder, vocabulary)
+    if not _is_named_reranker(folder, config):
+        raise CheckpointError(
+            f"{folder} rates texts with one score ({config['architectures'][0]}), as reward models and rerankers do: "
+            "only Qwen3-Rerankers are converted, told by the folder's name or the heading of README.md"
+        )
+    rows_of_score = {SCORE: ScoreTensor.of(checkpoint.tensors[SCORE])}
+    return replace(checkpoint, tensors={**checkpoint.tensors, **rows_of_score}), spec
+
+
+def _check_prompt(folder: Path, vocabulary: Vocabulary) -> None:
+    """Raise CheckpointError where a chat template asks about a query and a document otherwise than Qwen3-Reranker's."""
+    template = vocabulary.special.chat_template or ""
+    if _PAIR.search(template) and _QUESTION not in template:
+        raise CheckpointError(
+            f"{folder} is a reranker with a prompt of its own (its chat template, for query and document), and only "
+            "Qwen3-Reranker's is known"
+        )
 
 
 def reranker_rows(folder: Path, config: Mapping[str, Any], tokens: Sequence[str]) -> tuple[int, int] | None:

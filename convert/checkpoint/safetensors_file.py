@@ -163,6 +163,32 @@ class LazyTensor:
             yield np.frombuffer(chunk, dtype=NUMPY_DTYPES[self.dtype])
 
 
+@dataclass(frozen=True)
+class ScoreTensor(LazyTensor):
+    """The one row of a head that scores, and a row of zeros below it."""
+
+    row: LazyTensor
+
+    @classmethod
+    def of(cls, row: LazyTensor) -> ScoreTensor:
+        """`row` is a matrix [1, n]; what is made of it is [2, n]."""
+        return cls(row.name, row.dtype, (2, row.row_size), row.shard, row.offset, row.nbytes, row)
+
+    def rows(self, start: int, stop: int, out: Float32s | None = None) -> Float32s:
+        """Rows [start, stop) as float32."""
+        import numpy as np
+
+        out = np.empty((stop - start, self.row_size), dtype=np.float32) if out is None else out
+        out[:] = 0
+        if start == 0 < stop:
+            self.row.rows(0, 1, out[:1])
+        return out
+
+    def raw(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """There are none: no file holds the second row."""
+        raise TypeError(f"{self.name} is computed, not stored")
+
+
 def _to_float32(values: npt.NDArray[Any], out: Float32s) -> None:
     """Widen float16, float32 or the bits of bf16 into `out`, of the same length."""
     import numpy as np

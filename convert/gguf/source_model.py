@@ -89,18 +89,16 @@ def _open_folder(
     path: Path, quant: str, lora: Path | None, ignore_adapter: bool, stack: ExitStack
 ) -> SourceModel:
     from edgellm.convert.checkpoint.adapter import CONFIG, open_checkpoint
-    from edgellm.convert.checkpoint.purpose import FILES, is_embedding, reranker_rows
+    from edgellm.convert.checkpoint.purpose import FILES, is_embedding, with_purpose
     from edgellm.convert.checkpoint.remarks import remarks
     from edgellm.convert.checkpoint.tokenizer import read_tokenizer
     from edgellm.convert.gguf.metadata import build_metadata, default_stem
-    from edgellm.models.classifier import with_classifier
     from edgellm.models.registry import spec_of
 
     checkpoint = stack.enter_context(open_checkpoint(path, lora, ignore_adapter=ignore_adapter))
     spec = spec_of(checkpoint.config, checkpoint.shapes, headless=is_embedding(path))
     vocabulary = read_tokenizer(path, checkpoint.config, checkpoint.generation_config, spec.n_vocab)
-    if rows := reranker_rows(path, checkpoint.config, vocabulary.tokens):
-        spec = with_classifier(spec, rows)
+    checkpoint, spec = with_purpose(checkpoint, spec, vocabulary)
     keys = build_metadata(
         path, checkpoint.config, checkpoint.generation_config, spec, vocabulary, file_type(quant)
     )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgellm.convert.checkpoint.adapter import MergedTensor
+from edgellm.convert.checkpoint.safetensors_file import ScoreTensor
 from edgellm.convert.gguf.plan import ModelFacts, TensorInfo, is_quantizable
 from edgellm.errors import CheckpointError, UsageError
 from edgellm.formats.gguf.types import GGML_TYPES_BY_NAME, GgmlType
@@ -259,7 +260,9 @@ def _checkpoint_tensor(checkpoint: Checkpoint, spec: ModelSpec, tensor: TensorSp
         orders = (None, tensor.row_order)
     stored = [checkpoint.tensors[source.name] for source in tensor.sources]
     wide = tensor.stored is not Stored.AS_IS
-    if wide or any(isinstance(lazy, MergedTensor) or lazy.dtype != storage.name for lazy in stored):
+    if wide or any(
+        isinstance(lazy, (MergedTensor, ScoreTensor)) or lazy.dtype != storage.name for lazy in stored
+    ):
         return WideSource(info, _F32, tensor.row_size, (), *orders, tensor, checkpoint.tensors)
     extents = []
     for source, lazy in zip(tensor.sources, stored, strict=True):

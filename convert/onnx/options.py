@@ -16,13 +16,8 @@ from edgellm.models.base import Role
 #: Positions the rotary caches are written for: 4 bytes * head_dim each, and no laptop runs longer contexts.
 MAX_CTX = 32768
 
-#: The matrices of what mixes tokens, attention or delta net: their rounding costs more than all the others' together.
-_ATTENTION = frozenset(
-    {
-        *(Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V, Role.ATTN_OUT),
-        *(Role.ATTN_QKV, Role.ATTN_GATE, Role.SSM_OUT),
-    }
-)
+#: Attention's matrices, and what leaves a delta net: a tenth or so of the weights, whose rounding costs the most.
+_ATTENTION = frozenset({Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V, Role.ATTN_OUT, Role.SSM_OUT})
 #: What the mixed recipe keeps in int8 in its sensitive layers; a part of a packed matrix takes all of it along.
 _SENSITIVE = frozenset({Role.ATTN_V, Role.FFN_DOWN, Role.FFN_DOWN_SHEXP})
 
@@ -34,7 +29,7 @@ class OnnxOptions:
     block: int | None = None  # weights that share a scale
     head: str = "auto"  # auto | int4 | int8 | fp32: the output projection, and a tied embedding
     attention: str = (
-        "auto"  # auto | int4 | int8: the matrices of attention and delta nets, with 4-bit blocks elsewhere
+        "auto"  # auto | int4 | int8: attention's matrices and what leaves delta nets; 4 bits elsewhere
     )
     symmetric: bool | None = None  # False: blocks have a zero point
     algorithm: str = "auto"  # auto | rtn | search | kquant: how scales are chosen
@@ -86,7 +81,7 @@ class Recipe:
     matrix: Linear
     head: Linear  # the output projection and the embedding
     experts: Linear
-    attention: Linear | None = None  # the matrices of attention and delta nets, where they differ
+    attention: Linear | None = None  # attention's matrices and what leaves delta nets, where they differ
     sensitive: Linear | None = None  # for the mixed recipe's sensitive matrices
 
     def encoding(self, roles: Sequence[Role], layer: int, n_layer: int) -> Linear:

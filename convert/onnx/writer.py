@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from edgellm import files
 from edgellm.convert.checkpoint.adapter import open_checkpoint
 from edgellm.convert.checkpoint.folder import Checkpoint, find_file, read_json
-from edgellm.convert.checkpoint.purpose import is_embedding, reranker_rows
+from edgellm.convert.checkpoint.purpose import is_embedding, with_purpose
 from edgellm.convert.checkpoint.remarks import remarks
 from edgellm.convert.checkpoint.tokenizer import Vocabulary, load_tokenizer, read_tokenizer
 from edgellm.convert.gguf.metadata import build_metadata, default_stem
@@ -30,7 +30,8 @@ from edgellm.convert.onnx.options import MAX_CTX, OnnxOptions, for_prompts, reci
 from edgellm.errors import UsageError
 from edgellm.formats import onnx_folder, purpose
 from edgellm.formats.tokenizer_files import TEMPLATE_FOLDER
-from edgellm.models.base import ModelSpec
+from edgellm.models.base import ModelSpec, Role, TensorSpec
+from edgellm.models.classifier import without_classifier
 from edgellm.models.registry import spec_of
 from edgellm.version import __version__
 
@@ -136,7 +137,11 @@ def make_plan(checkpoint: Checkpoint, request: OnnxRequest) -> OnnxPlan:
     chosen = recipe(request.quant, request.options)
     spec = spec_of(config, checkpoint.shapes, headless=is_embedding(checkpoint.dir))
     vocabulary = read_tokenizer(checkpoint.dir, config, generation, spec.n_vocab)
+    scorer = with_purpose(checkpoint, spec, vocabulary)[1].tensor(Role.CLS_OUT)
+    spec = without_classifier(spec)  # the head stays whole, and one row of scores is no part of the graph
     keys = build_metadata(checkpoint.dir, config, generation, spec, vocabulary, 0)
+    if scorer:
+        keys |= _reranking(checkpoint, scorer).keys
     n_ctx = min(request.options.context or MAX_CTX, spec.n_ctx_train)
     writer = Writer(Graph(spec.architecture.name), DataFile(DATA))
     scales = _kv_scales(checkpoint, request, spec, vocabulary)
@@ -147,8 +152,6 @@ def make_plan(checkpoint: Checkpoint, request: OnnxRequest) -> OnnxPlan:
         second = Writer(Graph(spec.architecture.name), DataFile(PREFILL_DATA), shared=_placed(decoder))
         prefill = Decoder(Layers(spec, for_prompts(chosen), second), n_ctx, scales, has_head=False)
         prefill.build()
-    if rows := reranker_rows(checkpoint.dir, config, vocabulary.tokens):
-        keys |= purpose.Reranking(purpose.QWEN3_RERANK, *rows).keys
     name = manifest.model_name(keys, checkpoint.dir)
     return OnnxPlan(
         spec,
@@ -160,6 +163,15 @@ def make_plan(checkpoint: Checkpoint, request: OnnxRequest) -> OnnxPlan:
         decoder,
         prefill,
     )
+
+
+def _reranking(checkpoint: Checkpoint, scorer: TensorSpec) -> purpose.Reranking:
+    """What scores a document: two rows of the head, or a row of its own."""
+    if len(scorer.sources) == 2:
+        yes, no = (source.start for source in scorer.sources)
+        return purpose.Reranking(purpose.QWEN3_RERANK, yes, no)
+    row = checkpoint.tensors[scorer.sources[0].name].rows(0, 1)[0]
+    return purpose.Reranking(purpose.QWEN3_RERANK, score=tuple(map(float, row)))
 
 
 def _kv_scales(

@@ -119,7 +119,7 @@ def _verify_checkpoint(
     # Two things at a time: the tokenizer's process beside the rows, the oracle beside the engine.
     with Original.open(folder, lora) as source, ThreadPoolExecutor(1) as beside:
         report("tensors")
-        if rows := verify_purpose.answers(folder):
+        if (rows := verify_purpose.answers(folder)) is not None:
             source = source.ranking(rows)
         verify_tensors.check_numbers(target.header, source.spec)
         tokenizer = beside.submit(check_tokenizer, target.path, folder)
@@ -142,7 +142,7 @@ def _verify_checkpoint(
             lambda: verify_logits.expected_nmse(source, tokens, logits, target.rounding),
             lambda: verify_tensors.wrong_tensor(target.tensors, source) or _ENGINE_TO_BLAME,
         )
-    purposes = verify_purpose.check(Artifact.open(target.path), folder)
+        purposes = verify_purpose.check(Artifact.open(target.path), folder, source)
     return Verification((tensors, stops, texts, *purposes, *filter(None, [remark])), fidelity)
 
 

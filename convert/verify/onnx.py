@@ -114,7 +114,7 @@ def verify_onnx(
             lambda: logits.expected_nmse(model, tokens, original, lambda tensor: rounding),
             lambda: "a tensor is wrong, or the graph",
         )
-    purposes = verify_purpose.check(Artifact.open(path), source)
+        purposes = verify_purpose.check(Artifact.open(path), source, model)
     return Verification((*facts, *purposes, *filter(None, [remark])), fidelity)
 
 

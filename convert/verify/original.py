@@ -51,7 +51,7 @@ _TAIL = re.compile(
     r"|self_attn\.[qk]_norm|linear_attn\.(?:in_proj_(?:qkv|z|a|b)|conv1d|A_log|dt_bias|norm|out_proj)"
     r"|mlp\.(?:gate|shared_expert_gate|(?:shared_expert\.|experts\.\d+\.)?(?:gate|up|down)_proj"
     r"|experts\.(?:gate_up_proj|down_proj)))|mtp\.(?:fc|pre_fc_norm_embedding|pre_fc_norm_hidden|norm)"
-    r"|(?<![a-z_])embed_tokens|(?<![a-z_])norm|lm_head)"
+    r"|(?<![a-z_])embed_tokens|(?<![a-z_])norm|lm_head|score)"
     r"(?:\.(?P<suffix>weight|bias))?$"
 )
 #: GGUF's role of each module of a layer, and of those outside.
@@ -84,6 +84,7 @@ _ROLES = {
     "embed_tokens": Role.TOKEN_EMBD,
     "norm": Role.OUTPUT_NORM,
     "lm_head": Role.OUTPUT,
+    "score": Role.CLS_OUT,
     "mtp.fc": Role.NEXTN_EH_PROJ,
     "mtp.pre_fc_norm_embedding": Role.NEXTN_ENORM,
     "mtp.pre_fc_norm_hidden": Role.NEXTN_HNORM,
@@ -127,6 +128,17 @@ class _Rows:
         return base.rows(start, stop) + self.change.added(start, stop)
 
 
+class _AgainstNothing(_Rows):
+    """A row that scores, and zeros."""
+
+    def rows(self, start: int, stop: int) -> Float32s:
+        import numpy as np
+
+        row = super().rows(0, 1)
+        both: Float32s = np.concatenate([row, np.zeros_like(row)])
+        return both[start:stop]
+
+
 @dataclass(frozen=True)
 class Original:
     """What a conversion is held against."""
@@ -162,7 +174,17 @@ class Original:
         return reference.logits(self.spec, self.tensors, tokens, watch=watch, rotation=self.rotation)
 
     def ranking(self, rows: Sequence[int]) -> Original:
-        """The same with these rows of its head as a classifier, in the head's place, as llama.cpp has rerankers."""
+        """The same with these rows of its head as a classifier, in the head's place, as llama.cpp has rerankers.
+
+        Without any it is a row of scores that ranks: yes, against nothing.
+        """
+        if not rows:
+            place = "score.weight"
+            both = Source(place, 0, 2)
+            tensors = {**self.tensors, place: _AgainstNothing(self.tensors[place].stored, None)}
+            kept = [tensor for tensor in self.spec.tensors if tensor.role is not Role.CLS_OUT]
+            classifier = TensorSpec(Role.CLS_OUT, None, "weight", (both,), (2, self.spec.n_embd))
+            return replace(self, tensors=tensors, spec=replace(self.spec, tensors=(*kept, classifier)))
         head = "lm_head.weight" if "lm_head.weight" in self.tensors else "embed_tokens.weight"
         sources = tuple(Source(head, row, row + 1) for row in rows)
         kept = [tensor for tensor in self.spec.tensors if tensor.role is not Role.OUTPUT]

@@ -10,11 +10,14 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgellm.errors import CheckFailedError
 from edgellm.formats.artifact import Artifact
 from edgellm.formats.purpose import Embedding, embedding_of, ranks, reranking_of
+
+if TYPE_CHECKING:
+    from edgellm.convert.verify.original import Original
 
 #: Qwen3-Reranker's prompt by its model card, white space made one.
 _CARD = (
@@ -25,9 +28,9 @@ _CARD = (
 )
 
 
-def check(artifact: Artifact, folder: Path) -> tuple[str, ...]:
+def check(artifact: Artifact, folder: Path, original: Original) -> tuple[str, ...]:
     """Everything a model is for besides writing text, as facts to tell. Raises CheckFailedError."""
-    facts = (check_embedding(artifact, folder), check_reranking(artifact, folder))
+    facts = (check_embedding(artifact, folder), check_reranking(artifact, folder, original))
     return tuple(fact for fact in facts if fact)
 
 
@@ -40,23 +43,29 @@ def check_embedding(artifact: Artifact, folder: Path) -> str | None:
     return f"pooling {found.pooling}" if found else None
 
 
-def check_reranking(artifact: Artifact, folder: Path) -> str | None:
-    """The prompt, and whose rows score. Gives a fact to tell; None for a model that is no reranker."""
+def check_reranking(artifact: Artifact, folder: Path, original: Original) -> str | None:
+    """The prompt, and what scores. Gives a fact to tell; None for a model that is no reranker."""
     rows, found = answers(folder), reranking_of(artifact)
     if (rows is None) != (found is None):
         raise CheckFailedError(f"the check of the purpose failed: reranking {found} of a folder with {rows}")
     if rows is None or found is None:
         return None
-    by_rows = (found.yes, found.no) == ((None, None) if ranks(artifact) else rows)
-    if not by_rows or re.sub(r"\s+", " ", found.template) != _CARD:
+    said: tuple[Any, ...] = (found.yes, found.no, *found.score)
+    expected: tuple[Any, ...] = (None, None)
+    if not ranks(artifact):  # whose classifier is a tensor, and checked as such
+        expected = rows if rows else (None, None, *map(float, original.tensors["score.weight"].rows(0, 1)[0]))
+    if said != expected or re.sub(r"\s+", " ", found.template) != _CARD:
         raise CheckFailedError(
-            f"the check of the purpose failed: it ranks by {found}, where tokens {rows} score"
+            f"the check of the purpose failed: it ranks by {str(found)[:200]}, not by {rows}"
         )
-    return f"ranks by tokens {rows[0]} and {rows[1]}"
+    return f"ranks by tokens {rows[0]} and {rows[1]}" if rows else "ranks by a row of scores"
 
 
-def answers(folder: Path) -> tuple[int, int] | None:
-    """Of a Qwen3 reranker, the ids of yes and no: as its module says, else as its vocabulary has them."""
+def answers(folder: Path) -> tuple[int, int] | tuple[()] | None:
+    """Of a Qwen3 reranker, the ids of yes and no: as its module says, else as its vocabulary has them.
+
+    None for a folder that is no reranker's, and no ids for one with a row of scores of its own.
+    """
     kinds = {
         str(module["type"]).split(".")[-1]: module["path"] for module in _load(folder / "modules.json", [])
     }
@@ -64,6 +73,8 @@ def answers(folder: Path) -> tuple[int, int] | None:
     places = [folder.resolve().name, folder.resolve().parent.parent.name, str(config.get("_name_or_path"))]
     heading = card.is_file() and "# qwen3-reranker" in card.read_text("utf-8", "replace").lower()
     named = heading or re.search("qwen3-reranker", " ".join(places), re.IGNORECASE)
+    if "SequenceClassification" in str(config.get("architectures")):
+        return ()
     if config.get("model_type") != "qwen3" or not (
         "LogitScore" in kinds or (named and "Pooling" not in kinds)
     ):

@@ -14,9 +14,12 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import glob
 import json
 import os
+import re
 import shutil
+import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -40,6 +43,7 @@ _TRIES = 5  # of one file, as long as each brings something
 _BLOCK = 1 << 20
 _MOST_LISTED = 64 << 20  # bytes of a listing
 _PARTIAL = ".partial"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -150,19 +154,28 @@ def _ask_listing(repo_id: str, revision: str) -> list[RemoteFile]:
                 f"{_host()} lists no files of {repo_id}: {str(answer.get('Message'))[:120]}"
             )
         entries = [entry for entry in answer["Data"].get("Files") or () if entry.get("Type") != "tree"]
-        return [_remote_file(repo_id, entry) for entry in entries]
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        listed = [_remote_file(repo_id, entry) for entry in entries]
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"{_host()} answered for {repo_id} with no listing of files ({error})"
         ) from None
+    known = {file.name for file in listed}
+    if len(known) < len(listed) or any(
+        str(parent) in known for name in known for parent in PurePosixPath(name).parents
+    ):
+        raise CheckpointError(
+            f"{repo_id} lists one name twice, as two files or as a file and a folder; refused"
+        )
+    return listed
 
 
 def _remote_file(repo_id: str, entry: dict[str, Any]) -> RemoteFile:
     name, size, sha256 = str(entry["Path"]), int(entry["Size"]), str(entry.get("Sha256") or "").lower()
-    parts = PurePosixPath(name).parts
-    if not parts or name.startswith("/") or ".." in parts or "\\" in name:
+    path = PurePosixPath(name)
+    outside = path.is_absolute() or ".." in path.parts or "\\" in name
+    if outside or str(path) != name or not name.isprintable():
         raise CheckpointError(f"{repo_id} names a file {name!r}, which would lead out of its folder; refused")
-    if len(sha256) != 64 and (sha256 or name.endswith(WEIGHTS)):
+    if not _SHA256.fullmatch(sha256) and (sha256 or name.endswith(WEIGHTS)):
         raise CheckpointError(
             f"{_host()} announces no SHA-256 of {repo_id}'s {name}; it is not fetched unchecked"
         )
@@ -215,7 +228,7 @@ def _fetch_file(repo_id: str, remote: RemoteFile, target: Path, revision: str) -
             note(f"fetching {remote.name} ({format_size(remote.size)})")
         for _ in range(_TRIES):
             before = partial.stat().st_size if partial.exists() else 0
-            with contextlib.suppress(_UnreachableError, OSError, HTTPException):
+            with contextlib.suppress(_UnreachableError):
                 _transfer(url, repo_id, remote, partial, progress)
             there = partial.stat().st_size if partial.exists() else 0
             if there >= remote.size or there <= before:
@@ -232,6 +245,8 @@ def _fetch_file(repo_id: str, remote: RemoteFile, target: Path, revision: str) -
             "fetch it again"
         )
     partial.replace(target)
+    for stale in target.parent.glob(f"{glob.escape(target.name)}.*{_PARTIAL}"):
+        stale.unlink()
 
 
 def _transfer(url: str, repo_id: str, remote: RemoteFile, partial: Path, progress: Progress) -> None:
@@ -304,7 +319,7 @@ def _opened(url: str, repo_id: str, *, start: int = 0) -> Iterator[HTTPResponse]
                 "MODELSCOPE_API_TOKEN"
             ) from None
         raise _UnreachableError(f"HTTP {error.code}") from None
-    except (urllib.error.URLError, TimeoutError, ConnectionError, HTTPException) as error:
+    except (urllib.error.URLError, TimeoutError, ConnectionError, ssl.SSLError, HTTPException) as error:
         raise _UnreachableError(str(getattr(error, "reason", error))) from None
 
 

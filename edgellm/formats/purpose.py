@@ -65,6 +65,9 @@ class Reranking:
     template: str  # the whole prompt, with {query} and {document}
     yes: int | None = None  # token ids; None: the file has an output for the two alone
     no: int | None = None
+    score: tuple[
+        float, ...
+    ] = ()  # instead: a row [n_embd] whose product with the last state is the log-odds of yes
 
     @property
     def keys(self) -> dict[str, tuple[str, Any]]:
@@ -100,6 +103,9 @@ def reranking_of(artifact: Artifact) -> Reranking | None:
     template, yes, no = said.get("template"), said.get("yes"), said.get("no")
     if isinstance(template, str) and isinstance(yes, int) and isinstance(no, int):
         return Reranking(template, yes, no)
+    row = said.get("score")
+    if isinstance(template, str) and isinstance(row, list) and row and all(type(x) is float for x in row):
+        return Reranking(template, score=tuple(row))
     return None
 
 

@@ -123,10 +123,22 @@ class _Prompt:
             asked = asked[: max(room, 0)]
         tokens = [*self.head, *asked, *self.tail]
         new = tokens[reuse_prefix(self.session, tokens) :]
+        if self.manner.score:
+            return self._by_row(new)
         if self.manner.yes is None or self.manner.no is None:
             return self._by_label(new)
         logits = self.session.eval(new)
         return _sigmoid(float(logits[self.manner.yes]) - float(logits[self.manner.no]))
+
+    def _by_row(self, tokens: Sequence[int]) -> float:
+        import numpy as np
+
+        if len(tokens) > 1:
+            self.session.eval(tokens[:-1])
+        state, row = self.session.hidden(tokens[-1:])[0], np.array(self.manner.score, np.float32)
+        if row.shape != state.shape:
+            raise EngineError(f"the row that scores has {row.size} numbers, and the model {state.size}")
+        return _sigmoid(float(row @ state))
 
     def _by_label(self, tokens: Sequence[int]) -> float:
         found = self.session.classify(tokens)

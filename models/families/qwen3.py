@@ -8,6 +8,7 @@ from edgellm.models.names import DECODER, GATED_MLP, QK_NORM
 ARCHITECTURE = Architecture(
     name="qwen3",
     class_names=("Qwen3ForCausalLM",),
+    scorer_names=("Qwen3ForSequenceClassification",),
     base_names=("Qwen3Model",),
     model_types=("qwen3",),
     tensor_names=DECODER | QK_NORM | GATED_MLP,

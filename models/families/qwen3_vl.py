@@ -16,6 +16,7 @@ ARCHITECTURE = replace(
     name="qwen3vl",
     class_names=("Qwen3VLForConditionalGeneration",),
     base_names=(),
+    scorer_names=(),
     model_types=("qwen3_vl",),
     mrope_section=(24, 20, 20),
     towers=True,

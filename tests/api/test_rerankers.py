@@ -18,7 +18,7 @@ import edgellm
 from edgellm import backends
 from edgellm.catalog import conversion
 from edgellm.cli import cli
-from edgellm.errors import CheckFailedError, EngineError, UsageError
+from edgellm.errors import CheckFailedError, CheckpointError, EngineError, UsageError
 from edgellm.formats.artifact import Artifact
 from edgellm.generation import reranking
 from edgellm.session import EngineOptions
@@ -176,6 +176,51 @@ def test_what_is_no_reranker_or_does_not_fit_is_refused(tmp_path):
             model.rerank("a", [])
 
 
+@pytest.mark.parametrize("quant", QUANTS)
+@pytest.mark.parametrize("name", ["tied", "untied"])
+def test_a_row_of_scores_is_the_same_reranker(name, quant, tmp_path):
+    """Qwen3ForSequenceClassification with one label, as tools convert Qwen3-Reranker: the sigmoid of the score."""
+    source = embedders.write_scorer(tmp_path / "source", CASES[name][0])
+    artifact = made(source, quant)
+    with edgellm.load(artifact.path, options=EXACT) as model:
+        found = by_place(model.rerank(QUERY, DOCUMENTS))
+    assert found == pytest.approx(SCORES[name], abs=MOST[quant])
+
+
+@pytest.mark.transformers
+def test_a_row_of_scores_is_what_transformers_computes(tmp_path):
+    torch = pytest.importorskip("torch", reason="pip install edgellm[train]")
+    from transformers import AutoModelForSequenceClassification
+
+    source = embedders.write_scorer(tmp_path / "source")
+    artifact = made(source, "F32")
+    with backends.open_session(artifact, EXACT) as session:
+        (found,) = reranking.rerank(session, QUERY, ["bamboo"])
+        tokens = list(session.tokens)
+    model = AutoModelForSequenceClassification.from_pretrained(source, dtype=torch.float32).eval()
+    with torch.no_grad():
+        expected = torch.sigmoid(model(torch.tensor([tokens])).logits[0, 0]).item()
+    assert found.score == pytest.approx(expected, abs=MOST["F32"])
+
+
+@pytest.mark.parametrize("quant", ["F32", "onnx-fp32"])
+def test_what_rates_texts_and_is_no_reranker_is_refused(quant, tmp_path):
+    reward = embedders.write_scorer(tmp_path / "reward", card=False)
+    with pytest.raises(CheckpointError, match=r"rates texts with one score .* as reward models"):
+        made(reward, quant)
+    several = embedders.write_scorer(tmp_path / "several", n_labels=3)
+    with pytest.raises(
+        CheckpointError, match=r"a score.weight of shape \[3, 64\]: of classifiers only rerankers"
+    ):
+        made(several, quant)
+
+
+def test_an_engine_in_a_process_of_its_own_ranks_alike(tmp_path):
+    artifact = made(write_case("tied", tmp_path / "source"), "F32")
+    with edgellm.load(artifact.path, options=EXACT, isolated=True) as model:
+        assert by_place(model.rerank(QUERY, DOCUMENTS)) == pytest.approx(SCORES["tied"], abs=MOST["F32"])
+
+
 def test_what_it_is_for_is_said_where_it_is_to_write(tmp_path):
     rerank = made(write_case("tied", tmp_path / "rerank" / "source"), "F32")
     embed = made(embedders.write(tmp_path / "embed" / "source"), "onnx-fp32")
@@ -197,11 +242,26 @@ def test_a_module_names_the_tokens(tmp_path):
         assert found == pytest.approx([1 - score for score in SCORES["tied"]], abs=MOST["F32"])
 
 
+@pytest.mark.parametrize("question", ["Is it good?", "Judge whether the Document meets the requirements"])
+def test_another_prompt_than_the_cards_is_refused(question, tmp_path):
+    source = embedders.write_reranker(tmp_path / "source")
+    settings = json.loads((source / "tokenizer_config.json").read_text(encoding="utf-8"))
+    pair = "{% if m['role'] == 'document' %}" + question + "{% endif %}"
+    settings["chat_template"] = settings["chat_template"].replace("{% endfor %}", pair + "{% endfor %}", 1)
+    tinymodels.write_json(source / "tokenizer_config.json", settings)
+    if question.startswith("Judge"):
+        made(source, "F32")
+        return
+    for quant in ("F32", "onnx-fp32"):
+        with pytest.raises(CheckpointError, match="is a reranker with a prompt of its own"):
+            made(source, quant)
+
+
 def test_a_wrong_row_is_found(tmp_path, monkeypatch):
     source = write_case("tied", tmp_path / "source")
-    from edgellm.models import classifier
+    from edgellm.convert.checkpoint import purpose
 
-    monkeypatch.setattr(classifier, "with_classifier", _swapped(classifier.with_classifier))
+    monkeypatch.setattr(purpose, "with_classifier", _swapped(purpose.with_classifier))
     with pytest.raises(CheckFailedError, match=r"cls\.output\.weight"):
         made(source, "F32")
 

@@ -101,3 +101,13 @@ def test_a_kept_state_takes_what_is_foretold(tmp_path):
         session.eval([1, 2, 3])
         state = len(session._recurrent.read())
     assert 0 <= state - memory_estimate.state_bytes(artifact) < 1024
+
+
+@pytest.mark.parametrize("use_mmap", [True, False])
+def test_a_model_in_several_files_is_foretold_whole(tmp_path, use_mmap):
+    source = tinymodels.write(replace(SHAPES["untied"], n_layer=3), tmp_path / "checkpoint")
+    convert(ConvertRequest(source, "Q4_0", tmp_path / "out.gguf", split_max_bytes=1 << 20))
+    artifact = Artifact.open(min(tmp_path.glob("out-*.gguf")))
+    assert len(artifact.parts) > 1
+    errors = off(artifact, EngineOptions(n_threads=1, n_ctx=512, use_mmap=use_mmap))
+    assert max(map(abs, errors.values())) < 0.03, errors

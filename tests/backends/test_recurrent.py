@@ -1,5 +1,7 @@
 """Hybrid models in llama.cpp: going back without evaluating all again, drafts, evaluations that ended early, saves."""
 
+import types
+
 import gguf
 import numpy as np
 import pytest
@@ -66,14 +68,6 @@ def same(session, artifact: Artifact, ids: list[int]) -> bool:
         return sequences.difference(session.eval([9]), expected) < 1e-5
 
 
-def near_tie(artifact: Artifact, prompt: list[int], plain: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    """Whether the first ids that differ are the two likeliest, and equally so to within rounding (random weights)."""
-    n = next(i for i, (a, b) in enumerate(zip(plain, other, strict=True)) if a != b)
-    with backends.open_session(artifact, OPTIONS) as fresh:
-        logits = fresh.eval([*prompt, *plain[:n]])
-    return logits.max() - min(logits[plain[n]], logits[other[n]]) < sequences.STATED * np.abs(logits).max()
-
-
 @pytest.mark.parametrize("kind", ["lookup", "draft"])
 @pytest.mark.parametrize("isolated", [False, True], ids=["here", "worker"])
 def test_greedy_answers_with_draft_tokens_are_those_of_plain_decoding(artifact, kind, isolated):
@@ -83,7 +77,7 @@ def test_greedy_answers_with_draft_tokens_are_those_of_plain_decoding(artifact, 
             plain = answer(session, n_prompt)
             drafted = answer(session, n_prompt, drafter=drafter)
             assert len(session.tokens) == n_prompt + 149
-            assert drafted == plain or near_tie(artifact, PROMPT[:n_prompt], plain, drafted)
+            assert drafted == plain or sequences.near_tie(artifact, PROMPT[:n_prompt], plain, drafted)
 
 
 def test_a_grammar_whose_forced_ids_are_evaluated_ahead(dense):
@@ -121,13 +115,23 @@ def test_a_turn_evaluates_what_is_new_and_little_again(dense):
         assert same(session, dense, before)
 
 
-def test_an_answer_drawn_anew_evaluates_the_end_of_its_prompt_alone(dense):
+def test_an_answer_drawn_anew_evaluates_the_end_of_its_prompt_alone(dense, monkeypatch):
+    evaluated = []
+
+    def counted(context, batch):
+        evaluated.append(batch.n_tokens)
+        return lib.llama_decode(context, batch)
+
     with backends.open_session(dense, OPTIONS) as session:
         todo = GenerateOptions(max_tokens=30, sampling=GREEDY, ignore_eos=True)
         first = generate.stream(session, PROMPT[:300], todo).completion
+        lib, own = session._lib, types.ModuleType("counting")
+        vars(own).update(vars(lib), llama_decode=counted)
+        monkeypatch.setattr(session, "_lib", own)
         again = generate.stream(session, PROMPT[:300], todo).completion
     assert again.tokens == first.tokens
     assert again.usage.n_prompt - again.usage.n_cached == checkpoints.BEFORE_END
+    assert evaluated == [checkpoints.BEFORE_END, *[1] * 29]  # by the library's own count
 
 
 def test_an_evaluation_ended_within_a_batch_leaves_no_half_state(dense):
@@ -249,6 +253,18 @@ def test_where_one_went_back_to_one_goes_back_again(dense):
         session.rewind(150)
         session.eval(PROMPT[150:300])
         assert session.reusable(150) == session.reusable(160) == 150
+
+
+def test_states_of_a_branch_that_was_left_are_not_those_of_the_next(dense):
+    options = EngineOptions(n_ctx=1024, n_threads=1, n_batch=64, n_ubatch=64, device="cpu")
+    with backends.open_session(dense, options) as session:
+        session.eval(PROMPT)
+        assert session.reusable(300) == 256
+        session.rewind(20)
+        other = [(13 * i + 5) % 250 for i in range(300)]
+        session.eval(other)
+        session.rewind(270)
+        assert same(session, dense, [*PROMPT[:20], *other[:250]])
 
 
 @pytest.mark.parametrize("n_checkpoints", [0, 2])

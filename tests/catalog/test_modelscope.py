@@ -1,7 +1,9 @@
 """Models from ModelScope: its protocol, every fault of a transfer, and that it is asked only when the user says so."""
 
+import errno
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ from modelscope_server import serve
 
 from edgellm.catalog import hubs, models, modelscope
 from edgellm.cli.shared import open_model
-from edgellm.errors import CheckpointError, UsageError
+from edgellm.errors import CheckpointError, StorageError, UsageError
 from edgellm.models import bundled
 
 REPO = "someone/Tiny-GGUF"
@@ -119,6 +121,38 @@ def test_a_transfer_that_keeps_breaking_off_says_how_to_go_on(scope, repository)
     assert scope.ranges == ["bytes=100000-"] and [p.name for p in folder.iterdir()] == ["Tiny-Q8_0.gguf"]
 
 
+@pytest.mark.fault(8, 30)
+def test_breaks_at_any_place_end_in_the_right_bytes(scope, repository):
+    wanted = (repository / "Tiny-Q8_0.gguf").read_bytes()
+    chance = random.Random(5)
+    for _ in range(30):
+        scope.cut_at, scope.ignores_ranges = chance.randrange(1, len(wanted)), chance.random() < 0.2
+        for _ in range(400):
+            try:
+                folder = modelscope.fetch(REPO, ["Tiny-Q8_0.gguf"])
+                break
+            except CheckpointError as error:
+                assert "run it again to resume" in str(error)
+                scope.cut_at = chance.randrange(len(wanted) // 4, 2 * len(wanted))
+        assert [path.read_bytes() for path in folder.iterdir()] == [wanted]
+        modelscope.delete(REPO)
+
+
+def test_a_full_disk_is_said_so(scope, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(modelscope, "_copy", full)
+    with pytest.raises(StorageError, match=r"Tiny-Q8_0.gguf"):
+        modelscope.fetch(REPO, ["Tiny-Q8_0.gguf"])
+
+
+def test_a_name_the_file_system_does_not_take_is_one_line(scope):
+    scope.listing = {"Files": [{"Path": "x" * 300 + ".json", "Size": 1, "Sha256": "0" * 64}]}
+    with pytest.raises(StorageError, match="File name too long"):
+        modelscope.fetch(REPO, ["x" * 300 + ".json"])
+
+
 def test_a_server_without_ranges_sends_all_again(scope, repository):
     scope.cut_at = 20_000
     with pytest.raises(CheckpointError):
@@ -172,6 +206,15 @@ def test_a_redirect_is_gone_on_with_at_a_range(scope, repository):
             "would lead out of its folder",
         ),
         ({"listing": {"Files": [{"Path": "x.gguf", "Size": 1}]}}, "announces no SHA-256 of"),
+        (
+            {"listing": {"Files": [{"Path": "x.gguf", "Size": 1, "Sha256": "g" * 64}]}},
+            "announces no SHA-256 of",
+        ),
+        (
+            {"listing": {"Files": [{"Path": "a\0b", "Size": 1, "Sha256": "0" * 64}]}},
+            "would lead out of its folder",
+        ),
+        ({"listing": {"Files": [{"Path": p, "Size": 1} for p in ("x", "x/y")]}}, "lists one name twice"),
     ],
 )
 def test_answers_that_are_no_listing_are_one_line(scope, change, message):

@@ -105,3 +105,19 @@ def test_inspect_says_what_is_known(folder):
 def test_a_wish_to_think_is_refused_in_one_line(folder):
     run = edgellm("run", str(folder / "gemma3.gguf"), "hello", "--think", "-t", "1")
     assert run.returncode == 2 and "whether and how it thinks: unknown" in run.stderr.splitlines()[-1]
+
+
+def test_nothing_is_said_of_a_verified_family():
+    run = edgellm("run", "tiny-qwen3", "hello", "-n", "2", "-t", "1")
+    assert run.returncode == 0 and LINE not in run.stderr
+
+
+def test_a_conversation_goes_on_edits_and_says_what_is_unknown(folder):
+    lines = "/set think on\n/show model\nhello\nmore\n/regen\n/undo\nagain\n"
+    run = edgellm(
+        "chat", str(folder / "mamba.gguf"), "-n", "4", "-t", "1", "--temp", "0", "--no-save", text=lines
+    )
+    assert run.returncode == 2 and run.stderr.count(LINE) == 1, run.stderr  # for the first line, in a pipe
+    assert run.stderr.count("tok/s") == 4
+    assert "whether and how it thinks: unknown" in run.stderr
+    assert "outside the verified families: tools, thinking and memory are unknown" in run.stderr + run.stdout

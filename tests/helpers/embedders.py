@@ -106,6 +106,22 @@ def write_reranker(folder: Path, tiny: Tiny | None = None, *, card: bool = True)
     return folder
 
 
+def write_scorer(folder: Path, tiny: Tiny | None = None, *, card: bool = True, n_labels: int = 1) -> Path:
+    """The same reranker with the difference of its two rows for a head, as community conversions have it."""
+    tiny = tiny or tinymodels.variant("qwen3", n_ctx_train=1024)
+    write_reranker(folder, tiny, card=card)
+    vocab = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    values = tinymodels.tensors(tiny)
+    head = values.pop("lm_head.weight", values["model.embed_tokens.weight"])
+    row = head[vocab["yes"] : vocab["yes"] + 1] - head[vocab["no"]]
+    stored = {name: (tiny.dtype, value) for name, value in values.items()}
+    tinymodels.write_shards(folder, stored | {"score.weight": ("F32", row.repeat(n_labels, axis=0))})
+    labels = {str(i): f"LABEL_{i}" for i in range(n_labels)}
+    classes = {"architectures": ["Qwen3ForSequenceClassification"], "id2label": labels}
+    write_json(folder / "config.json", tinymodels.config(tiny) | classes | {"pad_token_id": 300})
+    return folder
+
+
 def add_words(folder: Path, words: list[str]) -> None:
     """Make tokens of `words`, in the place of the last that the tiny tokenizer learned."""
     tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))

@@ -13,10 +13,12 @@ import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from unittest import mock
 
 import numpy as np
 
 from edgellm import backends
+from edgellm.backends import checkpoints
 from edgellm.errors import CancelledError
 from edgellm.formats.artifact import Artifact
 from edgellm.generation.generate import reuse_prefix
@@ -37,6 +39,14 @@ class Wrong(AssertionError):
 def difference(found: np.ndarray, expected: np.ndarray) -> float:
     """Relative squared error."""
     return float(np.square(found - expected).sum() / np.square(expected).sum())
+
+
+def near_tie(artifact: Artifact, prompt: Sequence[int], plain: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether the first ids that differ are the likeliest ones, and equally so to within rounding."""
+    n = next(i for i, (a, b) in enumerate(zip(plain, other, strict=True)) if a != b)
+    with backends.open_session(artifact, EngineOptions(n_ctx=1024, n_threads=1, device="cpu")) as fresh:
+        logits = fresh.eval([*prompt, *plain[:n]])
+        return bool(logits.max() - min(logits[plain[n]], logits[other[n]]) < STATED * np.abs(logits).max())
 
 
 @dataclass
@@ -171,6 +181,16 @@ class Machine:
         self.session.rewind(n)
         del self.ids[n:]
 
+    def part(self) -> None:
+        """A branch that leaves the sequence where going back is free, and is gone back in itself."""
+        n = self.session.reusable(self.rng.randint(0, len(self.ids)))
+        self.rewind(n)
+        tokens = self.some(self.rng.choice((30, 60, 90)))
+        if tokens:
+            self.session.eval(tokens)
+            self.ids += tokens
+            self.rewind(len(self.ids) - self.rng.randrange(len(tokens)))
+
     def reuse(self) -> None:
         """A prompt that begins as the cache does, as every turn of a chat."""
         shared = self.rng.randint(0, len(self.ids))
@@ -262,14 +282,19 @@ STEPS = (
     *("append",) * 3,
     *("rewind",) * 4,
     *("drafted",) * 3,
-    *("reuse", "stream", "append_all", "hidden", "cancel", "save", "restore", "restore", "leave_ahead"),
+    *("reuse", "part") * 2,
+    *("stream", "append_all", "hidden", "cancel", "save", "restore", "restore", "leave_ahead"),
 )
 
 
 def run(artifact: Artifact, options: EngineOptions, seed: int, n_steps: int = 12) -> float:
     """One sequence of `n_steps` operations; returns the largest error. Raises Wrong."""
     rng = random.Random(seed)
-    with backends.open_session(artifact, options) as fresh:
+    every, gap = (24, 4) if seed % 2 else (checkpoints.EVERY, checkpoints.GAP)  # 24: as in a long sequence
+    with (
+        mock.patch.multiple(checkpoints, EVERY=every, GAP=gap),
+        backends.open_session(artifact, options) as fresh,
+    ):
         machine = Machine(backends.open_session(artifact, options), fresh, artifact, rng)
         try:
             for _ in range(n_steps):

@@ -133,6 +133,7 @@ def test_absurd_numbers_are_refused(key: str, value: object) -> None:
         ),
         ("llama", {"quantization_config": {"quant_method": "bitnet"}}, ("bitnet", "while it runs")),
         ("llama", {"is_causal": False}, ("is_causal",)),
+        ("qwen3", {"use_bidirectional_attention": True}, ("use_bidirectional_attention", "an encoder")),
         (
             "llama",
             {"rope_scaling": {"type": "dynamic", "factor": 2.0}},

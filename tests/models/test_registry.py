@@ -214,7 +214,7 @@ def test_value_heads_stand_in_turns() -> None:
 @pytest.mark.parametrize(
     ("name", "part"),
     [
-        ("Qwen3ForSequenceClassification", "it classifies or rates a whole text"),
+        ("Qwen2ForSequenceClassification", "it classifies or rates a whole text"),
         ("LlamaForSequenceClassification", "score.weight"),
         ("Qwen2ForTokenClassification", "it labels every token"),
         ("LlamaForQuestionAnswering", "it marks answers in a text"),

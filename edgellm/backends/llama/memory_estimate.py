@@ -54,17 +54,18 @@ def predict(artifact: Artifact, options: EngineOptions) -> Buffers:
             f"unknown: what a {artifact.architecture} model keeps of its text is not known here"
         )
     assert options.n_batch and options.n_ubatch
-    drafting = tuple(
-        f"blk.{i}."
-        for i in range(_n_layer(artifact), artifact.metadata.get(f"{artifact.architecture}.block_count", 0))
-    )
-    tensors = read_header(artifact.path).tensors
-    if not options.mtp:
-        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(drafting)}
+    n_block = artifact.metadata.get(f"{artifact.architecture}.block_count", 0)
+    drafting = () if options.mtp else tuple(f"blk.{i}." for i in range(_n_layer(artifact), n_block))
+    parts = [
+        {name: tensor for name, tensor in read_header(path).tensors.items() if not name.startswith(drafting)}
+        for path in artifact.parts or (artifact.path,)
+    ]
+    tensors = {name: tensor for part in parts for name, tensor in part.items()}
     n_ctx = options.n_ctx or artifact.n_ctx_train
     repacked = _repacked(tensors) if options.repack is not False else {}
+    mapped = options.use_mmap is not False
     return Buffers(
-        weights=_weights(tensors, repacked, mapped=options.use_mmap is not False),
+        weights=sum(_weights(part, repacked, mapped=mapped) for part in parts),
         repacked=sum(tensor.nbytes for tensor in repacked.values()),
         kv=round(per_token * _padded(n_ctx)) + state,
         compute=_compute(artifact, tensors, min(options.n_ubatch, options.n_batch, n_ctx), n_ctx, options),

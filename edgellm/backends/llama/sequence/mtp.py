@@ -57,10 +57,8 @@ class DraftHead:
             start -= 1
         if start == end:
             return None
-        if start != self._fed:
+        if start != self._fed:  # there is a gap, so what came before it goes
             self._lib.llama_memory_seq_rm(self._memory, 0, -1, -1)
-        else:
-            self._lib.llama_memory_seq_rm(self._memory, 0, start + 1, -1)
         ids = [*tokens[start + 1 : end], token]
         for at in range(0, len(ids), N_BATCH):
             if not self._feed(start + 1 + at, ids[at : at + N_BATCH]):
