@@ -223,7 +223,9 @@ class HybridCache:
             raise refused
         for at in range(_HEAD.size, _HEAD.size + n * size, size):
             values = np.frombuffer(state, np.float32, nbytes // 4, at + _PLACE.size)
-            found.append((int(_PLACE.unpack_from(state, at)[0]), values))
+            found.append(
+                (int(_PLACE.unpack_from(state, at)[0]), values.copy())
+            )  # the bytes hold the KV cache, too
         rest, places = state[_HEAD.size + n * size :], [place for place, _ in found]
         if not places or places != sorted(set(places)) or saved_length(rest) != places[-1]:
             raise refused
