@@ -247,10 +247,10 @@ RECIPES: dict[str, Recipe] = {
 }
 
 #: Recipes of our own: those that OWN_TYPES says of llama.cpp's, with these kinds of tensor in richer types. Of a
-#: hybrid's matrices its few attention layers are the most sensitive for their size, then the delta net's time steps
-#: and what leaves it (docs/quantization.md has the figures).
+#: hybrid's matrices those of its few attention layers, queries apart, are the most sensitive for their size, then the
+#: delta net's time steps (docs/quantization.md has the figures).
 _HYBRID: dict[str, str] = {
-    **dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_output", "ssm_out"), "Q6_K"),
+    **dict.fromkeys(("attn_k", "attn_v", "attn_output"), "Q6_K"),
     **dict.fromkeys(("ssm_alpha", "ssm_beta"), "Q8_0"),
 }
 OWN: dict[str, dict[str, str]] = dict.fromkeys(OWN_TYPES, _HYBRID)

@@ -138,7 +138,7 @@ FILE_TYPES: dict[str, int] = {
 FILE_TYPE_NAMES: dict[int, str] = {number: name for name, number in FILE_TYPES.items()}
 
 #: Types of edgellm's own, which llama.h does not count, and the type whose number their files carry.
-OWN_TYPES: dict[str, str] = {"Q3_K_H": "Q3_K_M", "Q4_K_H": "Q4_K_S", "Q5_K_H": "Q5_K_S"}
+OWN_TYPES: dict[str, str] = {"Q3_K_H": "Q3_K_M", "Q4_K_H": "Q4_K_M", "Q5_K_H": "Q5_K_M"}
 
 
 def file_type(name: str) -> int:
