@@ -146,6 +146,16 @@ def test_states_are_as_many_as_asked_for_and_as_large_as_said(artifact):
         assert session.info.options.n_checkpoints == checkpoints.capacity(session._cache._nbytes)
 
 
+def test_no_state_of_another_branch_is_taken_up(artifact, session):
+    list(itertools.islice(session.stream(ids(100), GREEDY), 3))  # a state is kept near the prompt's end
+    session.rewind(50)
+    other = ids(70, 1)
+    for token in other:
+        session.eval([token])  # too few to be worth another
+    session.rewind(110)
+    assert nmse(session.eval([5]), anew(artifact, [*ids(100)[:50], *other[:60], 5])) < SAME
+
+
 def test_a_saved_state_brings_the_way_back_behind_the_answer_along(artifact, session, counted):
     prompt = ids(100)
     list(itertools.islice(session.stream(prompt, GREEDY), 30))
