@@ -1,4 +1,4 @@
-"""The two small trained models that ship with edgellm, as Hugging Face checkpoints beside this module."""
+"""The small trained models that ship with edgellm, as Hugging Face checkpoints beside this module."""
 
 from __future__ import annotations
 

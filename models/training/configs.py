@@ -1,4 +1,4 @@
-"""The two models' config.json and generation_config.json, with the keys of the real families."""
+"""The models' config.json and generation_config.json, with the keys of the real families."""
 
 from __future__ import annotations
 
@@ -50,6 +50,28 @@ _OWN: dict[str, dict[str, Any]] = {
         },
         "rope_theta": 10000.0,
         "tie_word_embeddings": False,
+    },
+    "tiny-qwen35": {
+        "architectures": ["Qwen3_5ForCausalLM"],
+        "attn_output_gate": True,
+        "full_attention_interval": 4,
+        "layer_types": [*3 * ["linear_attention"], "full_attention", "linear_attention"],
+        "linear_conv_kernel_dim": 4,
+        "linear_key_head_dim": 64,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "linear_value_head_dim": 64,
+        "model_type": "qwen3_5_text",
+        "partial_rotary_factor": 0.25,
+        "rms_norm_eps": 1e-06,
+        "rope_parameters": {
+            "mrope_interleaved": True,
+            "mrope_section": [3, 3, 2],
+            "partial_rotary_factor": 0.25,
+            "rope_theta": 10000,
+            "rope_type": "default",
+        },
+        "tie_word_embeddings": True,
     },
 }
 

@@ -12,7 +12,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ TRAINING_DIALOGUES = 60_000
 SEED = 7
 
 _SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?LETTERS+|DIGITS| ?[^\sMARKS\p{N}]+[\r\n]*|"
     r"\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _QWEN_SPECIAL = (
@@ -71,6 +71,7 @@ HEADERS = (
 class Family:
     """What sets one family's tokenizer and dialogue format apart."""
 
+    marks: bool  # combining marks belong to the letters before them
     digits: str
     normalizer: dict[str, str] | None
     ignore_merges: bool
@@ -88,6 +89,7 @@ class Family:
 
 FAMILIES: dict[str, Family] = {
     "tiny-qwen3": Family(
+        marks=False,
         digits=r"\p{N}",
         normalizer={"type": "NFC"},
         ignore_merges=False,
@@ -103,6 +105,7 @@ FAMILIES: dict[str, Family] = {
         eos=("<|im_end|>", "<|endoftext|>"),
     ),
     "tiny-llama3": Family(
+        marks=False,
         digits=r"\p{N}{1,3}",
         normalizer=None,
         ignore_merges=True,
@@ -118,6 +121,10 @@ FAMILIES: dict[str, Family] = {
         eos=("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>"),
     ),
 }
+
+
+# Qwen3.5 is Qwen3 with marks counted as letters (Qwen3_5Tokenizer in transformers).
+FAMILIES["tiny-qwen35"] = replace(FAMILIES["tiny-qwen3"], marks=True)
 
 
 def render(family: Family, turns: Iterable[tuple[str, str]]) -> Iterator[tuple[str, bool]]:
@@ -164,13 +171,19 @@ def training_lines(count: int = TRAINING_DIALOGUES, seed: int = SEED) -> Iterato
                 yield from (part for part in cut.split(text) if part)
 
 
+def _split(family: Family) -> str:
+    """The pre-tokenizer's pattern."""
+    letters, marks = (r"[\p{L}\p{M}]", r"\p{L}\p{M}") if family.marks else (r"\p{L}", r"\p{L}")
+    return _SPLIT.replace("LETTERS", letters).replace("MARKS", marks).replace("DIGITS", family.digits)
+
+
 def train(name: str) -> dict[str, Any]:
     """Train one family's vocabulary; returns the content of tokenizer.json."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
     family = FAMILIES[name]
     tokenizer = Tokenizer(models.BPE())
-    pattern = _SPLIT.replace("DIGITS", r"\p{N}")
+    pattern = _split(replace(family, digits=r"\p{N}"))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(pattern), "isolated"),
@@ -194,7 +207,7 @@ def _assemble(family: Family, trained: dict[str, Any]) -> dict[str, Any]:
     ids = {text: len(vocab) + i for i, (text, _) in enumerate(family.special)}
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     byte_level = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
-    split = {"Regex": _SPLIT.replace("DIGITS", family.digits)}
+    split = {"Regex": _split(family)}
     return {
         "version": "1.0",
         "truncation": None,

@@ -29,6 +29,8 @@ from edgellm.formats import tokenizer_files
 from edgellm.models.training import corpus, tokenizer
 from edgellm.models.training.checkpoint import save_checkpoint
 from edgellm.models.training.configs import model_config
+from edgellm.models.training.graft import DONORS, FIRST_STEP, RATE, graft
+from edgellm.models.training.packing import cut_at_starts
 
 ROW_TOKENS = 512
 ROWS = 8
@@ -126,7 +128,7 @@ def rate_at(step: int, steps: int) -> float:
 
 
 def build_model(name: str, seed: int) -> Any:
-    """A fresh transformers model of one family; the layers' output projections start small."""
+    """A transformers model of one family, fresh or grafted; fresh layers' output projections start small."""
     privacy.refuse_telemetry()
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -136,16 +138,24 @@ def build_model(name: str, seed: int) -> Any:
     config._attn_implementation = "sdpa"
     model = AutoModelForCausalLM.from_config(config)
     for text, weight in model.named_parameters():
-        if text.endswith(("o_proj.weight", "down_proj.weight")):
+        if text.endswith(("o_proj.weight", "out_proj.weight", "down_proj.weight")):
             weight.data.mul_(1 / math.sqrt(2 * config.num_hidden_layers))
+    cut_at_starts(model)
+    if name in DONORS:
+        graft(model, DONORS[name])
     return model.float().train()
 
 
 def build_optimizers(model: Any) -> list[Any]:
-    """Muon for the layers' matrices, AdamW for everything else."""
+    """Muon for the layers' matrices, AdamW for everything else, the few rows that make a delta net's gates too."""
     named = list(model.named_parameters())
-    matrices = [weight for text, weight in named if weight.ndim == 2 and ".layers." in text]
-    others = [weight for text, weight in named if weight.ndim != 2 or ".layers." not in text]
+
+    def is_matrix(text: str, weight: Tensor) -> bool:
+        gate = text.endswith(("in_proj_a.weight", "in_proj_b.weight"))
+        return weight.ndim == 2 and ".layers." in text and not gate
+
+    matrices = [weight for text, weight in named if is_matrix(text, weight)]
+    others = [weight for text, weight in named if not is_matrix(text, weight)]
     muon: Any = torch.optim.Muon(matrices, lr=MUON_RATE, momentum=0.95, weight_decay=WEIGHT_DECAY)
     adam: Any = torch.optim.AdamW(others, lr=ADAM_RATE, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
     return [muon, adam]
@@ -157,8 +167,12 @@ def loss_of(model: Any, layers: Any, batch: Batch) -> Tensor:
     `layers` is `model.model`, compiled or not.
     """
     with torch.autocast("cpu", dtype=torch.bfloat16):
+        masks = {"full_attention": batch.mask, "linear_attention": batch.positions == 0}
         hidden = layers(
-            input_ids=batch.ids, position_ids=batch.positions, attention_mask=batch.mask, use_cache=False
+            input_ids=batch.ids,
+            position_ids=batch.positions,
+            attention_mask=masks if hasattr(model.config, "linear_conv_kernel_dim") else batch.mask,
+            use_cache=False,
         ).last_hidden_state
         chosen = batch.weights > 0
         logits = model.lm_head(hidden[chosen])
@@ -170,7 +184,7 @@ def loss_of(model: Any, layers: Any, batch: Batch) -> Tensor:
 def bound_queries_and_keys(model: Any) -> None:
     """Scale query and key matrices down to `QUERY_KEY_RMS` where no norm follows them."""
     for layer in model.model.layers:
-        if not hasattr(layer.self_attn, "q_norm"):
+        if hasattr(layer, "self_attn") and not hasattr(layer.self_attn, "q_norm"):
             for weight in (layer.self_attn.q_proj.weight, layer.self_attn.k_proj.weight):
                 weight.data.mul_((QUERY_KEY_RMS / weight.data.square().mean().sqrt()).clamp(max=1.0))
 
@@ -191,18 +205,20 @@ def train(options: argparse.Namespace) -> None:
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         first = state["step"]
-    layers: Any = torch.compile(model.model)
+    # Compiling the delta nets' solver costs more than it gives.
+    layers: Any = model.model if name in DONORS else torch.compile(model.model)
     began, losses = time.perf_counter(), []
+    share, skipped = (RATE, FIRST_STEP) if name in DONORS else (1.0, 0)
     for step in range(first, options.steps):
         for optimizer, peak in zip(optimizers, (MUON_RATE, ADAM_RATE), strict=True):
-            optimizer.param_groups[0]["lr"] = peak * rate_at(step, options.steps)
-        loss = loss_of(model, layers, packer.batch(options.seed, step))
+            optimizer.param_groups[0]["lr"] = share * peak * rate_at(step, options.steps)
+        loss = loss_of(model, layers, packer.batch(options.seed, skipped + step))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        if step >= QUERY_KEY_FROM:
+        if skipped + step >= QUERY_KEY_FROM:
             bound_queries_and_keys(model)
         losses.append(loss.item())
         if (step + 1) % LOG_EVERY == 0:

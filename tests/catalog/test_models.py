@@ -38,7 +38,7 @@ def test_a_changed_checkpoint_is_another_conversion(tmp_path):
 
 
 def test_nonsense_names_what_there_is():
-    with pytest.raises(ArtifactError, match="bundled are: tiny-llama3, tiny-qwen3"):
+    with pytest.raises(ArtifactError, match="bundled are: tiny-llama3, tiny-qwen3, tiny-qwen35"):
         models.locate("tiny-gpt")
 
 

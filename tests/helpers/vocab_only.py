@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterable
 from pathlib import Path
 
 import metadata_cases as cases
@@ -52,3 +53,7 @@ class EngineVocabulary:
         ids = (ctypes.c_int32 * (len(data) + 2))()
         n = self._lib.llama_tokenize(self._vocab, data, len(data), ids, len(ids), framed, True)
         return list(ids[:n])
+
+    def ends(self, ids: Iterable[int]) -> set[int]:
+        """Those of `ids` that llama.cpp ends an answer at."""
+        return {index for index in ids if self._lib.llama_vocab_is_eog(self._vocab, index)}

@@ -156,7 +156,7 @@ def test_an_absurdly_long_source_is_refused() -> None:
 
 
 @pytest.mark.transformers
-@pytest.mark.parametrize("name", ["tiny-qwen3", "tiny-llama3"])
+@pytest.mark.parametrize("name", ["tiny-qwen3", "tiny-qwen35", "tiny-llama3"])
 def test_equal_to_transformers(name: str) -> None:
     transformers = pytest.importorskip("transformers")
     tokenizer = transformers.AutoTokenizer.from_pretrained(BUNDLED / name)

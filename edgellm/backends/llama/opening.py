@@ -159,9 +159,8 @@ def apply_adapters(lib: Any, model: Any, context: Any, adapters: tuple[Lora, ...
     )
     scales = (ctypes.c_float * len(adapters))(*(one.scale for one in adapters))
     if lib.llama_set_adapters_lora(context, handles, len(adapters), scales):
-        raise EngineError(
-            f"llama.cpp cannot apply {_names(adapters)}: {llama_lib.last_error() or 'no reason'}"
-        )
+        names = ", ".join(one.path for one in adapters)
+        raise EngineError(f"llama.cpp cannot apply {names}: {llama_lib.last_error() or 'no reason'}")
 
 
 def _load_adapter(lib: Any, model: Any, adapter: Lora) -> Any:
@@ -174,7 +173,3 @@ def _load_adapter(lib: Any, model: Any, adapter: Lora) -> Any:
             "it must be made for this very model"
         )
     return handle
-
-
-def _names(adapters: tuple[Lora, ...]) -> str:
-    return ", ".join(one.path for one in adapters)

@@ -89,7 +89,6 @@ class Runner:
         if self._bound == shape:
             return
         binding = self._binding
-        binding.clear_binding_outputs()
         self._ids = np.empty((1, n), np.int64)
         binding.bind_input("input_ids", "cpu", 0, np.int64, (1, n), self._ids.ctypes.data)
         self._cache.bind(binding)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from edgellm.convert.checkpoint.tokenizer import CONTROL, Vocabulary, load_token
 from edgellm.convert.onnx import manifest, proto, writer
 from edgellm.convert.verify import transformers_rules
 from edgellm.formats import onnx_folder
+from edgellm.models import bundled
 from edgellm.prompt.model_template import names_of
 from edgellm.prompt.template import ChatTemplate
 
@@ -175,3 +177,14 @@ def rendered(source: str | None, names: Any, named: Any) -> tuple[str | None, st
         return None, None
     template = ChatTemplate(source, names, named.get("tool_use"))
     return template.render(MESSAGES), template.for_tools().render(MESSAGES, tools=[TOOL])
+
+
+def test_llama_cpp_ends_at_stop_ids_that_their_text_does_not_tell(tmp_path: Path) -> None:
+    folder = shutil.copytree(bundled.path("tiny-qwen3"), tmp_path / "model")
+    table = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["added_tokens"]
+    ids = {token["content"]: token["id"] for token in table}
+    stop = {ids[text] for text in ("<|im_end|>", "<|quad_end|>", "<|box_end|>")}
+    generation = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
+    (folder / "generation_config.json").write_text(json.dumps({**generation, "eos_token_id": sorted(stop)}))
+    with EngineVocabulary(folder, tmp_path) as engine:
+        assert engine.ends(stop | {ids["<|quad_start|>"]}) == stop

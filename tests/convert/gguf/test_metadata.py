@@ -31,7 +31,7 @@ def test_tiny_checkpoints_equal_the_converter(tiny: dict[str, Path]) -> None:
     assert {name: check(tiny[name]) for name in known} == {name: [] for name in known}
 
 
-@pytest.mark.parametrize("name", ["tiny-qwen3", "tiny-llama3"])
+@pytest.mark.parametrize("name", ["tiny-qwen3", "tiny-qwen35", "tiny-llama3"])
 def test_bundled_models_equal_the_converter(name: str) -> None:
     assert check(BUNDLED / name) == []
 

@@ -56,6 +56,15 @@ def test_a_cache_that_is_copied_gives_the_same_logits(folder, source):
         assert [next(again) for _ in range(6)] == drawn
 
 
+def test_a_copied_cache_is_lengthened_by_what_it_holds(folder, source):
+    with backends.open_session(Artifact.open(folder), OPTIONS) as session:
+        session.eval(TOKENS[:5])
+        session.stretch(13)
+        repeated = (TOKENS[:5] * 3)[:13]
+        assert list(session.tokens) == repeated
+        assert nmse(session.eval([7]), oracle(source, [*repeated, 7])[-1]) < 1e-8
+
+
 def test_without_optimum_the_pip_line_is_said(monkeypatch):
     monkeypatch.delenv(optimum.PYTHON, raising=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

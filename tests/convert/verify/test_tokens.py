@@ -132,7 +132,7 @@ def test_tokens_that_only_look_special(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.fault(16, 5000)
-@pytest.mark.parametrize("name", ["tiny-qwen3", "tiny-llama3"])
+@pytest.mark.parametrize("name", ["tiny-qwen3", "tiny-qwen35", "tiny-llama3"])
 def test_ten_thousand_texts(name: str, tmp_path: Path) -> None:
     with Vocabulary(ROOT / "models" / "bundled" / name, tmp_path) as vocabulary:
         assert vocabulary.differences(5000, seed=16) == []

@@ -13,7 +13,7 @@ from edgellm.models import bundled
 from edgellm.models.training.evaluate import evaluate, table
 from edgellm.profiles.quality.tasks import TaskItem
 
-NAMES = ("tiny-llama3", "tiny-qwen3")
+NAMES = ("tiny-llama3", "tiny-qwen3", "tiny-qwen35")
 
 
 def header(name: str) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def header(name: str) -> dict[str, Any]:
     return tensors
 
 
-def test_both_models_are_listed_and_others_are_not_found() -> None:
+def test_all_models_are_listed_and_others_are_not_found() -> None:
     assert bundled.names() == NAMES
     assert bundled.path("tiny-gpt") is None
 
@@ -48,6 +48,18 @@ def test_the_families_differ_as_the_real_ones_do() -> None:
     assert "lm_head.weight" in llama and "lm_head.weight" not in qwen
     assert "model.layers.0.self_attn.q_norm.weight" in qwen
     assert "model.layers.0.self_attn.q_norm.weight" not in llama
+
+
+def test_the_hybrid_has_layers_of_both_kinds_and_unequal_heads() -> None:
+    folder = bundled.path("tiny-qwen35")
+    assert folder is not None
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert config["linear_num_key_heads"] < config["linear_num_value_heads"]
+    kinds = ["self_attn" if kind == "full_attention" else "linear_attn" for kind in config["layer_types"]]
+    assert set(kinds) == {"self_attn", "linear_attn"}
+    for layer, kind in enumerate(kinds):
+        found = {name.split(".")[3] for name in header("tiny-qwen35") if f".layers.{layer}." in name}
+        assert kind in found and len(found & {"self_attn", "linear_attn"}) == 1
 
 
 def test_llamas_rope_scaling_changes_some_frequencies_and_leaves_others() -> None:

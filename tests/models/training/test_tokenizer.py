@@ -72,7 +72,8 @@ def test_special_tokens_follow_the_vocabulary_and_the_configs_agree(name: str) -
 def test_the_pipeline_is_the_familys(name: str) -> None:
     data = read(name, "tokenizer.json")
     pattern = data["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"]
-    qwen = name == "tiny-qwen3"
+    qwen = name != "tiny-llama3"
+    assert (r"[\p{L}\p{M}]+|" in pattern) is (name == "tiny-qwen35")
     assert (r"|\p{N}{1,3}|" in pattern) is not qwen
     assert (data["normalizer"] == {"type": "NFC"}) is qwen
     assert (data["post_processor"] is None) is qwen
