@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, silu, softplus
 
+from edgellm import privacy
+
 #: Log of the decay at a dialogue's first token: what was there before is gone in 32 bits, and sums of it stay exact
 #: enough in the chunked form, which subtracts them from each other.
 FORGET = -60.0
@@ -32,6 +34,7 @@ def cut_at_starts(model: Any) -> None:
 
 def _forward(self: Any, hidden_states: Tensor, attention_mask: Tensor, **_: Any) -> Tensor:
     """`Qwen3_5GatedDeltaNet.forward` without a cache, of shape (rows, tokens, hidden), cut at the starts."""
+    privacy.refuse_telemetry()
     from transformers.models.qwen3_5.modeling_qwen3_5 import torch_chunk_gated_delta_rule
 
     starts = attention_mask

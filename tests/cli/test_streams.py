@@ -34,6 +34,7 @@ COMMANDS = {
     "list": "list",
     "parity": "parity --help",
     "profile": "profile --help",
+    "rerank": "rerank --help",
     "report": "report {r} --lang zh",
     "rm": "rm --help",
     "run": "run {m} 你好 -n 3 -t 1",

@@ -38,6 +38,7 @@ class Wrong(AssertionError):
 
 def difference(found: np.ndarray, expected: np.ndarray) -> float:
     """Relative squared error."""
+    found, expected = found.astype(np.float64), expected.astype(np.float64)
     return float(np.square(found - expected).sum() / np.square(expected).sum())
 
 
@@ -133,7 +134,7 @@ class Machine:
         found = self.session.eval([probe]).copy()
         self.ids.append(probe)
         self.fresh.rewind(0)
-        self.hold(found, self.fresh.eval(self.ids))
+        self.hold(found, self.fresh.eval(self.ids).copy())
 
     def hold(self, found: np.ndarray, expected: np.ndarray) -> None:
         """`found` is `expected`, the logits after the last of the ids or of some, to within rounding."""
@@ -305,7 +306,7 @@ def run(artifact: Artifact, options: EngineOptions, seed: int, n_steps: int = 12
             machine.session.close()
         with backends.open_session(artifact, options) as new:
             fresh.rewind(0)
-            machine.hold(new.eval(machine.ids), fresh.eval(machine.ids))
+            machine.hold(new.eval(machine.ids), fresh.eval(machine.ids).copy())
     return machine.worst
 
 

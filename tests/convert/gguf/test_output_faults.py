@@ -136,6 +136,10 @@ def test_a_full_disk_is_noticed_before_anything_is_written(tmp_path):
     shape, bf16 = (1 << 21, 1 << 20), GGML_TYPES_BY_NAME["BF16"]
     numbers = {"block_count": 1, "attention.head_count": 1, "attention.head_count_kv": 1}
     keys = {"general.architecture": encode("str", "llama")}
+    keys |= {
+        f"tokenizer.ggml.{key}": encode("str", name)
+        for key, name in (("model", "gpt2"), ("pre", "llama-bpe"))
+    }
     keys |= {f"llama.{key}": encode("u32", value) for key, value in numbers.items()}
     tensors = [TensorEntry(f"blk.{i}.ffn_up.weight", shape, bf16, 2 * shape[0] * shape[1]) for i in range(3)]
     place = layout(keys, tensors)

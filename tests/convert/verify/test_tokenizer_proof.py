@@ -83,7 +83,7 @@ def test_a_special_token_without_a_row_is_no_token_of_the_model(
     family: str, made: str, tmp_path: Path
 ) -> None:
     """Fine-tunes name a pad token and leave the embedding as it was; transformers fails at its id alone."""
-    whole = replace(layouts.FAMILIES[family], n_vocab={"llama": 305, "qwen3": 303}[family])
+    whole = replace(layouts.FAMILIES[family], n_vocab={"llama": 305, "qwen3": 303, "qwen35": 303}[family])
     folder = tinymodels.write(whole, tmp_path / "model")
     layouts.Folder(folder).change("tokenizer_config.json", pad_token="<|pad_me|>")
     path = converted(folder, made, tmp_path)
