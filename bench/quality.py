@@ -1,4 +1,4 @@
-"""Quality of every GGUF type of both bundled models, with and without an importance matrix, against F32.
+"""Quality of every GGUF type of the bundled models, with and without an importance matrix, against F32.
 
     python bench/quality.py [--models tiny-qwen3,tiny-llama3] [--types Q4_0,Q2_K] [--dialogues 112]
                             [--tasks] [--write docs/quality.md]
@@ -293,7 +293,7 @@ def main() -> None:
     accuracies = [each for _, found in results for each in found]
     lines = [line for model in models for line in [*table(model, rows), ""]]
     if accuracies:
-        lines += ["### Tasks of both", "", *task_table(accuracies)]
+        lines += ["### Tasks of all", "", *task_table(accuracies)]
     print("\n".join([*lines, *surprises(rows)]))
     if args.write:
         write(args.write, lines)
