@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
-"""Prefill and decode speed of ONNX models side by side: edgellm, onnxruntime-genai, optimum, and edgellm's GGUF.
+"""Prefill and decode speed of ONNX models side by side: edgellm, onnxruntime-genai, optimum, and GGUF in edgellm and llama-bench.
 
     bench/onnx.py --side ours=edgellm:q-onnx-int4 --side genai=genai:q-genai --side gguf=edgellm:q-Q4_0.gguf \
         --python genai=/path/to/genai-venv/bin/python -p 512 -n 128 -t 2 --rounds 5
 
-A side is NAME=KIND:PATH, its KIND one of edgellm, genai and optimum. Each launch is a fresh process that loads,
-warms up and measures once; rounds are interleaved, the order turned around in every second one. A first launch of
-every side, not counted, lets edgellm prepare its weights and the page cache fill. All sides decode greedily for
-exactly N tokens after the same prompt of P token ids, with the same number of threads; `-t 0` leaves that to each,
-as its users run it. `--python` gives the interpreter of a KIND whose packages live in an environment of their own.
-A side that fails is left out from then on. `--cpu` counts processor seconds of the process in place of the clock's:
-with one thread, what a machine that others use, too, can still tell. Prints medians, the ratio to the first side, the
-peak of memory over the model's files plus KV cache, and one JSON line. With five sides of half a billion weights and 3
-rounds: five minutes.
+A side is NAME=KIND:PATH, its KIND one of edgellm, genai, optimum and llama-bench (llama.cpp's own tool;
+`--python llama-bench=TOOL` names the program, made from the engine's own sources: `cmake --build BUILD
+--target llama-bench`). Each launch is a fresh process that loads, warms up and measures once; rounds are
+interleaved, the order turned around in every second one. A first launch of every side, not counted, lets
+edgellm prepare its weights and the page cache fill. All sides decode greedily for exactly N tokens after the
+same prompt of P token ids, with the same number of threads; `-t 0` leaves that to each, as its users run it.
+`--python` gives the interpreter of a KIND whose packages live in an environment of their own. A side that
+fails is left out from then on. `--cpu` counts processor seconds of the process in place of the clock's: with
+one thread, what a machine that others use, too, can still tell.
+Prints medians, the ratio to the first side, the peak of memory over the model's files plus KV cache, and one
+JSON line. With five sides of half a billion weights and 3 rounds: five minutes.
 """
 
 import argparse
@@ -27,7 +29,7 @@ from pathlib import Path
 
 from edgellm import privacy
 
-KINDS = ("edgellm", "genai", "optimum")
+KINDS = ("edgellm", "genai", "optimum", "llama-bench")
 
 
 def prompt_ids(n: int) -> list[int]:
@@ -153,6 +155,20 @@ def run_optimum(args: argparse.Namespace) -> dict[str, float]:
     return figures(load, clock.times)  # the streamer is given the prompt first
 
 
+def run_llama_bench(args: argparse.Namespace) -> dict[str, float]:
+    """The tool's own clock: a prompt, and tokens decoded behind one of that length."""
+    rates = []
+    for test in (["-p", args.prompt, "-n", 0], ["-p", 0, "-n", args.gen, "-d", args.prompt]):
+        threads = ["-t", args.threads] if args.threads else []
+        command = [args.tool, "-m", args.path, *test, *threads, "-r", 1, "-o", "json"]
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=True)
+        rates.append(json.loads(done.stdout)[0]["avg_ts"])
+    scale = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * scale
+    first = args.prompt / rates[0]
+    return {"load": 0.0, "first": first, "decode": rates[1], "peak_bytes": peak, "anonymous_bytes": 0}
+
+
 def figures(load: float, times: list[float]) -> dict[str, float]:
     """`times`: the start, then one for each token drawn; the first token ends the prefill."""
     decode = (len(times) - 2) / (times[-1] - times[1])
@@ -171,7 +187,13 @@ def launch(args: argparse.Namespace) -> None:
     if args.turns:
         print(json.dumps(run_turns(args)))
         return
-    found = {"edgellm": run_edgellm, "genai": run_genai, "optimum": run_optimum}[args.kind](args)
+    sides = {
+        "edgellm": run_edgellm,
+        "genai": run_genai,
+        "optimum": run_optimum,
+        "llama-bench": run_llama_bench,
+    }
+    found = sides[args.kind](args)
     print(json.dumps({**found, "prefill": args.prompt / found["first"]}))
 
 
@@ -197,7 +219,8 @@ def compare(args: argparse.Namespace) -> None:
 def measure_apart(args: argparse.Namespace, kind: str, path: str) -> "subprocess.CompletedProcess[str]":
     """One launch of one side in a process of its own."""
     pythons = dict(item.split("=", 1) for item in args.python)
-    command = [pythons.get(kind, sys.executable), __file__, "--kind", kind, "--path", path]
+    tool = ["--tool", pythons.pop(kind)] if kind == "llama-bench" else []
+    command = [pythons.get(kind, sys.executable), __file__, "--kind", kind, "--path", path, *tool]
     command += ["-p", str(args.prompt), "-n", str(args.gen), "-t", str(args.threads)]
     command += ["--cpu"] if args.cpu else []
     threads = {"OMP_NUM_THREADS": str(args.threads)} if args.threads else {}
@@ -274,6 +297,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=0, help="measure a conversation of N turns instead")
     parser.add_argument("--kind", choices=KINDS, help=argparse.SUPPRESS)
     parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--tool", help=argparse.SUPPRESS)
     args = parser.parse_args()
     launch(args) if args.kind else converse(args) if args.turns else compare(args)
 
