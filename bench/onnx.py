@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prefill and decode speed of ONNX models side by side: edgellm, onnxruntime-genai, optimum, and GGUF in edgellm and llama-bench.
+"""Prefill and decode speed side by side: edgellm, onnxruntime-genai, optimum, and GGUF in edgellm and llama-bench.
 
     bench/onnx.py --side ours=edgellm:q-onnx-int4 --side genai=genai:q-genai --side gguf=edgellm:q-Q4_0.gguf \
         --python genai=/path/to/genai-venv/bin/python -p 512 -n 128 -t 2 --rounds 5

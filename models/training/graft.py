@@ -23,9 +23,9 @@ def graft(model: Any, donor: str) -> None:
     """Overwrite `model`'s parameters with the bundled `donor`'s, layer by layer."""
     from safetensors.torch import load_file
 
-    given = {
-        name: weight.float() for name, weight in load_file(bundled.path(donor) / "model.safetensors").items()
-    }
+    folder = bundled.path(donor)
+    assert folder is not None
+    given = {name: weight.float() for name, weight in load_file(folder / "model.safetensors").items()}
     for name, weight in model.named_parameters():
         weight.data.copy_(_taken(name, weight.data, given))
 

@@ -39,7 +39,7 @@ def _forward(self: Any, hidden_states: Tensor, attention_mask: Tensor, **_: Any)
 
     starts = attention_mask
     shape = (*hidden_states.shape[:2], -1)
-    mixed = _convolve(self.in_proj_qkv(hidden_states), self.conv1d.weight.squeeze(1), starts)
+    mixed = _compiled(self.in_proj_qkv(hidden_states), self.conv1d.weight.squeeze(1), starts)
     query, key, value = mixed.split([self.key_dim, self.key_dim, self.value_dim], dim=-1)
     decay = -self.A_log.float().exp() * softplus(self.in_proj_a(hidden_states).float() + self.dt_bias)
     out, _state = torch_chunk_gated_delta_rule(
@@ -57,7 +57,6 @@ def _forward(self: Any, hidden_states: Tensor, attention_mask: Tensor, **_: Any)
     return result
 
 
-@torch.compile
 def _convolve(x: Tensor, weight: Tensor, starts: Tensor) -> Tensor:
     """Causal depthwise convolution and SiLU of (rows, tokens, channels); taps (channels, kernel), oldest first."""
     dialogue = starts.cumsum(dim=1)
@@ -66,3 +65,6 @@ def _convolve(x: Tensor, weight: Tensor, starts: Tensor) -> Tensor:
         same = dialogue[:, back:] == dialogue[:, :-back]
         total = total + pad(x[:, :-back] * same[..., None] * weight[:, -1 - back], (0, 0, back, 0))
     return silu(total)
+
+
+_compiled: Any = torch.compile(_convolve)
