@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="pip install edgellm[train]")
 pytest.importorskip("transformers.models.qwen3_5", reason="needs transformers with Qwen3.5")
 
-pytestmark = pytest.mark.transformers
+pytestmark = [pytest.mark.transformers, pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")]
 
 
 def test_a_dialogue_does_not_see_the_one_before_it() -> None:
