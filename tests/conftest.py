@@ -33,6 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell without job control starts background jobs with Ctrl-C ignored; tests of Ctrl-C need it back.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored, and programs under test inherit that
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
