@@ -17,7 +17,7 @@ from edgellm.backends.llama import options as llama_options
 from edgellm.backends.llama.sequence import abort, mtp, outputs, recurrent
 from edgellm.backends.llama.sequence import state as llama_state
 from edgellm.backends.llama.sequence.sampler import make_sampler
-from edgellm.backends.llama.sequence.steps import LlamaStepper, make_stepper
+from edgellm.backends.llama.sequence.steps import LlamaStepper, Stream, make_stepper
 from edgellm.backends.llama.vocabulary import Vocabulary
 from edgellm.errors import EngineError
 from edgellm.formats.artifact import Artifact
@@ -239,7 +239,7 @@ class LlamaCppSession:
             self._read(tokens, head)
             sampler = make_sampler(self._lib, sampling, self._info.n_vocab)
             mine = (self._lib, self._context, sampler, self._tokens, self._info, self._n_batch)
-            self._stepper = make_stepper(*mine, self._check_stream, head, self._recurrent)
+            self._stepper = make_stepper(Stream(*mine, self._check_stream, head), self._recurrent)
             with self._stepper:
                 room = self._info.n_ctx - len(self._tokens)
                 yield from steps.draw(self._stepper, self, room, constraint, drafter)
@@ -397,4 +397,4 @@ class LlamaCppSession:
 
     def _check_logits(self) -> None:
         """Raise EngineError unless the last logits can be drawn from."""
-        checks.check_finite_bytes(outputs.last(self._lib, self._context, self._info.n_vocab), self._info)
+        outputs.check_finite(self._lib, self._context, -1, self._info)

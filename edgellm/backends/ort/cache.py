@@ -86,7 +86,27 @@ class Cache(Protocol):
         ...
 
 
-class InPlaceCache:
+class _Cuttable:
+    """Keys and values of each position apart, so that any length can be gone back to without further ado."""
+
+    length: int
+
+    def try_out(self) -> None:
+        """Nothing to do: every run can be taken back."""
+
+    def reusable(self, n: int) -> int:
+        """All of it."""
+        return n
+
+    def mark(self, *, due: bool = False) -> None:
+        """Nothing to do: all positions can be gone back to."""
+
+    def pieces(self, end: int, most: int, *, turn: bool) -> Iterator[int]:
+        """As many as fit each time."""
+        return iter([*range(self.length + most, end, most), end])
+
+
+class InPlaceCache(_Cuttable):
     """Buffers [1, n_head_kv, capacity, head_dim] bound as past and present at once; a shorter length rewinds."""
 
     def __init__(self, slots: Sequence[CacheSlot], n_ctx: int) -> None:
@@ -133,20 +153,6 @@ class InPlaceCache:
         """What lies beyond the length is never read."""
         self.length = n
 
-    def try_out(self) -> None:
-        """Nothing to do: every run can be taken back."""
-
-    def reusable(self, n: int) -> int:
-        """All of it."""
-        return n
-
-    def mark(self, *, due: bool = False) -> None:
-        """Nothing to do: all positions can be gone back to."""
-
-    def pieces(self, end: int, most: int, *, turn: bool) -> Iterator[int]:
-        """As many as fit each time."""
-        return evenly(self.length, end, most)
-
     def stretch(self, n: int) -> bool:
         """Fill up to `n` positions with copies of what it holds."""
         length = self.length
@@ -178,7 +184,7 @@ class InPlaceCache:
         self.length = n
 
 
-class ConcatCache:
+class ConcatCache(_Cuttable):
     """The presents of one run are the pasts of the next; a rewind copies what is kept."""
 
     def __init__(self, slots: Sequence[CacheSlot]) -> None:
@@ -208,20 +214,6 @@ class ConcatCache:
         self._set([np.ascontiguousarray(value.numpy()[:, :, :n]) for value in self._values])
         self.length = n
 
-    def try_out(self) -> None:
-        """Nothing to do: every run can be taken back."""
-
-    def reusable(self, n: int) -> int:
-        """All of it."""
-        return n
-
-    def mark(self, *, due: bool = False) -> None:
-        """Nothing to do: all positions can be gone back to."""
-
-    def pieces(self, end: int, most: int, *, turn: bool) -> Iterator[int]:
-        """As many as fit each time."""
-        return evenly(self.length, end, most)
-
     def stretch(self, n: int) -> bool:
         """The engine allocates it."""
         return False
@@ -244,11 +236,6 @@ class ConcatCache:
     def _set(self, arrays: list[Any]) -> None:
         self._arrays = arrays  # the values below share their memory
         self._values = [library().OrtValue.ortvalue_from_numpy(array) for array in arrays]
-
-
-def evenly(start: int, end: int, most: int) -> Iterator[int]:
-    """Ends of pieces of `most` positions."""
-    return iter([*range(start + most, end, most), end])
 
 
 def saved_length(state: bytes) -> int | None:

@@ -21,7 +21,7 @@ _ROWS = 16  # tokens in one run: more go through another kernel, which rounds ot
 
 
 class OrtStepper:
-    """A `_steps.Stepper`. `tokens` is the session's own list, `first` the logits after the prompt."""
+    """A `steps.Stepper`. `tokens` is the session's own list, `first` the logits after the prompt."""
 
     def __init__(
         self,

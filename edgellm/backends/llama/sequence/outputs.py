@@ -7,10 +7,11 @@ import ctypes
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from edgellm.backends import checks
 from edgellm.errors import EngineError
 
 if TYPE_CHECKING:
-    from edgellm.session import Hidden, Logits
+    from edgellm.session import EngineInfo, Hidden, Logits
 
 N_STATES = 64  # tokens at once, where hidden states are wanted: llama.cpp computes the logits of each as well
 
@@ -23,20 +24,25 @@ def fill(batch: Any, past: int, tokens: Sequence[int]) -> None:
         batch.n_seq_id[i], batch.seq_id[i][0] = 1, 0
 
 
-def logits(lib: Any, context: Any, index: int, n_vocab: int) -> Logits:
-    """A view [n_vocab] after the index-th token of the last batch, -1 the last. Raises EngineError."""
-    import numpy as np
-
-    pointer = lib.llama_get_logits_ith(context, index)
-    if not pointer:
+def pointer(lib: Any, context: Any, index: int) -> Any:
+    """To the logits after the index-th token of the last batch, -1 the last. Raises EngineError."""
+    found = lib.llama_get_logits_ith(context, index)
+    if not found:
         raise EngineError("llama.cpp has no logits for this position")
-    found: Logits = np.ctypeslib.as_array(pointer, (n_vocab,))
     return found
 
 
-def last(lib: Any, context: Any, n_vocab: int) -> bytes:
-    """The last logits as float32, without numpy."""
-    return ctypes.string_at(lib.llama_get_logits_ith(context, -1), 4 * n_vocab)
+def logits(lib: Any, context: Any, index: int, n_vocab: int) -> Logits:
+    """The same as a view [n_vocab]."""
+    import numpy as np
+
+    found: Logits = np.ctypeslib.as_array(pointer(lib, context, index), (n_vocab,))
+    return found
+
+
+def check_finite(lib: Any, context: Any, index: int, info: EngineInfo) -> None:
+    """Raise EngineError unless those logits can be drawn from. Without numpy, which plain decoding does not need."""
+    checks.check_finite_bytes(ctypes.string_at(pointer(lib, context, index), 4 * info.n_vocab), info)
 
 
 def embedding(lib: Any, context: Any, n_embd: int, index: int) -> Hidden:

@@ -6,12 +6,11 @@ The session's list of ids is the sequence; while a stream runs, the cache may ho
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgellm.backends import checks
-from edgellm.backends.llama.sequence import abort
+from edgellm.backends.llama.sequence import abort, outputs
 from edgellm.errors import EngineError
 
 if TYPE_CHECKING:
@@ -23,31 +22,34 @@ _MOST = 31  # draft tokens in one batch: more gain little
 _AGAIN = 8  # tokens evaluated again together with what follows; more are worth a state of their own
 
 
+@dataclass(frozen=True)
+class Stream:
+    """What a stream runs on."""
+
+    lib: Any
+    context: Any
+    sampler: Any
+    tokens: list[int]  # the session's own list
+    info: EngineInfo
+    n_batch: int
+    check: Callable[[], None]  # raises when the stream is to end, or the session was closed under it
+    head: DraftHead | None
+
+
 class LlamaStepper:
-    """A `_steps.Stepper`, and a context manager that owns `sampler`."""
+    """A `steps.Stepper`, and a context manager that owns the stream's sampler."""
 
     _most_at_once = _MOST + 1
 
-    def __init__(
-        self,
-        lib: Any,
-        context: Any,
-        sampler: Any,
-        tokens: list[int],
-        info: EngineInfo,
-        n_batch: int,
-        check: Callable[[], None],
-        head: DraftHead | None,
-    ) -> None:
-        """`check` raises when the stream is to end, or the session was closed under it."""
-        self._lib, self._context, self._sampler = lib, context, sampler
-        self._memory = lib.llama_get_memory(context)
-        self._tokens = tokens  # the session's own list
-        self._info, self._check, self._head = info, check, head
+    def __init__(self, stream: Stream) -> None:
+        self._lib, self._context, self._sampler = stream.lib, stream.context, stream.sampler
+        self._memory = stream.lib.llama_get_memory(stream.context)
+        self._tokens, self._info = stream.tokens, stream.info
+        self._check, self._head = stream.check, stream.head
         self._ahead = 0  # draft tokens in the cache beyond the sequence
         self._last_only = True  # the last evaluation gave logits at its last position alone: the prompt's
         self._first = 0  # place in the batch of the id that was drawn
-        self._capacity = min(self._most_at_once, n_batch)
+        self._capacity = min(self._most_at_once, stream.n_batch)
         self.max_draft = min(_MOST, self._capacity - 1)
         self._batch = batch = self._lib.llama_batch_init(self._capacity, 0, 1)
         for i in range(self._capacity):
@@ -55,21 +57,12 @@ class LlamaStepper:
 
     def logits(self, row: int) -> Logits:
         """A view of the engine's own buffer."""
-        import numpy as np
-
-        logits: Logits = np.ctypeslib.as_array(self._pointer(row), (self._info.n_vocab,))
-        return logits
+        return outputs.logits(self._lib, self._context, self._index(row), self._info.n_vocab)
 
     def check(self, row: int) -> None:
         """Without numpy, which drafting by lookup does not need either."""
         self._check()
-        checks.check_finite_bytes(ctypes.string_at(self._pointer(row), 4 * self._info.n_vocab), self._info)
-
-    def _pointer(self, row: int) -> Any:
-        pointer = self._lib.llama_get_logits_ith(self._context, self._index(row))
-        if not pointer:
-            raise EngineError("llama.cpp has no logits for this position")
-        return pointer
+        outputs.check_finite(self._lib, self._context, self._index(row), self._info)
 
     def sample(self, row: int) -> int:
         """Draw with the sampler chain, which remembers the id for its penalties."""
@@ -128,19 +121,8 @@ class RecurrentStepper(LlamaStepper):
 
     _most_at_once = 2 * (_MOST + 1)
 
-    def __init__(
-        self,
-        lib: Any,
-        context: Any,
-        sampler: Any,
-        tokens: list[int],
-        info: EngineInfo,
-        n_batch: int,
-        check: Callable[[], None],
-        head: DraftHead | None,
-        recurrent: Recurrent,
-    ) -> None:
-        super().__init__(lib, context, sampler, tokens, info, n_batch, check, head)
+    def __init__(self, stream: Stream, recurrent: Recurrent) -> None:
+        super().__init__(stream)
         self._recurrent = recurrent
         self._before: State | None = None  # the state after the first `_n_before` tokens, read before a draft
         self._n_before = 0
@@ -188,18 +170,6 @@ class RecurrentStepper(LlamaStepper):
         self._recurrent.done()
 
 
-def make_stepper(
-    lib: Any,
-    context: Any,
-    sampler: Any,
-    tokens: list[int],
-    info: EngineInfo,
-    n_batch: int,
-    check: Callable[[], None],
-    head: DraftHead | None,
-    recurrent: Recurrent | None,
-) -> LlamaStepper:
+def make_stepper(stream: Stream, recurrent: Recurrent | None) -> LlamaStepper:
     """The one for the kind of state the model keeps."""
-    if recurrent is None:
-        return LlamaStepper(lib, context, sampler, tokens, info, n_batch, check, head)
-    return RecurrentStepper(lib, context, sampler, tokens, info, n_batch, check, head, recurrent)
+    return LlamaStepper(stream) if recurrent is None else RecurrentStepper(stream, recurrent)
