@@ -163,17 +163,20 @@ def run_llama_bench(args: argparse.Namespace) -> dict[str, float]:
         command = [args.tool, "-m", args.path, *test, *threads, "-r", 1, "-o", "json"]
         done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=True)
         rates.append(json.loads(done.stdout)[0]["avg_ts"])
-    scale = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * scale
-    first = args.prompt / rates[0]
+    peak, first = peak_bytes(resource.RUSAGE_CHILDREN), args.prompt / rates[0]
     return {"load": 0.0, "first": first, "decode": rates[1], "peak_bytes": peak, "anonymous_bytes": 0}
+
+
+def peak_bytes(who: int) -> int:
+    """The most memory that this process, or a child of it, has held."""
+    return resource.getrusage(who).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def figures(load: float, times: list[float]) -> dict[str, float]:
     """`times`: the start, then one for each token drawn; the first token ends the prefill."""
     decode = (len(times) - 2) / (times[-1] - times[1])
     first = times[1] - times[0]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    peak = peak_bytes(resource.RUSAGE_SELF)
     status = Path("/proc/self/status")
     anonymous = 0
     if status.is_file():

@@ -60,11 +60,11 @@ def read(text: str) -> Reference | None:
     """What `text` names on a hub; None when it has the form of no such name."""
     rest = re.sub(r"^https?://", "", text)
     rest = rest.removeprefix("www.")
-    hub = next((hub for start, hub in _HOSTS.items() if rest.startswith(start)), None)
-    if hub is not None:
-        rest = next(rest.removeprefix(start) for start in _HOSTS if rest.startswith(start))
-    elif rest != text:
+    start = next((start for start in _HOSTS if rest.startswith(start)), "")
+    hub = _HOSTS.get(start)
+    if hub is None and rest != text:
         return None
+    rest = rest.removeprefix(start)
     owner, _, tail = rest.rstrip("/").partition("/")
     name, slash, inside = tail.partition("/")
     if slash:  # a page of the repository

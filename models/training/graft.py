@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from edgellm.models import bundled
 
 #: Which bundled model a model starts from.
@@ -17,6 +20,7 @@ DONORS = {"tiny-qwen35": "tiny-qwen3"}
 FIRST_STEP = 2600
 #: Share of the peak learning rates.
 RATE = 0.5
+_HEAD_SIZE = 64
 
 
 def graft(model: Any, donor: str) -> None:
@@ -30,25 +34,26 @@ def graft(model: Any, donor: str) -> None:
         weight.data.copy_(_taken(name, weight.data, given))
 
 
-def _taken(name: str, fresh: Any, given: dict[str, Any]) -> Any:
+def _heads(matrix: Tensor) -> Tensor:
+    """[heads, head size, columns] of a projection's matrix."""
+    return matrix.unflatten(0, (-1, _HEAD_SIZE))
+
+
+def _taken(name: str, fresh: Tensor, given: dict[str, Tensor]) -> Tensor:
     """What a parameter of the hybrid starts as."""
     layer, _, role = name.rpartition("linear_attn.")
     if role == "out_proj.weight":
         return given[layer + "self_attn.o_proj.weight"]
-    if role == "in_proj_qkv.weight":
-        values = given[layer + "self_attn.v_proj.weight"]
-        n_values = len(given[layer + "self_attn.o_proj.weight"])
-        heads = values.reshape(-1, 64, values.shape[1]).repeat_interleave(n_values // len(values), 0)
-        fresh[-n_values:] = heads.reshape(n_values, -1)
+    if role == "in_proj_qkv.weight":  # two value heads for each of the donor's
+        values = _heads(given[layer + "self_attn.v_proj.weight"])
+        twice = values.repeat_interleave(2, 0).flatten(0, 1)
+        fresh[-len(twice) :] = twice
         return fresh
     if layer or name not in given:
         return fresh
     if name.endswith("q_proj.weight"):  # a head's queries, then its gate, which starts half open
-        heads = given[name].reshape(-1, 64, fresh.shape[1])
-        return (
-            heads.repeat_interleave(2, 0).reshape(fresh.shape)
-            * heads.new_tensor([1.0, 0.0]).repeat(len(heads)).repeat_interleave(64)[:, None]
-        )
+        queries = _heads(given[name])
+        return torch.cat([queries, torch.zeros_like(queries)], 1).flatten(0, 1)
     if name.endswith("norm.weight"):
         return given[name] - 1  # Qwen3.5 adds the one itself
     return given[name] * (2 if name.endswith("self_attn.o_proj.weight") else 1)

@@ -3,12 +3,13 @@
 import hashlib
 import json
 import random
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import unquote
+
+import loopback
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -47,15 +48,8 @@ class Hub:
 def serve(repo_id: str, folder: Path) -> Iterator[tuple[Hub, str]]:
     """Run the server; yields the hub and its address."""
     hub = Hub(repo_id, folder)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield hub, f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with loopback.serve(_handler(hub)) as address:
+        yield hub, address
 
 
 def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one class, many small methods

@@ -5,12 +5,13 @@ Paths and shapes as ModelScope's own client uses them (modelscope/hub/api.py, fi
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
+
+import loopback
 
 
 class Scope:
@@ -56,15 +57,8 @@ class Scope:
 def serve(repo_id: str, folder: Path) -> Iterator[tuple[Scope, str]]:
     """Run the server; yields it and its address."""
     scope = Scope(repo_id, folder)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(scope))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield scope, f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with loopback.serve(_handler(scope)) as address:
+        yield scope, address
 
 
 def _handler(scope: Scope) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one class, many small methods
