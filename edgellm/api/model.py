@@ -240,21 +240,17 @@ class Model:
         """Texts as vectors, [n, n_embd] or [n, dimensions] in float32; one text gives one row.
 
         Pooling, and what goes before a text, are the model's own unless told otherwise: `prompt_name` picks one of
-        its prompts ("query"), `instruct` is a task in words, for queries. See `embedding.embed`.
+        its prompts ("query"), `instruct` is a task in words, for queries. See `embedding.manner_of` and `.embed`.
         """
         from edgellm.generation import embedding
 
         several = [texts] if isinstance(texts, str) else list(texts)
         with self._turns.turn():
+            manner = embedding.manner_of(
+                self.session.artifact, pooling=pooling, prompt_name=prompt_name, instruct=instruct
+            )
             return embedding.embed(
-                self.session,
-                several,
-                pooling=pooling,
-                normalize=normalize,
-                prompt_name=prompt_name,
-                instruct=instruct,
-                dimensions=dimensions,
-                truncate=truncate,
+                self.session, several, manner, normalize=normalize, dimensions=dimensions, truncate=truncate
             )
 
     def rerank(

@@ -89,14 +89,7 @@ def command(
     note(manner.remark)
     with open_model.session(artifact, engine) as session:
         vectors = embedding.embed(
-            session,
-            wanted,
-            pooling=pooling,
-            normalize=not no_normalize,
-            prompt_name=prompt_name,
-            instruct=instruct,
-            dimensions=dimensions,
-            truncate=truncate,
+            session, wanted, manner, normalize=not no_normalize, dimensions=dimensions, truncate=truncate
         )
     if npy:
         _write(npy, vectors, force=force)

@@ -50,7 +50,9 @@ def manner_of(
 ) -> Manner:
     """What the model's file says, with what is asked for in its place.
 
-    `prompt_name` picks one of the file's prompts, `instruct` is a task in words, for queries. Raises UsageError.
+    `pooling` None is the file's, else the mean: over the text's tokens; `last` is the last token's state, `cls` the
+    first's. `prompt_name` picks one of the file's prompts, `instruct` is a task in words, for queries. Raises
+    UsageError.
     """
     if pooling is not None and pooling not in POOLINGS:
         raise UsageError(f"there is no pooling {pooling!r}; there are: {', '.join(POOLINGS)}")
@@ -74,26 +76,25 @@ def manner_of(
 def embed(
     session: Session,
     texts: Sequence[str],
+    manner: Manner,
     *,
-    pooling: Pooling | None = None,
     normalize: bool = True,
-    prompt_name: str | None = None,
-    instruct: str | None = None,
     dimensions: int | None = None,
     truncate: bool = False,
 ) -> Vectors:
     """One vector for each text, [len(texts), n_embd] in float32.
 
-    `pooling` None is the file's, else the mean: over the text's tokens; `last` is the last token's state, `cls` the
-    first's. `dimensions` keeps the first so many numbers (Matryoshka); `normalize` makes each vector one long after
-    that. A text that does not fit is cut at its end with `truncate`, where the model's end token still follows.
-    Control tokens written out in a text are plain text. Raises UsageError for a text without tokens and for what
-    `manner_of` refuses, EngineError for a text that does not fit or a model that gives no hidden states.
+    `manner` is `manner_of`'s for this model. `dimensions` keeps the first so many numbers (Matryoshka); `normalize`
+    makes each vector one long after that. A text that does not fit is cut at its end with `truncate`, where the
+    model's end token still follows. Control tokens written out in a text are plain text. Raises UsageError for a text
+    without tokens, EngineError for a text that does not fit or a model that gives no hidden states.
     """
     import numpy as np
 
-    manner = manner_of(session.artifact, pooling=pooling, prompt_name=prompt_name, instruct=instruct)
-    rows = [_vector(session, text, place, manner, truncate) for place, text in enumerate(texts, 1)]
+    skip = 0
+    if manner.prompt and not manner.include_prompt:
+        skip = len(session.tokenize(manner.prompt, special=False, add_bos=session.info.add_bos))
+    rows = [_vector(session, text, place, manner, skip, truncate) for place, text in enumerate(texts, 1)]
     if not rows:
         raise UsageError("there is no text to embed")
     found: Vectors = np.stack(rows)
@@ -124,7 +125,7 @@ def pooled(session: Session, tokens: Sequence[int], pooling: Pooling, skip: int 
     return state
 
 
-def _vector(session: Session, text: str, place: int, manner: Manner, truncate: bool) -> Vectors:
+def _vector(session: Session, text: str, place: int, manner: Manner, skip: int, truncate: bool) -> Vectors:
     if not text:
         raise UsageError("an empty text has no tokens, so nothing to embed")
     info = session.info
@@ -138,7 +139,4 @@ def _vector(session: Session, text: str, place: int, manner: Manner, truncate: b
                 "shorter, have it cut (--truncate, truncate=True), or give a larger context (-c) if the model has one"
             )
         tokens = tokens[: limit - len(end)]
-    skip = 0
-    if manner.prompt and not manner.include_prompt:
-        skip = len(session.tokenize(manner.prompt, special=False, add_bos=info.add_bos))
     return pooled(session, tokens + end, manner.pooling, min(skip, len(tokens) + len(end) - 1))

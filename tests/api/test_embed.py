@@ -44,31 +44,35 @@ def session():
         yield session
 
 
+def embed(session, texts, *, pooling=None, **options):
+    return embedding.embed(session, texts, embedding.manner_of(session.artifact, pooling=pooling), **options)
+
+
 @pytest.mark.parametrize("pooling", embedding.POOLINGS)
 def test_vectors_are_one_long_and_do_not_depend_on_their_neighbours(session, pooling):
-    several = embedding.embed(session, TEXTS, pooling=pooling)
+    several = embed(session, TEXTS, pooling=pooling)
     np.testing.assert_allclose(np.linalg.norm(several, axis=1), 1, rtol=1e-5)
-    np.testing.assert_array_equal(embedding.embed(session, TEXTS[1:2], pooling=pooling)[0], several[1])
-    raw = embedding.embed(session, TEXTS, pooling=pooling, normalize=False)
+    np.testing.assert_array_equal(embed(session, TEXTS[1:2], pooling=pooling)[0], several[1])
+    raw = embed(session, TEXTS, pooling=pooling, normalize=False)
     np.testing.assert_allclose(
         raw / np.linalg.norm(raw, axis=1, keepdims=True), several, rtol=1e-4, atol=1e-6
     )
 
 
 def test_what_means_the_same_is_nearer(session):
-    near, other = (embedding.embed(session, TEXTS) @ embedding.embed(session, TEXTS)[0])[1:]
+    near, other = (embed(session, TEXTS) @ embed(session, TEXTS)[0])[1:]
     assert near > other
 
 
 def test_nothing_and_too_much_are_refused(session):
     with pytest.raises(UsageError, match="no text"):
-        embedding.embed(session, [])
+        embed(session, [])
     with pytest.raises(UsageError, match="nothing to embed"):
-        embedding.embed(session, [""])
+        embed(session, [""])
     with pytest.raises(EngineError, match="tokens of text 1 do not fit the context"):
-        embedding.embed(session, ["word " * 500])
+        embed(session, ["word " * 500])
     with pytest.raises(UsageError, match="there is no pooling 'max'; there are: mean, cls, last"):
-        embedding.embed(session, TEXTS, pooling="max")
+        embed(session, TEXTS, pooling="max")
 
 
 def run(*arguments, **more):
@@ -99,7 +103,7 @@ def test_lines_of_standard_input_become_an_array(tmp_path, session):
     done = subprocess.run(command, input="\n".join(TEXTS), text=True, capture_output=True, check=True)
     found = np.load(tmp_path / "v.npy")
     assert done.stdout.strip().endswith(f"3 x {found.shape[1]} float32")
-    np.testing.assert_allclose(found, embedding.embed(session, TEXTS), atol=1e-5)
+    np.testing.assert_allclose(found, embed(session, TEXTS), atol=1e-5)
     again = subprocess.run(command, input="x", text=True, capture_output=True)
     assert again.returncode == 1 and "exists; give --force" in again.stderr
     empty = subprocess.run([*command[:-2]], input="a\n\nb", text=True, capture_output=True)
