@@ -8,6 +8,7 @@ from pathlib import Path
 import embedders
 import numpy as np
 import pytest
+import tensor_files
 import tinymodels
 from click.testing import CliRunner
 from golden.make_embeddings import CASES, TEXTS, library_vectors, write_case
@@ -128,7 +129,7 @@ def test_the_base_class_needs_no_head(tmp_path):
 
 def change(folder: Path, name: str, **values: object) -> None:
     path = folder / name
-    tinymodels.write_json(path, json.loads(path.read_text(encoding="utf-8")) | values)
+    tensor_files.write_json(path, json.loads(path.read_text(encoding="utf-8")) | values)
 
 
 def _dense(folder: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import embedders
 import pytest
-import tinymodels
+import tensor_files
 from click.testing import CliRunner
 from golden.make_rerank_scores import CASES, DOCUMENTS, QUERY, TASK, card_scores, write_case
 from places import GOLDEN
@@ -235,7 +235,7 @@ def test_a_module_names_the_tokens(tmp_path):
     vocab = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
     embedders.write_modules(source, ["LogitScore"])
     ids = {"true_token_id": vocab["no"], "false_token_id": vocab["yes"]}
-    tinymodels.write_json(source / "1_LogitScore" / "config.json", ids)
+    tensor_files.write_json(source / "1_LogitScore" / "config.json", ids)
     for quant in ("F32", "onnx-fp32"):
         with edgellm.load(made(source, quant).path, options=EXACT) as model:
             found = by_place(model.rerank(QUERY, DOCUMENTS))
@@ -248,7 +248,7 @@ def test_another_prompt_than_the_cards_is_refused(question, tmp_path):
     settings = json.loads((source / "tokenizer_config.json").read_text(encoding="utf-8"))
     pair = "{% if m['role'] == 'document' %}" + question + "{% endif %}"
     settings["chat_template"] = settings["chat_template"].replace("{% endfor %}", pair + "{% endfor %}", 1)
-    tinymodels.write_json(source / "tokenizer_config.json", settings)
+    tensor_files.write_json(source / "tokenizer_config.json", settings)
     if question.startswith("Judge"):
         made(source, "F32")
         return

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensor_files
 import tinymodels
 
 from edgellm import cli, files
@@ -54,7 +55,7 @@ def checkpoint(tmp_path: Path) -> Path:
 def edit_json(path: Path, **changes: object) -> None:
     data = json.loads(path.read_text(encoding="utf-8")) | changes
     data = {key: value for key, value in data.items() if value is not None}
-    tinymodels.write_json(path, data)
+    tensor_files.write_json(path, data)
 
 
 def no_architecture(folder: Path) -> None:
@@ -127,7 +128,7 @@ def nan_weights(folder: Path) -> None:
     tiny = tinymodels.variant("qwen3", n_shards=2)
     values = {name: (tiny.dtype, value) for name, value in tinymodels.tensors(tiny).items()}
     values["model.layers.1.mlp.up_proj.weight"][1][3, 4] = np.nan
-    tinymodels.write_shards(folder, values, 2)
+    tensor_files.write_shards(folder, values, 2)
 
 
 def broken_config(folder: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
+import tensor_files
 import tinyadapters
 import tinymodels
 from click.testing import CliRunner
@@ -44,7 +45,7 @@ from edgellm.formats.gguf.adapter import open_lora, parse
 from edgellm.models.reference import logits
 from edgellm.models.registry import spec_of
 
-Array = tinymodels.Array
+Array = tensor_files.Array
 ENGINE_ERROR = 2e-5  # of the largest logit; measured 4e-6 at most, and above 0.5 without the adapter
 WHOLE = [name for name, adapter in ADAPTERS.items() if adapter.saved or "tied" in name]
 AT_RUN_TIME = [name for name, adapter in ADAPTERS.items() if name not in WHOLE]
@@ -245,7 +246,7 @@ def test_broken_adapters_are_refused_by_name(tmp_path: Path) -> None:
     first = next(iter(good))
 
     def refusal(values: dict[str, Array]) -> str:
-        tinymodels.write_safetensors(
+        tensor_files.write_safetensors(
             folder / "adapter_model.safetensors", {name: ("F32", value) for name, value in values.items()}
         )
         with pytest.raises(CheckpointError) as caught:

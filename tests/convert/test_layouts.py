@@ -13,7 +13,7 @@ import pytest
 import weight_layouts as layouts
 from golden.make_layout_logits import POSITIONS, TOKENS, transformers_reading
 from places import GOLDEN
-from tinymodels import Array
+from tensor_files import Array
 from weight_layouts import LAYOUTS, THROUGH_ENGINES, Layout
 
 from edgellm import backends

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-import tinymodels
+import tensor_files
 import towers
 from click.testing import CliRunner
 from golden.make_tower_logits import TOKENS, library_logits
@@ -65,6 +65,6 @@ def test_sections_that_the_engine_dies_of_are_refused(sections, tmp_path):
     source = towers.write("qwen3-vl", tmp_path / "source")
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     config["text_config"]["rope_scaling"]["mrope_section"] = sections
-    tinymodels.write_json(source / "config.json", config)
+    tensor_files.write_json(source / "config.json", config)
     with pytest.raises(CheckpointError, match="mrope_section"):
         conversion.convert_checkpoint(source, tmp_path / "tiny.gguf", "F32")

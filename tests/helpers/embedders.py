@@ -10,8 +10,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import tensor_files
 import tinymodels
-from tinymodels import Tiny, write_json
+from tensor_files import write_json
+from tinymodels import Tiny
 
 PROMPTS = {
     "query": "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:",
@@ -44,7 +46,7 @@ def write(
     tinymodels.write(tiny, folder)
     values = {name.removeprefix("model."): value for name, value in tinymodels.tensors(tiny).items()}
     values.pop("lm_head.weight", None)
-    tinymodels.write_shards(
+    tensor_files.write_shards(
         folder, {name: (tiny.dtype, value) for name, value in values.items()}, tiny.n_shards
     )
     if ends:
@@ -115,7 +117,7 @@ def write_scorer(folder: Path, tiny: Tiny | None = None, *, card: bool = True, n
     head = values.pop("lm_head.weight", values["model.embed_tokens.weight"])
     row = head[vocab["yes"] : vocab["yes"] + 1] - head[vocab["no"]]
     stored = {name: (tiny.dtype, value) for name, value in values.items()}
-    tinymodels.write_shards(folder, stored | {"score.weight": ("F32", row.repeat(n_labels, axis=0))})
+    tensor_files.write_shards(folder, stored | {"score.weight": ("F32", row.repeat(n_labels, axis=0))})
     labels = {str(i): f"LABEL_{i}" for i in range(n_labels)}
     classes = {"architectures": ["Qwen3ForSequenceClassification"], "id2label": labels}
     write_json(folder / "config.json", tinymodels.config(tiny) | classes | {"pad_token_id": 300})

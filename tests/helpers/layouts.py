@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import tensor_files
 import tinymodels
 
 Json = dict[str, Any]
@@ -49,11 +50,11 @@ class Folder:
         inner = self.read(name).get("text_config") if name == "config.json" else None
         if inner:
             values = {"text_config": inner | values}
-        tinymodels.write_json(self.path / name, self.read(name) | values)
+        tensor_files.write_json(self.path / name, self.read(name) | values)
 
     def drop(self, name: str, *keys: str) -> None:
         """Take keys out of a JSON file."""
-        tinymodels.write_json(self.path / name, {k: v for k, v in self.read(name).items() if k not in keys})
+        tensor_files.write_json(self.path / name, {k: v for k, v in self.read(name).items() if k not in keys})
 
     def read(self, name: str) -> Json:
         path = self.path / name
@@ -290,7 +291,7 @@ def write(family: str, layout: str, path: Path, *, weights: bool = False) -> Pat
         tinymodels.write(tiny, path)
     else:
         path.mkdir(parents=True, exist_ok=True)
-        tinymodels.write_json(path / "config.json", tinymodels.config(tiny))
+        tensor_files.write_json(path / "config.json", tinymodels.config(tiny))
         tinymodels.write_tokenizer(tiny, path)
     LAYOUTS[layout](Folder(path))
     return path

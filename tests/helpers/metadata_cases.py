@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import embedders
+import tensor_files
 import tinymodels
 import towers
 
@@ -100,7 +101,7 @@ def _distill(folder: Path) -> None:
     level = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": True}
     tokenizer["post_processor"] = {"type": "Sequence", "processors": [level, _template(bos, None)]}
     tokenizer["normalizer"] = {"type": "Sequence", "normalizers": []}
-    tinymodels.write_json(folder / "tokenizer.json", tokenizer)
+    tensor_files.write_json(folder / "tokenizer.json", tokenizer)
     template = tinymodels.TEMPLATES["qwen"]
     templates = [{"name": "default", "template": template}, {"name": "tool use", "template": template + "!"}]
     changes = {
@@ -117,7 +118,7 @@ def _own_end(folder: Path) -> None:
     tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     bos, end = tokenizer["added_tokens"][:2]
     tokenizer["post_processor"] = _template(bos, end)
-    tinymodels.write_json(folder / "tokenizer.json", tokenizer)
+    tensor_files.write_json(folder / "tokenizer.json", tokenizer)
 
 
 def _template(bos: Mapping[str, Any], eos: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -150,15 +151,15 @@ def more_tokens(folder: Path) -> None:
         "trim_offsets": False,
         "use_regex": False,
     }
-    tinymodels.write_json(folder / "tokenizer.json", tokenizer)
+    tensor_files.write_json(folder / "tokenizer.json", tokenizer)
     settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     del settings["added_tokens_decoder"]
     (folder / "chat_template.jinja").write_text(settings.pop("chat_template"), encoding="utf-8")
-    tinymodels.write_json(folder / "tokenizer_config.json", settings)
+    tensor_files.write_json(folder / "tokenizer_config.json", settings)
 
 
 def _update(path: Path, changes: Mapping[str, Any]) -> None:
-    tinymodels.write_json(path, json.loads(path.read_text(encoding="utf-8")) | dict(changes))
+    tensor_files.write_json(path, json.loads(path.read_text(encoding="utf-8")) | dict(changes))
 
 
 def our_metadata(folder: Path) -> dict[str, tuple[str, Any]]:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tinymodels import CASES, Array, Tiny, hashed, shapes, variant, write_json, write_safetensors
+from tensor_files import Array, write_json, write_safetensors
+from tinymodels import CASES, Tiny, hashed, shapes, variant
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 LINEAR = (*ATTENTION, "gate_proj", "up_proj", "down_proj")

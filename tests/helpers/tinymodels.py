@@ -17,10 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from tensor_files import Array, from_bits, to_bits, write_json, write_shards
 from tinytokenizer import SPECIALS, TEMPLATES, tokenizer_json
-
-Array = npt.NDArray[Any]
 
 FAMILIES = {  # model_type: class name
     "llama": "LlamaForCausalLM",
@@ -344,21 +342,6 @@ def hashed(name: str, shape: tuple[int, ...], seed: int) -> Array:
     return (steps.astype(np.float32) / np.float32(1 << 23)).reshape(shape)
 
 
-def to_bits(value: Array, dtype: str) -> Array:
-    """Float32 as safetensors stores it; bf16, rounded to nearest even, as uint16."""
-    if dtype == "BF16":
-        bits = np.ascontiguousarray(value, dtype=np.float32).view(np.uint32)
-        return ((bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
-    return value.astype({"F16": np.float16, "F32": np.float32}[dtype])
-
-
-def from_bits(stored: Array, dtype: str) -> Array:
-    """The inverse of `to_bits`."""
-    if dtype == "BF16":
-        return (stored.astype(np.uint32) << 16).view(np.float32)
-    return stored.astype(np.float32)
-
-
 def write(tiny: Tiny, folder: Path, *, tokenizer: bool = True) -> Path:
     """Write a whole checkpoint into `folder` (made when missing) and return it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -378,43 +361,6 @@ def stored_name(tiny: Tiny, name: str) -> str:
     return (
         name.replace("model.", "model.language_model.", 1) if tiny.nested and name[:6] == "model." else name
     )
-
-
-def write_shards(folder: Path, values: Mapping[str, tuple[str, Array]], n_shards: int = 1) -> None:
-    """Write {name: (dtype, float32 array)} as model.safetensors, or as `n_shards` files and an index."""
-    names = list(values)
-    if n_shards == 1:
-        return write_safetensors(folder / "model.safetensors", values)
-    weight_map = {}
-    for i in range(n_shards):
-        file = f"model-{i + 1:05}-of-{n_shards:05}.safetensors"
-        part = names[i * len(names) // n_shards : (i + 1) * len(names) // n_shards]
-        write_safetensors(folder / file, {name: values[name] for name in part})
-        weight_map |= dict.fromkeys(part, file)
-    write_json(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": weight_map})
-
-
-def write_safetensors(path: Path, values: Mapping[str, tuple[str, Array]]) -> None:
-    """Write {name: (dtype, float32 array)} as one safetensors file."""
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    data, offset = [], 0
-    for name, (dtype, value) in values.items():
-        stored = to_bits(value, dtype).tobytes()
-        offsets = [offset, offset + len(stored)]
-        header[name] = {"dtype": dtype, "shape": list(value.shape), "data_offsets": offsets}
-        data.append(stored)
-        offset += len(stored)
-    write_raw_safetensors(path, json.dumps(header).encode(), b"".join(data))
-
-
-def write_raw_safetensors(path: Path, header: bytes, data: bytes) -> None:
-    """Write any header and data, valid or not; the header is padded to a multiple of 8 with spaces."""
-    header += b" " * (-len(header) % 8)
-    path.write_bytes(len(header).to_bytes(8, "little") + header + data)
-
-
-def write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def _kind(tiny: Tiny) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tensor_files
 import tinymodels
 from tinymodels import Tiny
 
@@ -87,7 +88,7 @@ def write(name: str, folder: Path) -> Path:
         config = on_top | vision | {"text_config": inner | {"model_type": f"{case.model_type}_text"}}
     else:
         config = inner | on_top | vision
-    tinymodels.write_json(folder / "config.json", config)
+    tensor_files.write_json(folder / "config.json", config)
     prefix = "model.language_model." if case.nested else "model."
     tower = "model.visual." if case.nested else "visual."
     values = {
@@ -96,5 +97,5 @@ def write(name: str, folder: Path) -> Path:
     }
     values[tower + "patch_embed.proj.weight"] = tinymodels.hashed("patch", (32, 3, 2, 14, 14), 1)
     dtype = case.tiny.dtype
-    tinymodels.write_shards(folder, {name: (dtype, value) for name, value in values.items()})
+    tensor_files.write_shards(folder, {name: (dtype, value) for name, value in values.items()})
     return folder

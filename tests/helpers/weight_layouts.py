@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensor_files
 import tinymodels
-from tinymodels import CASES, YARN_ROPE, Array, Tiny, variant
+from tensor_files import Array
+from tinymodels import CASES, YARN_ROPE, Tiny, variant
 
 Values = dict[str, Array]
 
@@ -139,7 +141,7 @@ def write(layout: Layout, folder: Path) -> Path:
     tinymodels.write(layout.tiny, folder)
     given = {**tinymodels.config(layout.tiny), **layout.changes}
     config = {key: value for key, value in given.items() if value is not ...}
-    tinymodels.write_json(folder / "config.json", config)
+    tensor_files.write_json(folder / "config.json", config)
     values = {layout.rename(name): value for name, value in tinymodels.tensors(layout.tiny).items()}
     _write_tensors(folder, {name: (layout.tiny.dtype, value) for name, value in values.items()}, layout)
     return folder
@@ -150,7 +152,7 @@ def _write_tensors(folder: Path, values: Mapping[str, tuple[str, Array]], layout
     entries: dict[str, Any] = {}
     data = b""
     stored = {
-        name: (dtype, list(value.shape), tinymodels.to_bits(value, dtype).tobytes())
+        name: (dtype, list(value.shape), tensor_files.to_bits(value, dtype).tobytes())
         for name, (dtype, value) in values.items()
     }
     for name, (dtype, shape, raw) in {**stored, **layout.buffers}.items():
@@ -159,7 +161,9 @@ def _write_tensors(folder: Path, values: Mapping[str, tuple[str, Array]], layout
     header = json.dumps({"__metadata__": {"format": "pt"}, **entries}).encode()
     name = "model-00001-of-00001.safetensors" if layout.listed else "model.safetensors"
     (folder / "model.safetensors").unlink()
-    tinymodels.write_raw_safetensors(folder / name, header, data)
+    tensor_files.write_raw_safetensors(folder / name, header, data)
     if layout.listed:
         listed = dict.fromkeys((*values, *layout.listed), name)  # the buffers are there and not listed
-        tinymodels.write_json(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": listed})
+        tensor_files.write_json(
+            folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": listed}
+        )

@@ -10,8 +10,9 @@ import numpy.typing as npt
 import pytest
 from golden.make_reference_logits import POSITIONS, TOKENS
 from places import GOLDEN
+from tensor_files import Array
 from tinymodels import CASES as DENSE
-from tinymodels import HYBRIDS, Array, config, shapes, tensors
+from tinymodels import HYBRIDS, config, shapes, tensors
 
 from edgellm.models.base import ModelSpec, Role, Stored, TensorSpec
 from edgellm.models.reference import logits

@@ -49,7 +49,8 @@ def test_what_transformers_saves_is_read(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["llama", "qwen3"])
 def test_a_head_beside_a_tie_flag_is_read_as_transformers_does(name: str, tmp_path: Path) -> None:
-    from tinymodels import config, variant, write_json
+    from tensor_files import write_json
+    from tinymodels import config, variant
 
     folder = write(variant(name, tied=False), tmp_path)
     write_json(folder / "config.json", config(CASES[name]) | {"tie_word_embeddings": True})

@@ -11,18 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
-from tinymodels import (
-    CASES,
-    config,
-    from_bits,
-    hashed,
-    tensors,
-    to_bits,
-    write,
-    write_json,
-    write_raw_safetensors,
-    write_safetensors,
-)
+from tensor_files import from_bits, to_bits, write_json, write_raw_safetensors, write_safetensors
+from tinymodels import CASES, config, hashed, tensors, write
 
 from edgellm.convert.checkpoint.finite import check_finite
 from edgellm.convert.checkpoint.folder import Checkpoint, read_json

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tinymodels import CASES, hashed, variant, write, write_json, write_raw_safetensors, write_safetensors
+from tensor_files import write_json, write_raw_safetensors, write_safetensors
+from tinymodels import CASES, hashed, variant, write
 
 from edgellm.convert.checkpoint.folder import INDEX, MAX_JSON_BYTES, Checkpoint, find_file, read_json
 from edgellm.convert.checkpoint.tokenizer import read_tokenizer

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors
-from tinymodels import hashed, to_bits
+from tensor_files import to_bits
+from tinymodels import hashed
 
 from edgellm.convert.checkpoint.safetensors_file import MAX_HEADER_BYTES, LazyTensor, Shard, read_tensors
 from edgellm.errors import CheckpointError

@@ -9,6 +9,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+import tensor_files
 import tinymodels
 
 from edgellm.convert.gguf.convert import ConvertRequest, convert, preview
@@ -20,7 +21,7 @@ def spoiled(tmp_path: Path, tiny: tinymodels.Tiny, name: str, place: tuple[int, 
     source = tinymodels.write(tiny, tmp_path / "source")
     values = {key: (tiny.dtype, array) for key, array in tinymodels.tensors(tiny).items()}
     values[name][1][place] = value
-    tinymodels.write_shards(source, values, tiny.n_shards)
+    tensor_files.write_shards(source, values, tiny.n_shards)
     return source
 
 
@@ -84,7 +85,7 @@ def test_experts_in_two_dtypes_are_read_exactly(tmp_path):
     values = {name: (tiny.dtype, array) for name, array in tinymodels.tensors(tiny).items()}
     name = "model.layers.1.mlp.experts.{}.up_proj.weight"
     values[name.format(2)] = ("F16", values[name.format(2)][1])
-    tinymodels.write_shards(source, values)
+    tensor_files.write_shards(source, values)
     path = convert(ConvertRequest(source, "F32", tmp_path / "out.gguf")).path
     found = {tensor.name: tensor.data for tensor in gguf.GGUFReader(path).tensors}["blk.1.ffn_up_exps.weight"]
     expected = [values[name.format(expert)][1] for expert in range(tiny.n_expert)]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tensor_files
 import tinymodels
 from tokenizers import Tokenizer
 
@@ -32,7 +33,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         made["added_tokens"].append({"id": index, "content": text, **flags})
         config["added_tokens_decoder"][str(index)] = {"content": text, **flags}
     file.write_text(json.dumps(made), encoding="utf-8")
-    tinymodels.write_json(folder / "tokenizer_config.json", config)
+    tensor_files.write_json(folder / "tokenizer_config.json", config)
     done = conversion.run(ConvertRequest(folder, "F16", place / "model.gguf"))
     return folder, done.artifact.path
 

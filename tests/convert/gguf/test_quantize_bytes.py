@@ -10,6 +10,7 @@ import embedders
 import llama_quantize
 import numpy as np
 import pytest
+import tensor_files
 import tinymodels
 
 from edgellm.convert.gguf.convert import ConvertRequest, convert
@@ -176,7 +177,7 @@ def test_f32_and_f16_round_as_ggml_does(tmp_path):
         [1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-11, 1 + 3 * 2**-11, 65504, -65519.9, 1e-8, -6e-8, 3e-39, -0.0]
     )
     values[name][1].reshape(-1)[: len(odd)] = odd.astype(np.float32)
-    tinymodels.write_shards(source, values)
+    tensor_files.write_shards(source, values)
     base = tmp_path / "f32.gguf"
     weights = llama_quantize.make_base(source, base, "F32")
     for quant in ("F16", "BF16"):
@@ -202,7 +203,7 @@ def test_weights_out_of_a_type_s_range_are_refused(tmp_path: Path):
     source = tinymodels.write(tiny, tmp_path / "source")
     values = {name: ("F32", value) for name, value in tinymodels.tensors(tiny).items()}
     values["model.layers.0.mlp.up_proj.weight"][1][2, 3] = 70000.0
-    tinymodels.write_shards(source, values)
+    tensor_files.write_shards(source, values)
     with pytest.raises(
         CheckpointError, match=r"blk\.0\.ffn_up\.weight has values too large for F16: choose BF16"
     ):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensor_files
 import tinymodels
 
 from edgellm.convert.checkpoint.folder import Checkpoint
@@ -35,7 +36,7 @@ def read(source: TensorSource, start: int, stop: int) -> np.ndarray:
     source.read(start, stop, memoryview(out))
     dtype = source.storage.name
     stored = np.frombuffer(out, dtype={"BF16": np.uint16, "F16": np.float16, "F32": np.float32}[dtype])
-    return tinymodels.from_bits(stored, dtype).reshape(stop - start, source.row_size)
+    return tensor_files.from_bits(stored, dtype).reshape(stop - start, source.row_size)
 
 
 def assert_rows(source: TensorSource, expected: np.ndarray) -> None:
@@ -165,7 +166,7 @@ def test_damage_is_named_where_it_is_stored(tmp_path: Path, name: str, place: tu
     folder = tinymodels.write(tiny, tmp_path / "source")
     values = {key: (tiny.dtype, value) for key, value in tinymodels.tensors(tiny).items()}
     values[f"model.layers.2.linear_attn.{name}"][1][place] = np.nan
-    tinymodels.write_shards(folder, values)
+    tensor_files.write_shards(folder, values)
     row, column = (0, *place)[-2:]
     with pytest.raises(CheckpointError, match=rf"linear_attn\.{name} holds .* at \[{row}, {column}\]"):
         convert(ConvertRequest(folder, "Q8_0", tmp_path / "out.gguf"))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensor_files
 import tinymodels
 
 from edgellm import backends
@@ -25,7 +26,7 @@ def source(folder: Path, name: str, change: Callable[[Tensors], None] = lambda _
         shard.unlink()
     values = tinymodels.tensors(tiny)
     change(values)
-    tinymodels.write_shards(folder, {name: (tiny.dtype, value) for name, value in values.items()})
+    tensor_files.write_shards(folder, {name: (tiny.dtype, value) for name, value in values.items()})
     for file, changes in extra.items():
         path = folder / f"{file}.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | changes))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import metadata_cases as cases
 import pytest
+import tensor_files
 import tinymodels
 from places import ROOT
 from tokenizers import Tokenizer, pre_tokenizers, trainers
@@ -78,7 +79,7 @@ def test_marks_belong_to_words_since_qwen35(tmp_path: Path) -> None:
     tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     split = tokenizer["pre_tokenizer"]["pretokenizers"][0]["pattern"]
     split["Regex"] = split["Regex"].replace(r"\p{M}", "").replace(r"[\p{L}]", r"\p{L}")
-    tinymodels.write_json(folder / "tokenizer.json", tokenizer)
+    tensor_files.write_json(folder / "tokenizer.json", tokenizer)
     with Vocabulary(folder, tmp_path) as older:
         assert older.differences(500, seed=8) == []
         assert older.header().get("tokenizer.ggml.pre") == "qwen2"
@@ -96,12 +97,12 @@ def many_scripts(folder: Path) -> Path:
     plain["model"] |= {"vocab": learned["vocab"], "merges": learned["merges"]}
     for place, token in enumerate(plain["added_tokens"], len(learned["vocab"])):
         token["id"] = place
-    tinymodels.write_json(folder / "tokenizer.json", plain)
+    tensor_files.write_json(folder / "tokenizer.json", plain)
     settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     del settings["added_tokens_decoder"]
-    tinymodels.write_json(folder / "tokenizer_config.json", settings)
+    tensor_files.write_json(folder / "tokenizer_config.json", settings)
     ends = {"eos_token_id": plain["added_tokens"][-1]["id"], "bos_token_id": None}
-    tinymodels.write_json(folder / "generation_config.json", ends)
+    tensor_files.write_json(folder / "generation_config.json", ends)
     return folder
 
 

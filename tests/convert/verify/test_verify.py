@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensor_files
 import tinymodels
 
 from edgellm import backends
@@ -116,7 +117,7 @@ def test_a_weight_beyond_all_others_is_never_verified(quant: str, tmp_path: Path
     values = tinymodels.tensors(tiny)
     values["model.layers.0.mlp.down_proj.weight"][0, 7] = 1e30
     folder = tinymodels.write(tiny, tmp_path / "model")
-    tinymodels.write_shards(folder, {name: ("BF16", value) for name, value in values.items()})
+    tensor_files.write_shards(folder, {name: ("BF16", value) for name, value in values.items()})
     with pytest.raises(EdgellmError) as caught:
         conversion.convert_checkpoint(folder, tmp_path / f"out-{quant}", quant)
     assert "\n" not in str(caught.value) and not (tmp_path / f"out-{quant}").exists()
