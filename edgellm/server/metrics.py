@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from edgellm.serving.job import Done
+from edgellm.serving.job import Done, State
 
 _TTFT = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _TPOT = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -72,3 +72,77 @@ class Metrics:
             self.ttft.observe(done.queue_seconds + done.prefill_seconds)
         if done.n_generated > 1:
             self.tpot.observe(done.decode_seconds / (done.n_generated - 1))
+
+
+def page(metrics: Metrics, states: Mapping[str, State]) -> str:
+    """All of it for Prometheus; `states` are of the open engines, by their models' names."""
+    lines: list[str] = []
+    for name, kind, meaning, value in _samples(metrics):
+        if value is not None:
+            lines += [*_head(name, kind, meaning), f"edgellm:{name} {_number(value)}"]
+    for name, meaning, histogram in (
+        ("time_to_first_token_seconds", "From a request's coming to its first token.", metrics.ttft),
+        ("time_per_output_token_seconds", "Between tokens, the mean of an answer.", metrics.tpot),
+    ):
+        lines += [*_head(name, "histogram", meaning), *histogram.lines(f"edgellm:{name}")]
+    lines += _head("http_requests_total", "counter", "Responses by status; 499: the client went away.")
+    lines += [
+        f'edgellm:http_requests_total{{status="{status}"}} {n}'
+        for status, n in sorted(metrics.statuses.items())
+    ]
+    for name, meaning, of in _STATES:
+        lines += _head(name, "gauge", meaning)
+        lines += [f'edgellm:{name}{{model="{_label(model)}"}} {of(state)}' for model, state in states.items()]
+    return "\n".join(lines) + "\n"
+
+
+#: Gauges of an engine; the first two are llama-server's.
+_STATES: tuple[tuple[str, str, Callable[[State], float]], ...] = (
+    ("requests_processing", "Answers that are prefilled or decoded now.", lambda state: state.n_running),
+    ("requests_deferred", "Requests that wait for a slot.", lambda state: state.n_waiting),
+    ("kv_cache_tokens", "Tokens in the cache of keys and values.", lambda state: state.kv_used),
+    ("kv_cache_size_tokens", "Tokens that cache has room for.", lambda state: state.kv_size),
+    ("engine_resident_bytes", "Memory of the engine's process.", lambda state: state.resident_bytes),
+)
+
+
+def _samples(m: Metrics) -> Iterator[tuple[str, str, str, float | None]]:
+    """Name, kind, meaning, value; what llama-server has goes by its name there."""
+    yield "prompt_tokens_total", "counter", "Prompt tokens evaluated.", m.n_prompt
+    yield "prompt_tokens_cached_total", "counter", "Prompt tokens found in the cache.", m.n_cached
+    yield "prompt_seconds_total", "counter", "Time of prefill.", m.prefill_seconds
+    yield "tokens_predicted_total", "counter", "Tokens generated.", m.n_generated
+    yield "tokens_predicted_seconds_total", "counter", "Time of decoding.", m.decode_seconds
+    yield (
+        "prompt_tokens_seconds",
+        "gauge",
+        "Mean rate of prefill, tokens a second.",
+        _rate(m.n_prompt, m.prefill_seconds),
+    )
+    yield (
+        "predicted_tokens_seconds",
+        "gauge",
+        "Mean rate of an answer, tokens a second.",
+        _rate(m.n_generated, m.decode_seconds),
+    )
+    yield "spec_decode_num_draft_tokens_total", "counter", "Draft tokens evaluated.", m.n_drafted
+    yield "spec_decode_num_accepted_tokens_total", "counter", "Draft tokens kept.", m.n_accepted
+    yield "answers_total", "counter", "Answers that came to their end.", m.n_answers
+    yield "answers_failed_total", "counter", "Answers that an engine gave up or refused.", m.n_failed
+    yield "energy_joules_total", "counter", "Joules of answers, where a meter works.", m.joules
+
+
+def _head(name: str, kind: str, meaning: str) -> list[str]:
+    return [f"# HELP edgellm:{name} {meaning}", f"# TYPE edgellm:{name} {kind}"]
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.6f}"
+
+
+def _rate(n: int, seconds: float) -> float:
+    return n / seconds if seconds > 0 else 0.0
+
+
+def _label(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

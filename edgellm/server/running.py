@@ -14,7 +14,7 @@ from edgellm.server import sse
 from edgellm.server.errors import JobError
 from edgellm.server.metrics import Metrics
 from edgellm.server.settings import ServerSettings
-from edgellm.serving.job import Done, Event, Failed, Job, Piece, Started, TokenLogprob
+from edgellm.serving.job import Done, Event, Failed, Job, Piece, Started, State, TokenLogprob
 
 if TYPE_CHECKING:
     from edgellm.serving.pool import Pool  # type: ignore[import-not-found]
@@ -97,6 +97,15 @@ async def engine_of(request: Request, model: str | None) -> AsyncIterator[Engine
     async with pool_of(request).use(model) as engine:
         record_of(request).model = engine.facts.name
         yield engine
+
+
+async def states_of(request: Request) -> dict[str, State]:
+    """What the engines that are open are doing, by their models' names."""
+    pool, found = pool_of(request), {}
+    for name in [offered.name for offered in pool.names() if offered.state == "loaded"]:
+        async with pool.use(name) as engine:
+            found[name] = await engine.state()
+    return found
 
 
 async def events(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 import pydantic_core
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from edgellm.errors import CancelledError
 from edgellm.server.errors import RequestError
@@ -22,12 +24,43 @@ Name = Annotated[str, Field(min_length=1, max_length=512)]
 Token = Annotated[int, Field(ge=0, lt=2**31)]
 
 
+def _with_ignored(schema: dict[str, Any], model: type[Any]) -> None:
+    """Add to a model's JSON schema what it accepts and does not heed."""
+    for name in sorted(model.IGNORED):
+        schema.setdefault("properties", {})[name] = {"description": "accepted; means nothing here"}
+
+
 class Strict(BaseModel):
     """A request. A field that it does not have is refused, but for those of `IGNORED`, which mean nothing here."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, json_schema_extra=_with_ignored)
 
     IGNORED: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_ignored(cls, given: Any) -> Any:
+        if isinstance(given, dict) and not cls.IGNORED.isdisjoint(given):
+            return {name: value for name, value in given.items() if name not in cls.IGNORED}
+        return given
+
+
+class Asked(Route, Generic[_Model]):
+    """A route that takes JSON of a known form: the endpoint gets the request and what was asked."""
+
+    def __init__(
+        self,
+        path: str,
+        endpoint: Callable[[Request, _Model], Awaitable[Response]],
+        model: type[_Model],
+        *,
+        streams: bool = False,
+    ) -> None:
+        async def serve(request: Request) -> Response:
+            return await endpoint(request, await read(request, model))
+
+        super().__init__(path, serve, methods=["POST"], name=endpoint.__name__)
+        self.model, self.streams, self.says = model, streams, endpoint.__doc__ or ""
 
 
 async def read(request: Request, model: type[_Model]) -> _Model:
@@ -48,8 +81,6 @@ async def read(request: Request, model: type[_Model]) -> _Model:
 
 def parsed(given: Any, model: type[_Model]) -> _Model:
     """Parsed JSON as `model`. Raises RequestError."""
-    if isinstance(given, dict):
-        given = {name: value for name, value in given.items() if name not in model.IGNORED}
     try:
         return model.model_validate(given)
     except ValidationError as error:
@@ -69,7 +100,8 @@ def _refused(error: ValidationError, model: type[Strict]) -> RequestError:
         known = ", ".join(sorted(model.model_fields)) if len(first["loc"]) == 1 else ""
         there = f"; there are: {known}" if known else ""
         return RequestError(f"there is no field {place!r} here{there}", code="unknown_field", param=place)
-    what = first["msg"][:1].lower() + first["msg"][1:]
+    what = first["msg"].removeprefix("Value error, ")
+    what = what[:1].lower() + what[1:]
     return RequestError(f"{place}: {what}" if place else what, code="invalid_value", param=place or None)
 
 
