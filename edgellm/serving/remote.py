@@ -1,4 +1,4 @@
-"""The server's end: an engine in a child process, awaited from asyncio. When it dies its jobs are told, and it restarts."""
+"""The server's end: an engine in a child process, awaited from asyncio. When it dies jobs are told, and it restarts."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class Shares:
         choice = energy.choose(wanted)
         counters = [meter for meter in choice.meters if meter.kind == "counter"]
         self._meter: EnergyMeter | None = counters[0] if counters else None
-        self.why_not = choice.reason or "no energy counter works here, only gauges of power"
+        self.why_not = "no energy counter works here, see: edgellm doctor"
         self._last: Reading | None = None
         self.total: float | None = 0.0 if self._meter else None  # joules of all answers
 
