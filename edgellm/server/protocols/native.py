@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from edgellm.server import metrics, openapi, running
 from edgellm.server.conversation import Conversation
+from edgellm.server.errors import RequestError
 from edgellm.server.schema import Asked, Strict, Text, Token
 from edgellm.version import __version__
 
@@ -55,8 +56,11 @@ async def tokenize(request: Request, asked: TokenizeRequest) -> Response:
 
 
 async def detokenize(request: Request, asked: DetokenizeRequest) -> Response:
-    """The text of token ids."""
+    """The text of token ids; control tokens have none."""
     async with running.engine_of(request, asked.model) as engine:
+        n_vocab = engine.facts.n_vocab
+        if bad := [token for token in asked.tokens if token >= n_vocab]:
+            raise RequestError(f"token id {bad[0]} is outside the vocabulary of {n_vocab}", param="tokens")
         data = await engine.detokenize(asked.tokens)
     return JSONResponse({"content": data.decode("utf-8", "replace")})
 
