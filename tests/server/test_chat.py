@@ -274,7 +274,7 @@ def test_answers_of_a_grammar(server):
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"messages": "hello"}, "messages"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
-        ({"modalities": ["audio"]}, "modalities"),
+        ({"modalities": ["audio"]}, "modalities[0]"),
         ({"stream_options": {"wat": 1}}, "stream_options.wat"),
     ],
 )

@@ -12,12 +12,10 @@ from starlette.routing import Route
 from edgellm.server import metrics, openapi, running
 from edgellm.server.conversation import Conversation
 from edgellm.server.errors import RequestError
-from edgellm.server.schema import Asked, Strict, Text, Token
+from edgellm.server.schema import Asked, Model, Strict, Text, Token
 from edgellm.version import __version__
 
 OPEN = ("/health", "/v1/health")
-
-Model = Annotated[str, Field(max_length=512)] | None
 
 
 class TokenizeRequest(Strict):
