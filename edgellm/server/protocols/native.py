@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from edgellm.server import metrics, openapi, running
+from edgellm.server import metrics, openapi, running, sse
 from edgellm.server.conversation import Conversation
 from edgellm.server.errors import RequestError
 from edgellm.server.schema import Asked, Model, Strict, Text, Token
@@ -84,7 +84,10 @@ async def counters(request: Request) -> Response:
 
 async def description(request: Request) -> Response:
     """This interface, as OpenAPI has it."""
-    return JSONResponse(openapi.document(request.app.routes))
+    state = request.app.state
+    if not hasattr(state, "description"):
+        state.description = sse.dumps(openapi.document(request.app.routes)).encode()
+    return Response(state.description, media_type="application/json")
 
 
 def _readable(piece: bytes) -> str | list[int]:
