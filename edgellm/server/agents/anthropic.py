@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from edgellm.prompt.tools import Tool
+from edgellm.server.agents.blocks import Block, field, listed, refuse
 from edgellm.server.agents.skipped import Lenient, Part
 from edgellm.server.agents.turns import Turns
 from edgellm.server.agents.volatile import stable
@@ -150,41 +151,42 @@ class _Reading:
         self.turns, self.skipped = Turns(), list[str]()
 
     def system(self, blocks: str | list[dict[str, Any]], place: str = "system") -> None:
-        for block, at in _listed(blocks, place):
-            self.turns.system(
-                stable(_field(block, "text", at) if block.get("type") == "text" else _refused(block, at))
-            )
+        for block, at in listed(blocks, place):
+            if block.get("type") != "text":
+                refuse(block, at)
+            self.turns.system(stable(field(block, "text", at)))
 
     def message(self, message: AnthropicMessage, place: str) -> None:
         if message.role == "system":
             self.system(message.content, f"{place}.content")
             return
-        for block, at in _listed(message.content, f"{place}.content"):
+        for block, at in listed(message.content, f"{place}.content"):
             self._block(block, message.role == "user", at)
 
-    def _block(self, block: Mapping[str, Any], of_user: bool, place: str) -> None:
+    def _block(self, block: Block, of_user: bool, place: str) -> None:
         kind = block.get("type")
         if kind == "text":
-            (self.turns.user if of_user else self.turns.said)(_field(block, "text", place))
+            (self.turns.user if of_user else self.turns.said)(field(block, "text", place))
         elif kind == "tool_result" and of_user:
+            parts = listed(block.get("content") or "", f"{place}.content")
             texts = [
-                _field(part, "text", at) if part.get("type") == "text" else _refused(part, at)
-                for part, at in _listed(block.get("content") or "", f"{place}.content")
+                field(part, "text", at) if part.get("type") == "text" else refuse(part, at)
+                for part, at in parts
             ]
-            self.turns.result(_field(block, "tool_use_id", place), "\n".join(texts))
+            self.turns.result(field(block, "tool_use_id", place), "\n".join(texts))
         elif kind == "thinking" and not of_user:
-            self.turns.thought(_field(block, "thinking", place))
+            self.turns.thought(field(block, "thinking", place))
         elif kind == "tool_use" and not of_user:
             given = block.get("input")
             if not isinstance(given, dict):
                 raise RequestError(f"{place}.input is no object", param=f"{place}.input")
-            self.turns.called(_field(block, "id", place), _field(block, "name", place), given)
+            self.turns.called(field(block, "id", place), field(block, "name", place), given)
         elif isinstance(kind, str) and _of_servers(kind):
             self.skipped.append(kind)
         else:
-            _refused(block, place)
+            refuse(block, place)
 
-    def tools(self, tools: tuple[AnthropicTool, ...] | list[AnthropicTool]) -> Iterator[Tool]:
+    def tools(self, tools: Sequence[AnthropicTool]) -> Iterator[Tool]:
         for i, tool in enumerate(tools):
             if tool.type not in (None, "custom"):
                 self.skipped.append(tool.type or "")
@@ -200,32 +202,4 @@ def _of_servers(kind: str) -> bool:
     """Blocks of tools that Anthropic's servers ran in an earlier turn, and thinking that only they can read."""
     return kind in ("server_tool_use", "redacted_thinking", "tool_reference") or (
         kind.endswith("_tool_result") and kind != "tool_result"
-    )
-
-
-def _listed(blocks: str | list[dict[str, Any]], place: str) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Blocks, each with its place."""
-    if isinstance(blocks, str):
-        yield {"type": "text", "text": blocks}, place
-    elif not isinstance(blocks, list):
-        raise RequestError(f"{place} is neither text nor a list of blocks", param=place)
-    else:
-        for i, block in enumerate(blocks):
-            at = f"{place}[{i}]"
-            if not isinstance(block, Mapping):
-                raise RequestError(f"{at} is no object", param=at)
-            yield block, at
-
-
-def _field(block: Mapping[str, Any], name: str, place: str) -> str:
-    value = block.get(name)
-    if not isinstance(value, str):
-        raise RequestError(f"{place}.{name} is no text", param=f"{place}.{name}")
-    return value
-
-
-def _refused(block: Mapping[str, Any], place: str) -> str:
-    kind = f"{block.get('type')!r:.42}"
-    raise RequestError(
-        f"{place}: a block of the type {kind} cannot be read here: send text alone", param=place
     )
