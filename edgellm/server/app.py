@@ -27,7 +27,7 @@ from edgellm.server.settings import ServerSettings
 from edgellm.terminal import note
 
 if TYPE_CHECKING:
-    from edgellm.serving.pool import Pool  # type: ignore[import-not-found]
+    from edgellm.serving.pool import Pool
 
 _PROTOCOLS = "edgellm.server.protocols"
 _WRONG = {404: "there is nothing at {path}", 405: "{path} is not asked by {method}"}

@@ -17,8 +17,8 @@ from edgellm.server.settings import ServerSettings
 from edgellm.serving.job import Done, Event, Failed, Job, Piece, Started, State, TokenLogprob
 
 if TYPE_CHECKING:
-    from edgellm.serving.pool import Pool  # type: ignore[import-not-found]
-    from edgellm.serving.remote import Engine  # type: ignore[import-not-found]
+    from edgellm.serving.pool import Pool
+    from edgellm.serving.remote import Engine
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
@@ -44,6 +45,8 @@ class OneAtATime:
         try:
             if request.n_cached is None:
                 self._begin(request)
+            else:
+                request.n_evaluated += 1
             token = next(self._ids, None)
         except EdgellmError as failure:
             token, error = None, failure
@@ -52,11 +55,13 @@ class OneAtATime:
         return [Drawn(request, token, None if isinstance(error, CancelledError) else error)]
 
     def _begin(self, request: Request) -> None:
+        request.began = time.perf_counter()
         shared = 0 if request.exact else common(self._session.tokens, request.prompt[:-1])
         request.n_cached = self._session.reusable(shared)
         self._session.rewind(request.n_cached)
         self._n_cached += request.n_cached
-        self._n_evaluated += len(request.prompt) - request.n_cached
+        request.n_evaluated = len(request.prompt) - request.n_cached
+        self._n_evaluated += request.n_evaluated
         self._ids = self._session.stream(
             request.prompt[request.n_cached :],
             request.sampling,

@@ -28,6 +28,8 @@ class Request:
     exact: bool = False  # evaluate the whole prompt anew, so that what is cached cannot change the rounding
     cancel: Cancel = field(default_factory=Cancel)
     n_cached: int | None = None  # of the prompt's tokens, found in the cache; None: its prefill has not begun
+    began: float | None = None  # when it did, in seconds of time.perf_counter
+    n_evaluated: int = 0  # tokens, the prompt's and draft tokens among them
     n_drafted: int = 0  # draft tokens evaluated
     n_accepted: int = 0  # of these, kept
 

@@ -9,6 +9,7 @@ ids and an `Evaluator`; knows no library.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -167,6 +168,7 @@ class Scheduler:
             try:
                 request.cancel.check()
                 checks.check_tokens(request.prompt, 0, self._evaluator.info)
+                checks.check_bias(request.sampling, self._evaluator.info.n_vocab)
             except EdgellmError as error:
                 ended.append(Drawn(request, None, error))
                 continue
@@ -228,7 +230,7 @@ class Scheduler:
         else:
             self._evaluator.share(donor.index, slot.index, n)
         slot.tokens = list(request.prompt[:n])
-        request.n_cached = n
+        request.n_cached, request.began = n, time.perf_counter()
         self._n_cached += n
         self._n_evaluated += len(request.prompt) - n
         slot.pieces = self._evaluator.pieces(slot.index, n, len(request.prompt))
@@ -239,6 +241,7 @@ class Scheduler:
         """What came of a slot's part of the evaluation."""
         request = slot.request
         assert request is not None
+        request.n_evaluated += len(part.tokens)
         if slot.ids is None:
             slot.tokens.extend(part.tokens)
             if len(slot.tokens) == slot.stop:

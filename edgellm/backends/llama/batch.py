@@ -176,16 +176,32 @@ class LlamaBatch:
         self._lib = self._vocabulary = checks.CLOSED
 
 
+def needed_bytes(artifact: Artifact, options: EngineOptions, n_slots: int) -> float | None:
+    """What a process that serves `artifact` so holds, as predicted; None where the header does not tell."""
+    options = memory_estimate.with_defaults(
+        replace(options, n_ctx=options.n_ctx or memory.default_ctx(artifact))
+    )
+    one, each = memory.peak_bytes(artifact, options), _slot_bytes(artifact, options)
+    return None if one is None or each is None else one + (n_slots - 1) * each
+
+
+def _slot_bytes(artifact: Artifact, options: EngineOptions) -> float | None:
+    """Of one more sequence: its cache, its recurrent state and those kept of it."""
+    per_token = memory_estimate.kv_bytes_per_token(artifact, options)
+    if per_token is None:
+        return None
+    state = memory_estimate.state_bytes(artifact) or 0
+    return (
+        per_token * (options.n_ctx or 0) + state + (memory_estimate.checkpoint_bytes(artifact, options) or 0)
+    )
+
+
 def _affordable(artifact: Artifact, options: EngineOptions, n_slots: int, notes: list[str]) -> int:
     """Of `n_slots`, those whose caches fit in memory beside the model."""
-    per_token = memory_estimate.kv_bytes_per_token(artifact, options)
-    one = memory.peak_bytes(artifact, options)
-    if per_token is None or one is None:
+    each, one = _slot_bytes(artifact, options), memory.peak_bytes(artifact, options)
+    if not each or one is None:
         return n_slots
-    each = per_token * (options.n_ctx or 0) + (memory_estimate.state_bytes(artifact) or 0)
-    each += memory_estimate.checkpoint_bytes(artifact, options) or 0
-    room = _SHARE * hardware.available_bytes() - one
-    fit = 1 + max(0, int(room / each)) if each else n_slots
+    fit = 1 + max(0, int((_SHARE * hardware.available_bytes() - one) / each))
     if fit < n_slots:
         notes.append(
             f"{fit} of {n_slots} slots: the caches of more do not fit in memory; take a smaller -c for more slots"

@@ -13,7 +13,7 @@ from edgellm.server.errors import RequestError
 from edgellm.server.schema import Asked, Name, Strict
 
 if TYPE_CHECKING:
-    from edgellm.serving.pool import Offered  # type: ignore[import-not-found]
+    from edgellm.serving.pool import Offered
 
 
 class ModelRequest(Strict):
