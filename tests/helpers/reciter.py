@@ -14,7 +14,7 @@ import tinymodels
 from tensor_files import write_json, write_shards
 from tinymodels import Tiny
 
-from edgellm.catalog import conversion
+from edgellm.convert.gguf.convert import ConvertRequest, convert
 
 _SAYS = ["It is", " 20 degrees", " in 北京", " 🌞", " now."]
 _CALLS = [
@@ -53,7 +53,9 @@ TEMPLATE = """
 
 def write(folder: Path) -> Path:
     """The model as a GGUF file in `folder`."""
-    tiny = Tiny("qwen3", n_layer=1, n_embd=256, n_ff=64, head_dim=64, n_vocab=512, n_ctx_train=16_384, dtype="F16")
+    tiny = Tiny(
+        "qwen3", n_layer=1, n_embd=256, n_ff=64, head_dim=64, n_vocab=512, n_ctx_train=16_384, dtype="F16"
+    )
     source = tinymodels.write(tiny, folder / "checkpoint")
     ids = _add_tokens(source)
     _, eos = tinymodels.special_ids(tiny)
@@ -73,7 +75,7 @@ def write(folder: Path) -> Path:
         given[ids[token], place] = 1
         wanted[ids[following] if following else eos, place] = 2
     write_shards(source, {name: (tiny.dtype, value) for name, value in values.items()})
-    return conversion.convert_checkpoint(source, folder / "reciter.gguf", "F16").path
+    return convert(ConvertRequest(source, "F16", folder / "reciter.gguf")).path
 
 
 def _add_tokens(source: Path) -> dict[str, int]:

@@ -96,6 +96,7 @@ class Counted(Lenient):
         reading.system(self.system or "")
         for i, message in enumerate(self.messages):
             reading.message(message, f"messages[{i}]")
+        reading.turns.check("messages")
         job = Job(
             messages=tuple(reading.turns.messages),
             tools=tuple(reading.tools(self.tools or ())),

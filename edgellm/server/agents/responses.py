@@ -10,8 +10,9 @@ from pydantic import Field
 from edgellm.prompt.tools import Tool
 from edgellm.server.agents.blocks import Block, field, listed, refuse
 from edgellm.server.agents.skipped import Lenient, Part
-from edgellm.server.agents.turns import Turns, arguments_of
+from edgellm.server.agents.turns import Turns
 from edgellm.server.agents.volatile import stable
+from edgellm.server.conversation import arguments_of
 from edgellm.server.drawing import Share
 from edgellm.server.errors import RequestError
 from edgellm.server.schema import MAX_ITEMS, Text
@@ -98,8 +99,7 @@ class ResponsesRequest(Lenient):
             reading.turns.system(stable(self.instructions))
         for item, place in listed(self.input, "input", "message"):
             reading.item(item, place)
-        if not any(message["role"] != "system" for message in reading.turns.messages):
-            raise RequestError("input holds nothing to answer", param="input")
+        reading.turns.check("input")
         choice, chosen = self._choice(reading.skipped)
         functions = self.functions(reading.skipped)
         wants_logprobs = self.top_logprobs is not None or _LOGPROBS in (self.include or ())

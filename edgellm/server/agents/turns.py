@@ -7,8 +7,9 @@ prompt goes on where the one before it ended.
 
 from __future__ import annotations
 
-import json
 from typing import Any
+
+from edgellm.server.errors import RequestError
 
 _BETWEEN = "\n\n"
 
@@ -46,6 +47,18 @@ class Turns:
         """What came of a call."""
         self.messages.append({"role": "tool", "content": text, "tool_call_id": call_id})
 
+    def check(self, param: str) -> None:
+        """Raise RequestError, about the field `param`, where nothing is left to answer."""
+        last = self.messages[-1]["role"] if self.messages else "system"
+        if last == "system":
+            raise RequestError(f"{param} holds nothing to answer", param=param)
+        if last == "assistant":
+            raise RequestError(
+                f"the last message of {param} is the assistant's, and an answer that was begun is not continued here: "
+                "end with the user's or a tool's",
+                param=param,
+            )
+
     def _say(self, role: str, field: str, text: str) -> None:
         if text:
             message = self._last(role)
@@ -56,15 +69,3 @@ class Turns:
         if not self.messages or self.messages[-1]["role"] != role:
             self.messages.append({"role": role, "content": ""})
         return self.messages[-1]
-
-
-def arguments_of(text: str) -> dict[str, Any]:
-    """A call's arguments from their JSON text; what a model wrote that is no JSON object is told as it is.
-
-    Such a call comes back from a client whose answer was cut or malformed: refused, it would end the conversation.
-    """
-    try:
-        found = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        found = None
-    return found if isinstance(found, dict) else {"malformed": text}
