@@ -216,12 +216,13 @@ class Scheduler:
         wanted = [] if request.exact else request.prompt[:-1]
         donor, n = slot, self._evaluator.reusable(slot.index, common(slot.tokens, wanted))
         for other in self._slots:
-            if other is slot or not other.tokens or request.exact:
+            if other is slot or request.exact:
                 continue
             shared = min(common(other.tokens, wanted), other.n_cached)
             if shared > n and (shared := self._evaluator.reusable(other.index, shared)) > n:
                 donor, n = other, shared
-            if other.pieces is not None and other.ids is None and other.request is not None:
+        for other in self._slots:
+            if other is not slot and other.is_reading and other.request is not None:
                 coming = common(other.request.prompt, wanted)
                 if coming >= n + _WORTH_WAITING and coming > len(other.tokens):
                     return False
@@ -293,6 +294,11 @@ class _Slot:
         assert self.request is not None
         done = len(self.tokens) if self.pieces is not None else 0
         return len(self.request.prompt) - done
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether a prompt is being evaluated."""
+        return self.pieces is not None and self.ids is None
 
     @property
     def n_cached(self) -> int:
