@@ -5,10 +5,16 @@ import json
 import agent_requests
 import pytest
 import reciter
+from hypothesis import given
+from hypothesis import strategies as st
 
+from edgellm.server import schema
+from edgellm.server.agents.anthropic import MessagesRequest
+from edgellm.server.agents.responses import ResponsesRequest
 from edgellm.server.agents.turns import Turns
 from edgellm.server.agents.volatile import stable
 from edgellm.server.conversation import arguments_of
+from edgellm.server.errors import RequestError
 
 KEY = {"authorization": "Bearer a key"}
 CALLED = [("get_weather", reciter.FIRST), ("add", reciter.SECOND)]
@@ -156,3 +162,43 @@ def test_turns_alternate_whatever_is_said():
 )  # fmt: skip
 def test_arguments_that_are_no_object_are_told_as_they_are(text, found):
     assert arguments_of(text) == found
+
+
+_words = st.sampled_from(
+    ["text", "input_text", "output_text", "message", "reasoning", "function_call", "function_call_output", "tool_use",
+     "tool_result", "thinking", "image", "user", "assistant", "developer", "custom_tool_call", "item_reference", "c1"]
+)  # fmt: skip
+_names = st.sampled_from(
+    ["type", "role", "content", "text", "summary", "output", "call_id", "name", "arguments", "input", "id", "thinking",
+     "tool_use_id", "tools", "mode"]
+)  # fmt: skip
+_anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | _words,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_names, inner, max_size=6),
+    max_leaves=20,
+)
+_items = st.lists(st.dictionaries(_names, _anything, max_size=7), max_size=4) | _words
+
+
+@given(_items, _anything, _items)
+def test_whatever_comes_is_read_or_refused(items, choice, more):
+    for model, body in (
+        (ResponsesRequest, {"input": items, "tool_choice": choice, "tools": more}),
+        (ResponsesRequest, {"input": items}),
+        (
+            MessagesRequest,
+            {"max_tokens": 1, "messages": [{"role": "user", "content": items}], "system": more},
+        ),
+        (
+            MessagesRequest,
+            {"max_tokens": 1, "messages": [{"role": "assistant", "content": items}], "tools": more},
+        ),
+        (MessagesRequest, {"max_tokens": 1, "messages": more, "tool_choice": choice}),
+    ):
+        try:
+            job, skipped = schema.parsed(body, model).read()
+        except RequestError as refused:
+            assert refused.status == 400 and "\n" not in str(refused)
+        else:
+            assert job.messages and all(isinstance(name, str) for name in skipped)
+            assert all(isinstance(message["content"], str) for message in job.messages)

@@ -179,7 +179,7 @@ class _Reading:
 
     def item(self, item: Block, place: str) -> None:
         kind = item.get("type") or "message"
-        known: dict[Any, Callable[[Block, str], None]] = {
+        known: dict[str, Callable[[Block, str], None]] = {
             "message": self._message,
             "reasoning": self._reasoning,
             "function_call": self._call,
@@ -187,12 +187,14 @@ class _Reading:
             "function_call_output": self._output,
             "custom_tool_call_output": self._output,
         }
+        if not isinstance(kind, str):
+            refuse(item, place)
         if kind == "item_reference":
             raise RequestError(f"{place} refers to an item that was given before: {_MEMORY}", param=place)
         if kind in known:
             known[kind](item, place)
         else:
-            self.skipped.append(str(kind))
+            self.skipped.append(kind)
 
     def _message(self, item: Block, place: str) -> None:
         say = {
