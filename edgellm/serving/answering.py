@@ -166,6 +166,7 @@ class Answer:
         self._came = came
         self._first = self._last = 0.0
         self._n_calls = 0
+        self._call = (0, "", "")  # the place, id and name of the one that is told
         self.joules = 0.0  # of what was counted while its tokens were evaluated
         self._n_counted = 0  # tokens that joules were counted for
 
@@ -230,12 +231,15 @@ class Answer:
         return events
 
     def _piece(self, part: Part) -> Iterator[Piece]:
-        if part.call is None or part.kind == "end":
-            if part.text:
-                yield Piece(part.kind, part.text)
-            return
-        self._n_calls += part.kind == "call"
-        yield Piece(part.kind, part.text, (self._n_calls - 1, part.call.id, part.call.name))
+        if part.kind == "call":
+            assert part.call is not None
+            self._call = (self._n_calls, part.call.id, part.call.name)
+            self._n_calls += 1
+            yield Piece("call", call=self._call)
+        elif part.kind == "arguments":
+            yield Piece("arguments", part.text, self._call)
+        elif part.kind != "end":
+            yield Piece(part.kind, part.text)
 
     def _done(self, reason: str) -> Done:
         request, written = self.request, self._written
