@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from edgellm.server.errors import RequestError
-from edgellm.server.schema import Strict, Text
+from edgellm.server.schema import Model, Strict, Text
 
 _SEEDS = 2**32 - 1  # llama.cpp takes the last one for "any"
 
@@ -99,7 +99,7 @@ class StreamOptions(Strict):
 class Drawing(Strict):
     """Fields that chat and text completions have in common."""
 
-    model: Annotated[str, Field(max_length=512)] | None = None
+    model: Model = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1, le=16)] | None = None

@@ -171,6 +171,14 @@ def test_the_answer_keeps_a_schema(client):
     form = {"format": {"type": "json_schema", "schema": schema}}
     message = ask(client, FRANCE, model="tiny-qwen3", output_config=form)
     jsonschema.validate(json.loads(message.content[0].text), schema)
+    older = client.beta.messages.create(
+        model="tiny-qwen3",
+        max_tokens=200,
+        messages=FRANCE,
+        betas=["structured-outputs-2025-11-13"],
+        extra_body={"output_format": form["format"]},
+    )
+    jsonschema.validate(json.loads(older.content[0].text), schema)
 
 
 def test_tokens_are_counted_as_they_are_spent(client):

@@ -89,6 +89,7 @@ class Counted(Lenient):
     tool_choice: AnthropicChoice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
+    output_format: OutputFormat | None = None  # its older place
 
     def read(self) -> tuple[Job, list[str]]:
         """What an engine is asked, and what was passed over. Raises RequestError for what no model here can read."""
@@ -108,7 +109,7 @@ class Counted(Lenient):
 
     def settings(self) -> dict[str, Any]:
         """How the answer is drawn, by the names of api.settings.Settings."""
-        form = self.output_config.format if self.output_config else None
+        form = (self.output_config.format if self.output_config else None) or self.output_format
         return {"json_schema": form.schema_} if form else {}
 
     def _choice(self) -> str:

@@ -35,7 +35,7 @@ class Turns:
 
     def thought(self, text: str) -> None:
         """What the model thought before it said or called what comes next."""
-        self._say("assistant", "reasoning_content", text)
+        self._say("assistant", "reasoning_content", text.strip())
 
     def called(self, call_id: str, name: str, arguments: dict[str, Any]) -> None:
         """A call the model made."""

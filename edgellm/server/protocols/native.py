@@ -11,12 +11,11 @@ from starlette.routing import Route
 
 from edgellm.server import metrics, openapi, running
 from edgellm.server.conversation import Conversation
-from edgellm.server.schema import Asked, Strict, Text, Token
+from edgellm.server.errors import RequestError
+from edgellm.server.schema import Asked, Model, Strict, Text, Token
 from edgellm.version import __version__
 
 OPEN = ("/health", "/v1/health")
-
-Model = Annotated[str, Field(max_length=512)] | None
 
 
 class TokenizeRequest(Strict):
@@ -55,8 +54,11 @@ async def tokenize(request: Request, asked: TokenizeRequest) -> Response:
 
 
 async def detokenize(request: Request, asked: DetokenizeRequest) -> Response:
-    """The text of token ids."""
+    """The text of token ids; control tokens have none."""
     async with running.engine_of(request, asked.model) as engine:
+        n_vocab = engine.facts.n_vocab
+        if bad := [token for token in asked.tokens if token >= n_vocab]:
+            raise RequestError(f"token id {bad[0]} is outside the vocabulary of {n_vocab}", param="tokens")
         data = await engine.detokenize(asked.tokens)
     return JSONResponse({"content": data.decode("utf-8", "replace")})
 
@@ -75,7 +77,7 @@ async def health(request: Request) -> Response:
 
 async def counters(request: Request) -> Response:
     """What was served, for Prometheus."""
-    states = await running.states_of(request)
+    states = await running.pool_of(request).states()
     text = metrics.page(running.metrics_of(request), states)
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
