@@ -39,7 +39,6 @@ class ChatRequest(Drawing, Conversation):
             "verbosity",
             "prediction",
             "moderation",
-            "cache_prompt",
             "timings_per_token",
         }
     )
