@@ -29,7 +29,7 @@ class Record:
     n_prompt: int = 0
     n_cached: int = 0
     n_generated: int = 0
-    texts: list[str] = field(default_factory=list)  # with --log-text alone
+    texts: list[str] = field(default_factory=list)  # what was asked and answered, with --log-text alone
 
 
 @dataclass
@@ -115,6 +115,8 @@ async def events(
 
     When this is closed, all are cancelled at once.
     """
+    if settings_of(request).log_text:
+        record_of(request).texts += [f"{job.messages or job.prompt} -> " for job in jobs[:1]]
     if len(jobs) == 1:
         async with contextlib.aclosing(engine.run(jobs[0])) as running:
             async for event in running:
