@@ -11,11 +11,18 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from edgellm.catalog import first_use
 from edgellm.server import app, listen
 from edgellm.server.settings import ServerSettings
+from edgellm.serving.job import ServingOptions
+from edgellm.serving.pool import Offer, Pool
+from edgellm.session import EngineOptions
 
+ENGINE = EngineOptions(n_ctx=1024, n_threads=1, n_threads_batch=1)
+SERVING = ServingOptions()
 SECONDS = 60.0  # no test waits longer for anything
 
 
@@ -47,7 +54,7 @@ class Served:
     """A server that runs."""
 
     port: int
-    pool: Any
+    pool: Pool | None = None
 
     @property
     def url(self) -> str:
@@ -59,7 +66,9 @@ class Served:
         """One request on a connection of its own; a body that is no bytes goes as JSON."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
         try:
-            connection.putrequest(method, path, skip_host="host" in (headers or {}), skip_accept_encoding=True)
+            connection.putrequest(
+                method, path, skip_host="host" in (headers or {}), skip_accept_encoding=True
+            )
             data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
             told = {"content-type": "application/json"} if data is not None else {}
             for name, value in {**told, **(headers or {})}.items():
@@ -97,13 +106,24 @@ class Served:
 
 
 @contextmanager
-def served(*models: str, **settings: Any) -> Iterator[Served]:
+def served(
+    *models: str | Path,
+    engine: EngineOptions = ENGINE,
+    serving: ServingOptions = SERVING,
+    keep_seconds: float | None = None,
+    max_loaded: int | None = None,
+    **settings: Any,
+) -> Iterator[Served]:
     """A server of these models (the default bundled one), each loaded at its first request."""
     told = ServerSettings(port=0, **settings)
     listening = listen.bound(told)
-    pool = made_pool(models or ("tiny-qwen3",))
+    found = [(Path(model).stem, first_use.resolve(str(model))) for model in models or ("tiny-qwen3",)]
+    offers = [Offer(name, artifact, (), engine, serving) for name, artifact in found]
+    pool = Pool(offers, keep_seconds=keep_seconds, max_loaded=max_loaded)
     running = listen.server(app.application(pool, told), told)
-    loop_of_server = threading.Thread(target=lambda: asyncio.run(running.serve(sockets=[listening])), daemon=True)
+    loop_of_server = threading.Thread(
+        target=lambda: asyncio.run(running.serve(sockets=[listening])), daemon=True
+    )
     loop_of_server.start()
     try:
         deadline = time.monotonic() + SECONDS
@@ -116,16 +136,3 @@ def served(*models: str, **settings: Any) -> Iterator[Served]:
         loop_of_server.join(SECONDS)
         listening.close()
         assert not loop_of_server.is_alive()
-
-
-def made_pool(models):  # TEMPORARY
-    import contextlib, types
-    from edgellm.server.errors import RequestError
-    class P:
-        def names(self): return [types.SimpleNamespace(name=m, aliases=(), n_bytes=1, state="unloaded") for m in models]
-        def use(self, name):
-            raise RequestError("no", status=404)
-        async def load(self, name): raise RequestError("no", status=404)
-        async def unload(self, name): raise RequestError("no", status=404)
-        async def close(self, g): pass
-    return P()

@@ -177,8 +177,8 @@ def test_log_probabilities_are_the_models(server, model):
     assert len(told) == 6
     prompt = server.post("/apply-template", messages=FRANCE).json["prompt"]
     ids = server.post("/tokenize", content=prompt).json["tokens"]
-    with model.session() as session:
-        logits = session.eval(ids).astype(np.float64)
+    model.session.rewind(0)
+    logits = model.session.eval(ids).astype(np.float64)
     expected = logits - np.log(np.exp(logits - logits.max()).sum()) - logits.max()
     first = told[0]
     assert first["logprob"] == pytest.approx(expected.max(), abs=2e-2)

@@ -86,7 +86,9 @@ def test_log_probabilities_in_the_older_form(server):
     told = answer["choices"][0]["logprobs"]
     assert "".join(told["tokens"]) == texts(answer)[0]
     assert told["text_offset"] == [len("".join(told["tokens"][:i])) for i in range(len(told["tokens"]))]
-    for token, logprob, top in zip(*(told[n] for n in ("tokens", "token_logprobs", "top_logprobs")), strict=True):
+    for token, logprob, top in zip(
+        *(told[n] for n in ("tokens", "token_logprobs", "top_logprobs")), strict=True
+    ):
         assert len(top) <= 3 and max(top.values()) == logprob == top[token]
 
 
@@ -128,7 +130,8 @@ def test_embeddings_are_the_models(server, model):
 
 
 @pytest.mark.parametrize(
-    "more", [{"input": [1, 2]}, {"input": [[1]]}, {"input": []}, {"input": ""}, {"input": "x", "dimensions": 9999}]
+    "more",
+    [{"input": [1, 2]}, {"input": [[1]]}, {"input": []}, {"input": ""}, {"input": "x", "dimensions": 9999}],
 )
 def test_embeddings_that_cannot_be_made(server, more):
     assert server.post("/v1/embeddings", **more).status == 400

@@ -89,7 +89,11 @@ def test_more_headers_than_anybody_needs(server):
 
 
 def test_what_is_no_http(server):
-    for garbage in (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 100, b"\n\n\n\n", b"HELO\r\n\r\n"):
+    for garbage in (
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 100,
+        b"\n\n\n\n",
+        b"HELO\r\n\r\n",
+    ):
         assert server.raw(garbage, seconds=3.0).split(b" ", 2)[1:2] in ([b"400"], [])
     assert health_seconds(server) < 0.2
 
@@ -114,7 +118,7 @@ def test_a_reader_that_never_reads_is_hung_up_on():
             lazy.sendall(ask * 20_000)
         time.sleep(1.5)
         assert health_seconds(server) < 0.2
-        with pytest.raises(OSError):  # noqa: PT011 - whatever the kernel calls it
+        with pytest.raises(OSError):
             for _ in range(100):
                 lazy.sendall(ask)
                 time.sleep(0.02)

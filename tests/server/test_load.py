@@ -1,5 +1,4 @@
-"""More clients than slots, among them one that reads a byte a second: everybody gets what is theirs, or is told to wait.
-"""
+"""More clients than slots, one of which reads a byte a second: all get what is theirs, or are told to wait."""
 
 import concurrent.futures
 import contextlib
@@ -12,9 +11,11 @@ import pytest
 import serving
 from fault_rows import trials
 
+from edgellm.serving.job import ServingOptions
 from edgellm.session import EngineOptions
 
 SLOTS = 4
+ENGINE = EngineOptions(n_ctx=512, n_threads=1, n_threads_batch=1)
 WORDS = ("cat", "dog", "girl", "boy", "river", "teacher", "garden", "bread", "bird", "farmer", "song", "tree")
 PATH = "/v1/completions"
 
@@ -26,7 +27,7 @@ def prompt(i: int) -> str:
 @pytest.fixture(scope="module")
 def server():
     with serving.served(
-        "tiny-qwen3", engine=EngineOptions(n_ctx=512), n_slots=SLOTS, max_queue=2 * SLOTS
+        "tiny-qwen3", engine=ENGINE, serving=ServingOptions(n_slots=SLOTS, max_queue=2 * SLOTS)
     ) as running:
         yield running
 
@@ -48,7 +49,8 @@ def test_more_clients_than_slots(server):
     """As many rounds as promised: slots + 8 clients at once, one of them slow; nobody gets another's answer."""
     n = SLOTS + 8
     alone = [
-        server.post(PATH, prompt=prompt(i), temperature=0, max_tokens=40, ignore_eos=True).json for i in range(n)
+        server.post(PATH, prompt=prompt(i), temperature=0, max_tokens=40, ignore_eos=True).json
+        for i in range(n)
     ]
     expected = [one["choices"][0]["text"] for one in alone]
     assert len(set(expected)) > n // 2
@@ -86,7 +88,9 @@ def until_served(server, text: str, stream: bool) -> str:
 
 
 def test_a_full_queue_is_said_with_429():
-    with serving.served("tiny-qwen3", engine=EngineOptions(n_ctx=512), n_slots=1, max_queue=1) as server:
+    with serving.served(
+        "tiny-qwen3", engine=ENGINE, serving=ServingOptions(n_slots=1, max_queue=1)
+    ) as server:
         server.post(PATH, prompt="x", max_tokens=1)
         long = {"prompt": "Once", "max_tokens": 400, "ignore_eos": True}
         with concurrent.futures.ThreadPoolExecutor(12) as pool:

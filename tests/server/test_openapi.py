@@ -27,7 +27,9 @@ MODES = (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGAT
 @pytest.fixture(scope="module")
 def server():
     """Answers are short for the context is: what is made up asks for millions of tokens."""
-    with serving.served("tiny-qwen3", engine=EngineOptions(n_ctx=256)) as running:
+    with serving.served(
+        "tiny-qwen3", engine=EngineOptions(n_ctx=256, n_threads=1, n_threads_batch=1)
+    ) as running:
         yield running
 
 

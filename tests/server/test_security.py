@@ -22,7 +22,9 @@ def open_server():
 
 @pytest.fixture(scope="module")
 def locked_server():
-    with serving.served(api_key=KEY, allow_origins=("https://app.example",), allow_hosts=("box.lan",)) as server:
+    with serving.served(
+        api_key=KEY, allow_origins=("https://app.example",), allow_hosts=("box.lan",)
+    ) as server:
         yield server
 
 
@@ -30,7 +32,15 @@ def test_only_names_of_this_machine_are_answered_to(open_server):
     port = open_server.port
     for host in (f"127.0.0.1:{port}", f"localhost:{port}", "LOCALHOST", f"[::1]:{port}", "localhost."):
         assert open_server.ask("GET", "/v1/models", headers={"host": host}).status == 200, host
-    for host in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", "localhost@evil", "", "[", "0"):
+    for host in (
+        "evil.example",
+        f"evil.example:{port}",
+        "127.0.0.1.evil.example",
+        "localhost@evil",
+        "",
+        "[",
+        "0",
+    ):
         said = open_server.ask("GET", "/v1/models", headers={"host": host})
         assert (said.status, said.code) == (403, "host_not_allowed"), host
 
@@ -57,7 +67,11 @@ def test_pages_of_other_origins_may_not_ask(open_server):
 
 def test_a_page_that_is_allowed_is_let_through_by_name(locked_server):
     origin = {"origin": "https://app.example"}
-    asked = {**origin, "access-control-request-method": "POST", "access-control-request-headers": "content-type"}
+    asked = {
+        **origin,
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "content-type",
+    }
     preflight = locked_server.ask("OPTIONS", "/v1/chat/completions", headers=asked)
     assert preflight.status == 204
     assert preflight.headers["access-control-allow-origin"] == "https://app.example"
@@ -65,10 +79,14 @@ def test_a_page_that_is_allowed_is_let_through_by_name(locked_server):
     said = locked_server.ask("GET", "/v1/models", headers={**origin, "x-api-key": KEY.encode()})
     assert said.status == 200 and said.headers["access-control-allow-origin"] == "https://app.example"
     assert "origin" in said.headers["vary"].lower()
-    assert locked_server.ask("OPTIONS", "/v1/models", headers={"origin": "https://evil.example"}).status == 403
+    assert (
+        locked_server.ask("OPTIONS", "/v1/models", headers={"origin": "https://evil.example"}).status == 403
+    )
 
 
-@pytest.mark.parametrize("path", ["/v1/models", "/v1/chat/completions", "/metrics", "/openapi.json", "/nothing"])
+@pytest.mark.parametrize(
+    "path", ["/v1/models", "/v1/chat/completions", "/metrics", "/openapi.json", "/nothing"]
+)
 def test_without_the_key_nothing_is_told(locked_server, path):
     wrong = [None, b"", KEY[:-1].encode(), f"{KEY}x".encode(), KEY.upper().encode(), b"\xff" * 40]
     for key in wrong:
@@ -108,7 +126,13 @@ def test_a_port_that_is_taken_is_told(open_server):
 
 
 def test_a_body_has_to_be_json(open_server):
-    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "", "application/jsonp"):
+    for kind in (
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+        "",
+        "application/jsonp",
+    ):
         said = open_server.ask("POST", "/tokenize", b'{"content": "x"}', {"content-type": kind})
         assert said.status == 415, kind
     latin = {"content-type": "application/json; charset=latin-1"}
@@ -140,14 +164,18 @@ def test_json_that_is_none_or_a_bomb(open_server, body):
 
 
 def test_unknown_fields_are_named(open_server):
-    said = open_server.ask("POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}], "wat": 1})
+    said = open_server.ask(
+        "POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}], "wat": 1}
+    )
     assert (said.status, said.code, said.json["error"]["param"]) == (400, "unknown_field", "wat")
     message = {"role": "user", "content": "x", "path": "/etc/passwd"}
     said = open_server.ask("POST", "/v1/chat/completions", {"messages": [message]})
     assert said.json["error"]["param"] == "messages[0].path"
 
 
-@pytest.mark.parametrize("field", ["chat_template", "model_path", "lora", "image_url", "url", "template", "file"])
+@pytest.mark.parametrize(
+    "field", ["chat_template", "model_path", "lora", "image_url", "url", "template", "file"]
+)
 def test_no_path_template_or_address_comes_from_a_client(open_server, field):
     body = {"messages": [{"role": "user", "content": "x"}], field: "http://127.0.0.1:1/x"}
     assert open_server.ask("POST", "/v1/chat/completions", body).code == "unknown_field"
@@ -155,7 +183,9 @@ def test_no_path_template_or_address_comes_from_a_client(open_server, field):
     assert open_server.ask("POST", "/v1/chat/completions", body).code == "unknown_field"
 
 
-@pytest.mark.parametrize("model", ["../x", "/etc/passwd", "https://evil.example/m.gguf", "hf.co/a/b", "Qwen/Qwen3-0.6B"])
+@pytest.mark.parametrize(
+    "model", ["../x", "/etc/passwd", "https://evil.example/m.gguf", "hf.co/a/b", "Qwen/Qwen3-0.6B"]
+)
 def test_no_model_is_named_but_those_offered(open_server, model):
     for path in ("/models/load", "/models/unload", "/tokenize"):
         body = {"model": model} if path != "/tokenize" else {"model": model, "content": "x"}
@@ -213,7 +243,9 @@ def test_requests_smuggled_by_two_lengths(open_server):
         b"Content-Length: 0\r\nTransfer-Encoding: chunked, identity\r\n",
         b"Content-Length: -1\r\n",
     ):
-        said = open_server.raw(head + lengths + b"\r\n0\r\n\r\nGET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        said = open_server.raw(
+            head + lengths + b"\r\n0\r\n\r\nGET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        )
         assert said.split(b" ", 2)[1] in (b"400", b"501") and said.count(b"HTTP/1.1 ") == 1
 
 
