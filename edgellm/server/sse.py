@@ -23,6 +23,8 @@ _HEADERS = [
     (b"x-accel-buffering", b"no"),  # nginx would hold events back
 ]
 _COMMENT = b": working\n\n"
+#: Ends of lines by Unicode, none by the protocol: httpx and others that read with str.splitlines() would cut there.
+_ESCAPED = str.maketrans({end: f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"})
 
 
 def event(data: Any, name: str | None = None) -> bytes:
@@ -33,7 +35,8 @@ def event(data: Any, name: str | None = None) -> bytes:
 
 def dumps(data: Any) -> str:
     """JSON on one line, as short as it gets."""
-    return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text if text.isascii() else text.translate(_ESCAPED)
 
 
 class EventStream(Response):
