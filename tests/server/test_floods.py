@@ -125,3 +125,21 @@ def test_a_reader_that_never_reads_is_hung_up_on():
             for _ in range(100):
                 lazy.sendall(ask)
                 time.sleep(0.02)
+
+
+@pytest.mark.parametrize("connection", [b"close", b"keep-alive"])
+def test_a_response_that_nobody_takes_is_not_kept_for_ever(connection):
+    """Where it is the last of its connection, which is closed when it has been written, and where it is not."""
+    with serving.served(write_seconds=0.5, idle_seconds=0.3) as server, server.connect() as lazy:
+        lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        body = b'{"tokens": [' + b"1000," * 300_000 + b"1000]}"
+        lazy.sendall(HEAD.replace(b"/tok", b"/detok") + b"Connection: " + connection + b"\r\n")
+        lazy.sendall(b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        first = lazy.recv(1000)
+        length = int(first.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        time.sleep(1.5)
+        got = len(first)
+        with contextlib.suppress(ConnectionError):
+            while piece := lazy.recv(1 << 20):
+                got += len(piece)
+        assert first.startswith(b"HTTP/1.1 200 ") and got < length

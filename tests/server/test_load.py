@@ -96,6 +96,9 @@ def test_a_full_queue_is_said_with_429():
         with concurrent.futures.ThreadPoolExecutor(12) as pool:
             said = [one.result() for one in [pool.submit(server.post, PATH, **long) for _ in range(12)]]
         assert {one.status for one in said} == {200, 429}
+        waits = [one.json["timings"]["queue_ms"] for one in said if one.status == 200]
+        times = [one.json["timings"]["predicted_ms"] for one in said if one.status == 200]
+        assert max(waits) > 0.5 * min(times)  # the second waits for the first
         refused = next(one for one in said if one.status == 429)
         assert refused.json["error"]["type"] == "rate_limit_error" and refused.headers["retry-after"]
 
