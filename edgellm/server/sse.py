@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -53,9 +53,11 @@ class EventStream(Response):
         *,
         quiet_seconds: float,
         on_error: Callable[[errors.Told], bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self.status_code, self.background, self.media_type = 200, None, "text/event-stream"
-        self.raw_headers = list(_HEADERS)
+        more = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+        self.raw_headers = [*_HEADERS, *more]
         self._events, self._quiet_seconds = events, quiet_seconds
         self._on_error = on_error or (lambda told: event(errors.openai_body(told)))
         self._n_written = 0
