@@ -221,7 +221,7 @@ class Answer:
 
     def _pieces(self, parts: Sequence[Part], n_bytes: int) -> list[Event]:
         """Events of these parts, which are what became certain with `n_bytes` of text."""
-        told = self._logprobs.certain(n_bytes) if n_bytes else ()
+        told = self._logprobs.certain(n_bytes)
         events: list[Event] = []
         for part in parts:
             for piece in self._piece(part):
