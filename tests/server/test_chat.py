@@ -101,6 +101,16 @@ def test_usage_comes_last_where_it_is_asked_for(server):
         assert last["usage"][name] == whole["usage"][name]
 
 
+def test_text_in_parts_is_that_text(server):
+    parts = [{"type": "text", "text": "What is the "}, {"type": "text", "text": "capital of France?"}]
+    system = {"role": "developer", "content": [{"type": "text", "text": "Be brief."}]}
+    told = server.post("/apply-template", messages=[system, {"role": "user", "content": parts}]).json
+    plain = [{"role": "system", "content": "Be brief."}, *FRANCE]
+    assert told == server.post("/apply-template", messages=plain).json
+    said = server.post(PATH, messages=[{"role": "user", "content": [{"type": "text", "text": 5}]}])
+    assert said.status == 400 and said.json["error"]["param"] == "messages[0].content"
+
+
 def test_models_are_told_apart_by_name(server):
     answer = ask(server, model="tiny-llama3", temperature=0)
     assert answer["model"] == "tiny-llama3" and "Paris" in text_of(answer)

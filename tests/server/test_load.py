@@ -122,6 +122,7 @@ def test_an_answer_that_takes_too_long_is_ended():
         endless = {"prompt": "Once", "max_tokens": -1, "ignore_eos": True}
         said = server.post(PATH, **endless)
         assert (said.status, said.json["error"]["type"]) == (504, "timeout_error")
+        assert "1.5 s" in said.json["error"]["message"]
         *pieces, last = server.post(PATH, **endless, stream=True).events
         assert pieces and last["error"]["type"] == "timeout_error"
         assert server.post(PATH, prompt="x", max_tokens=1).status == 200
