@@ -301,11 +301,12 @@ def test_a_value_that_is_none_is_named(server, more, param):
         {"json_schema": {"type": "wat"}},
         {"grammar": "root ::= ("},
         {"grammar": 'root ::= "a"', "json_schema": {}},
+        {"response_format": {"type": "json_object"}, "json_schema": {}},
         {"tool_choice": "required"},
         {"messages": [{"role": "system", "content": "only"}]},
         {"messages": [{"role": "user", "content": "word " * 30_000}]},
     ],
-    ids=["schema", "grammar", "both", "no tools", "no question", "too long"],
+    ids=["schema", "grammar", "both", "twice", "no tools", "no question", "too long"],
 )
 def test_what_cannot_be_done_is_said_with_a_status(server, more):
     """In a stream, too: nothing has been sent by then."""
