@@ -191,7 +191,10 @@ class _Exchange:
         what = f"{self._scope['method']} {self._scope['path'][:120]} {status} {seconds:.3f} s"
         if record.model:
             cached = f" ({record.n_cached:,} cached)" if record.n_cached else ""
-            what += f" {record.model} {record.n_prompt:,}{cached} + {record.n_generated:,} tokens"
+            tokens = (
+                f" {record.n_prompt:,}{cached} + {record.n_generated:,} tokens" if record.n_prompt else ""
+            )
+            what += f" {record.model}{tokens}"
         if self._settings.log_text and record.texts:
             what += f" {''.join(record.texts)!r}"
         note(what)
