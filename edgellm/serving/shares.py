@@ -24,7 +24,8 @@ class Shares:
         choice = energy.choose(wanted)
         counters = [meter for meter in choice.meters if meter.kind == "counter"]
         self._meter: EnergyMeter | None = counters[0] if counters else None
-        self.why_not = "no energy counter works here, see: edgellm doctor"
+        asked = wanted != energy.NONE
+        self.why_not = "no energy counter works here, see: edgellm doctor" if asked else choice.reason
         self._last: Reading | None = None
         self.total: float | None = 0.0 if self._meter else None  # joules of all answers
 
