@@ -49,7 +49,8 @@ def test_joules_are_counted_where_a_meter_works():
     counted = Metrics()
     for joules in (1.5, None, 2.0):
         counted.answered(done(joules=joules, n_drafted=4, n_accepted=1))
-    text = page(counted, {})
+    text = page(counted, {}, {'a"b': 4})
     assert "edgellm:energy_joules_total 3.500000\n" in text
+    assert 'edgellm:slots{model="a\\"b"} 4\n' in text
     assert "edgellm:spec_decode_num_draft_tokens_total 12\n" in text
     assert "edgellm:spec_decode_num_accepted_tokens_total 3\n" in text

@@ -143,3 +143,16 @@ def test_a_response_that_nobody_takes_is_not_kept_for_ever(connection):
             while piece := lazy.recv(1 << 20):
                 got += len(piece)
         assert first.startswith(b"HTTP/1.1 200 ") and got < length
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_request_is_no_fault(server, capfd):
+    with server.connect() as connection:
+        connection.sendall(HEAD + b'Content-Length: 5000\r\n\r\n{"content": "x')
+        time.sleep(0.1)
+    logged = ""
+    deadline = time.monotonic() + 10
+    while "POST /tokenize" not in logged:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+        logged += capfd.readouterr().err
+    assert "POST /tokenize 499" in logged and "fault" not in logged

@@ -116,12 +116,13 @@ def test_more_answers_in_one_request_than_there_are_places():
 
 
 def test_an_answer_that_takes_too_long_is_ended():
-    limited = ServingOptions(n_slots=1, timeout_seconds=0.3)
+    limited = ServingOptions(n_slots=1, timeout_seconds=1.5)
     with serving.served("tiny-qwen3", engine=EngineOptions(n_ctx=16_384), serving=limited) as server:
         server.post(PATH, prompt="x", max_tokens=1)
         endless = {"prompt": "Once", "max_tokens": -1, "ignore_eos": True}
         said = server.post(PATH, **endless)
         assert (said.status, said.json["error"]["type"]) == (504, "timeout_error")
+        assert "1.5 s" in said.json["error"]["message"]
         *pieces, last = server.post(PATH, **endless, stream=True).events
         assert pieces and last["error"]["type"] == "timeout_error"
         assert server.post(PATH, prompt="x", max_tokens=1).status == 200

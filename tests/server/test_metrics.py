@@ -60,6 +60,7 @@ def test_the_page_counts_what_answers_told():
     statuses = {labels: n for (name, labels), n in samples.items() if name == "edgellm:http_requests_total"}
     assert statuses == {'status="200"': 4, 'status="400"': 1, 'status="404"': 1}
     assert value("kv_cache_size_tokens", 'model="tiny-qwen3"') >= serving.ENGINE.n_ctx
+    assert value("slots", 'model="tiny-qwen3"') == 4
     assert value("requests_processing", 'model="tiny-qwen3"') == 0
     assert value("engine_resident_bytes", 'model="tiny-qwen3"') > 10**7
     for name in ("time_to_first_token_seconds", "time_per_output_token_seconds"):
