@@ -148,6 +148,13 @@ def test_a_limit_ends_the_answer(server):
         answer = ask(server, STORY, temperature=0, **{name: 5})
         assert answer["choices"][0]["finish_reason"] == "length"
         assert answer["usage"]["completion_tokens"] == 5
+    empty = ask(server, STORY, max_tokens=0)  # has the prompt evaluated, and no more
+    assert text_of(empty) == "" and empty["choices"][0]["finish_reason"] == "length"
+    assert empty["usage"]["completion_tokens"] == 0 and empty["timings"]["predicted_ms"] == 0
+    assert [c["finish_reason"] for e in streamed(server, max_tokens=0) for c in e["choices"]] == [
+        None,
+        "length",
+    ]
     assert ask(server, max_tokens=-1, temperature=0)["choices"][0]["finish_reason"] == "stop"
 
 
