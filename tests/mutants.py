@@ -276,7 +276,9 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--n", type=int, default=150, help="mutants [default: 150]")
     parser.add_argument("--seed", type=int, default=1, help="another one draws others [default: 1]")
-    parser.add_argument("--jobs", type=int, default=1, help="mutants, or tests of the map, at a time [default: 1]")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="mutants, or tests of the map, at a time [default: 1]"
+    )
     parser.add_argument(
         "--resume", type=Path, metavar="FILE", help="keep outcomes there (JSON lines) and go on from it"
     )
