@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is drawn from logits. The order is llama.cpp's: penalties, top-k, top-p, min-p, temperature.
+    """How the next token is drawn from logits.
 
-    `temperature` 0 means greedy: the first of the largest logits. `seed` None draws a fresh one.
+    The order is llama.cpp's: bias, penalties, top-k, top-p, min-p, temperature. `temperature` 0 means greedy: the
+    first of the largest logits. `seed` None draws a fresh one.
     """
 
     temperature: float = 0.8
@@ -43,6 +44,9 @@ class Sampling:
     frequency_penalty: float = 0.0
     repeat_last_n: int = 64  # tokens the penalties look back on
     seed: int | None = None
+    logit_bias: tuple[
+        tuple[int, float], ...
+    ] = ()  # what is added to the logits of some ids; -inf forbids one
 
 
 GREEDY = Sampling(temperature=0.0)

@@ -29,6 +29,7 @@ class Settings(TypedDict, total=False):
     frequency_penalty: float
     repeat_last_n: int
     seed: int | None  # None: a fresh one
+    logit_bias: Mapping[int, float]  # what is added to the logits of some token ids
     exact: bool  # the same prompt and seed give the same answer whatever came before, at the price of prefill
     json_schema: str | Mapping[str, Any]  # the text is JSON of this schema
     grammar: str  # the text is of this grammar, GBNF or Lark
@@ -49,6 +50,10 @@ def options_with(options: GenerateOptions, settings: Settings) -> GenerateOption
             options = dataclasses.replace(options, ignore_eos=bool(value))
         elif name == "exact":
             options = dataclasses.replace(options, exact=bool(value))
+        elif name == "logit_bias":
+            options = dataclasses.replace(
+                options, sampling=dataclasses.replace(options.sampling, logit_bias=_biases(value))
+            )
         elif name in _BY_FIELD:
             parameter = _BY_FIELD[name]
             options = table.put(options, parameter, parameter.parse(str(value)))
@@ -57,6 +62,13 @@ def options_with(options: GenerateOptions, settings: Settings) -> GenerateOption
                 f"there is no setting {name!r}; there are: {', '.join(Settings.__annotations__)}"
             )
     return options
+
+
+def _biases(value: Any) -> tuple[tuple[int, float], ...]:
+    try:
+        return tuple((int(token), float(bias)) for token, bias in (value or {}).items())
+    except (AttributeError, TypeError, ValueError):
+        raise UsageError(f"logit_bias is a mapping of token ids to numbers, not {value!r:.60}") from None
 
 
 def _grammar(name: str, value: Any) -> Grammar | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from pathlib import Path
 from types import ModuleType
 
 from edgellm.backends import tuned
@@ -17,12 +18,14 @@ _DEFAULTS = EngineOptions()
 
 def names() -> list[str]:
     """All backends, by the names of their folders."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.ispkg)
+    return sorted(
+        m.name for m in pkgutil.iter_modules(__path__) if (Path(__path__[0]) / m.name / "session.py").exists()
+    )
 
 
 def open_session(artifact: Artifact, options: EngineOptions = _DEFAULTS) -> Session:
     """Open `artifact` in this process with the backend that runs its format. Raises EngineError, ArtifactError."""
-    session: Session = _backend(artifact.format).open_session(artifact, options)
+    session: Session = backend_of(artifact.format).open_session(artifact, options)
     return session
 
 
@@ -31,18 +34,18 @@ def prepare(format_: str) -> None:
 
     Raises EngineError, ArtifactError.
     """
-    getattr(_backend(format_), "prepare", lambda: None)()
+    getattr(backend_of(format_), "prepare", lambda: None)()
 
 
 def build(format_: str) -> str:
     """Identifies the build of the library that runs `format_`: what was measured on another one may not hold."""
-    found: str = _backend(format_).build()
+    found: str = backend_of(format_).build()
     return found
 
 
 def on_cpu(format_: str, options: EngineOptions) -> bool:
     """Whether models of `format_` would run on the CPU with these options. Raises EngineError for no such device."""
-    return devices.choose(options.device, _backend(format_).offer(), []) is None
+    return devices.choose(options.device, backend_of(format_).offer(), []) is None
 
 
 def with_tuning(artifact: Artifact, options: EngineOptions) -> EngineOptions:
@@ -56,7 +59,8 @@ def with_tuning(artifact: Artifact, options: EngineOptions) -> EngineOptions:
     )
 
 
-def _backend(format_: str) -> ModuleType:
+def backend_of(format_: str) -> ModuleType:
+    """The module `session.py` of the backend that runs `format_`. Raises ArtifactError."""
     for name in names():
         module = importlib.import_module(f"{__name__}.{name}.session")
         if format_ == module.FORMAT:

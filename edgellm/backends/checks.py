@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from edgellm.errors import EngineError
+from edgellm.errors import EngineError, UsageError
 from edgellm.machine import hardware
 from edgellm.session import EngineInfo, EngineOptions, Sampling
 
@@ -46,6 +46,13 @@ def check_ids(tokens: Sequence[int], info: EngineInfo) -> None:
     for bad in (min(tokens), max(tokens)):
         if not 0 <= bad < info.n_vocab:
             raise EngineError(f"token id {bad} is outside the vocabulary of {info.n_vocab}")
+
+
+def check_bias(sampling: Sampling, n_vocab: int) -> None:
+    """Raise UsageError where a bias is for an id outside the vocabulary."""
+    for token, _ in sampling.logit_bias:
+        if not 0 <= token < n_vocab:
+            raise UsageError(f"logit_bias names token {token}; this model has 0 to {n_vocab - 1}")
 
 
 def check_rewind(n: int, n_past: int) -> None:

@@ -48,6 +48,18 @@ def draw(
     engine: Stepper, session: Session, room: int, constraint: Constraint | None, drafter: Drafter | None
 ) -> Iterator[int]:
     """Yield ids drawn after the prompt, which has been evaluated, until `room` ids were appended."""
+    for token in drawing(engine, session, room, constraint, drafter):
+        if token is not None:
+            yield token
+
+
+def drawing(
+    engine: Stepper, session: Session, room: int, constraint: Constraint | None, drafter: Drafter | None
+) -> Iterator[int | None]:
+    """The same, with a None wherever it has asked `engine` for an evaluation and needs its outcome to go on.
+
+    An engine of many sequences evaluates what several of these loops ask for at once.
+    """
     draft: Sequence[int] = ()
     row = 0
     if drafter is not None:
@@ -67,6 +79,7 @@ def draw(
             draft = _draft(min(room, engine.max_draft), constraint, drafter)
             engine.evaluate(token, draft)
             row = 0
+            yield None
 
 
 def _sample(engine: Stepper, row: int, constraint: Constraint | None) -> int:

@@ -22,6 +22,7 @@ from edgellm.errors import EngineError, UsageError
 from edgellm.generation.generate import Completion, GenerateOptions
 from edgellm.prompt import markup, tool_choice
 from edgellm.prompt import messages as chat_messages
+from edgellm.prompt.markup import Markup
 from edgellm.prompt.messages import History, Message, Summary
 from edgellm.prompt.tool_choice import ToolChoice
 from edgellm.prompt.tools import Tool, ToolCall
@@ -32,6 +33,19 @@ __all__ = ["ContextFullError", "Conversation", "Message", "OnFull", "Reply", "Te
 OnFull = Literal["drop", "stop", "summarise"]
 _DEFAULTS = GenerateOptions()
 _UNKNOWN = "{}: unknown of {}, which is outside the verified families; leave it out"
+
+
+def must_call(options: GenerateOptions, choice: str, looks: Markup) -> GenerateOptions:
+    """`options` by the grammar of calls, where `choice` (tool_choice.read) asks for one. Raises UsageError."""
+    if choice in (tool_choice.AUTO, tool_choice.NONE):
+        return options
+    if options.grammar is not None:
+        raise UsageError("an answer that must call a tool has no room for a schema or grammar: leave one out")
+    from edgellm.generation.constraints import Grammar
+
+    word = "arguments" if looks.calls == "tags" else "parameters"
+    grammar = Grammar.json_schema(tool_choice.schema(choice, looks.known, word))
+    return dataclasses.replace(options, grammar=grammar)
 
 
 class Conversation:
@@ -233,17 +247,7 @@ class Conversation:
     def _options(self, *, free: bool) -> GenerateOptions:
         """For the next answer; one that must be a call is written by the grammar of calls. Raises UsageError."""
         options = seeded(self.options, self._n_regenerated)
-        if free or self._choice in (tool_choice.AUTO, tool_choice.NONE):
-            return options
-        if options.grammar is not None:
-            raise UsageError(
-                "an answer that must call a tool has no room for a schema or grammar: leave one out"
-            )
-        from edgellm.generation.constraints import Grammar
-
-        word = "arguments" if self._markup.calls == "tags" else "parameters"
-        grammar = Grammar.json_schema(tool_choice.schema(self._choice, self._markup.known, word))
-        return dataclasses.replace(options, grammar=grammar)
+        return options if free else must_call(options, self._choice, self._markup)
 
     def _answer(self, messages: list[Message], *, free: bool = False) -> Reply:
         """`free`: it goes on with tools' results, and need not call again."""

@@ -8,7 +8,7 @@ and only text that is new is tokenized. Knows nothing of messages or templates.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from edgellm.generation.generate import Completion
@@ -44,8 +44,9 @@ class Span:
 class SpanCache:
     """Remembers the ids of the text the session has seen."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, session: Session, others: Iterable[Sequence[Span]] = ()) -> None:
+        """`others`: what is known of other conversations, which this one may go on from."""
+        self._session, self._others = session, tuple(others)
         self.known: list[Span] = []  # the last prompt and answer, in order
         self._guarded: dict[str, str] = {}
 
@@ -75,12 +76,9 @@ class SpanCache:
 
         Raises OverWindowError, after work for about one window, when the new text alone has more tokens than it.
         """
-        spans, at = [], 0
-        for span in self.known:
-            if not text.startswith(span.text, at):
-                break
-            spans.append(span)
-            at += len(span.text)
+        spans, at = max(
+            (_beginning(text, known) for known in (self.known, *self._others)), key=lambda found: found[1]
+        )
         return [*spans, Span(text[at:], self._tokens(text[at:]))] if at < len(text) else spans
 
     @staticmethod
@@ -116,3 +114,14 @@ class SpanCache:
             n_tokens += len(self._session.tokenize(text[start : start + block])) - _CUT_ADDS
             if n_tokens > self._session.info.n_ctx:
                 raise OverWindowError(n_tokens)
+
+
+def _beginning(text: str, known: Sequence[Span]) -> tuple[list[Span], int]:
+    """The spans of `known` that `text` begins with, and how many characters they are."""
+    spans, at = [], 0
+    for span in known:
+        if not text.startswith(span.text, at):
+            break
+        spans.append(span)
+        at += len(span.text)
+    return spans, at

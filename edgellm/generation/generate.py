@@ -124,40 +124,33 @@ class Generation:
 
     def _run(self) -> Generator[str, None, None]:  # closed to cancel
         session, options = self._session, self._options
-        text = _TextStream(options.stop)
-        drawn: list[int] = []
+        written = Written(session, options)
         reason, n_cached = "cancelled", 0
-        constraint: GrammarConstraint | None = None
         ids: Iterator[int] = iter(())
         start = first = last = time.perf_counter()
         try:
             n_cached = reuse_prefix(session, () if options.exact else self._prompt)
-            limit = options.max_tokens
-            constraint = self._constraint()
+            written.constraint = constraint_of(session, options, len(self._prompt))
             ids = session.stream(
                 self._prompt[n_cached:],
                 options.sampling,
-                constraint=constraint,
+                constraint=written.constraint,
                 drafter=options.drafter,
                 cancel=self._cancel,
             )
-            eos = frozenset() if options.ignore_eos else session.info.eos_ids
+            limit = options.max_tokens
             reason = "length" if limit == 0 else reason
             for token in ids if limit != 0 else ():
                 last = time.perf_counter()
-                drawn.append(token)
-                first = last if len(drawn) == 1 else first
-                if token in eos:
-                    reason = "stop"
-                    break
-                if piece := text.feed(session.piece(token)):
+                first = first if written.tokens else last
+                if piece := written.take(token):
                     yield piece
-                if ending := self._ending(text, constraint, len(drawn)):
+                if ending := written.ending or ("cancelled" if self._cancel.is_set else None):
                     reason = ending
                     break
             else:
                 reason = "length"
-            if rest := text.finish():
+            if rest := written.finish():
                 yield rest
         except CancelledError:
             pass
@@ -166,41 +159,67 @@ class Generation:
             raise
         finally:
             getattr(ids, "close", lambda: None)()  # now: an error's traceback would keep it open
-            usage = Usage(len(self._prompt), n_cached, len(drawn), first - start, last - first)
+            usage = Usage(len(self._prompt), n_cached, len(written.tokens), first - start, last - first)
             if reason != _FAILED:
-                self._completion = self._finished(text, drawn, reason, usage, constraint)
+                self._completion = written.completion(reason, usage)
 
-    def _ending(self, text: _TextStream, constraint: GrammarConstraint | None, n: int) -> str | None:
-        """Why it ends after the n-th token, if it does."""
-        if text.stopped or (constraint is not None and constraint.ended):
-            return "stop"
-        if n == self._options.max_tokens:
-            return "length"
-        return "cancelled" if self._cancel.is_set else None
 
-    def _constraint(self) -> GrammarConstraint | None:
-        """The grammar's constraint, told how many ids the answer has room for."""
-        options, info = self._options, self._session.info
-        if options.grammar is None:
-            return None
-        room = max(info.n_ctx - len(self._prompt) + 1, 1)
-        return options.grammar.start(
-            self._session, room if options.max_tokens is None else min(room, options.max_tokens)
-        )
+def constraint_of(session: Session, options: GenerateOptions, n_prompt: int) -> GrammarConstraint | None:
+    """The constraint of `options.grammar`, told how many ids the answer has room for. Raises EngineError."""
+    if options.grammar is None:
+        return None
+    room = max(session.info.n_ctx - n_prompt + 1, 1)
+    return options.grammar.start(
+        session, room if options.max_tokens is None else min(room, options.max_tokens)
+    )
 
-    def _finished(
-        self,
-        text: _TextStream,
-        drawn: list[int],
-        reason: str,
-        usage: Usage,
-        constraint: GrammarConstraint | None,
-    ) -> Completion:
-        ended = bool(drawn) and drawn[-1] in self._session.info.eos_ids and reason == "stop"
-        kept = drawn[:-1] if ended else drawn
-        valid = None if constraint is None else constraint.valid and not text.stopped
+
+class Written:
+    """Ids as they are drawn, turned into text that is certain; and where they end by what they are."""
+
+    def __init__(self, session: Session, options: GenerateOptions) -> None:
+        self._session, self._options = session, options
+        self._eos = frozenset() if options.ignore_eos else session.info.eos_ids
+        self._text = _TextStream(options.stop)
+        self.constraint: GrammarConstraint | None = None  # of the stream that draws
+        self.tokens: list[int] = []  # all drawn, the ending EOS included
+        self.ending: str | None = None  # "stop" | "length", once the last id has come
+
+    @property
+    def stop(self) -> str | None:
+        """The stop string that ended it."""
+        return self._text.stopped_by
+
+    @property
+    def n_held(self) -> int:
+        """Characters that are held back: they may begin a stop string."""
+        return self._text.n_held
+
+    def take(self, token: int) -> str:
+        """The text that is certain with `token`, possibly none. An EOS has none."""
+        self.tokens.append(token)
+        if token in self._eos:
+            self.ending = "stop"
+            return ""
+        piece = self._text.feed(self._session.piece(token))
+        if self._text.stopped_by is not None or (self.constraint is not None and self.constraint.ended):
+            self.ending = "stop"
+        elif len(self.tokens) == self._options.max_tokens:
+            self.ending = "length"
+        return piece
+
+    def finish(self) -> str:
+        """What was held back, at the end."""
+        return self._text.finish()
+
+    def completion(self, reason: str, usage: Usage) -> Completion:
+        """The result, where it ended for `reason`."""
+        tokens, constraint = self.tokens, self.constraint
+        ended = bool(tokens) and tokens[-1] in self._session.info.eos_ids and reason == "stop"
+        kept = tuple(tokens[:-1] if ended else tokens)
+        valid = None if constraint is None else constraint.valid and self.stop is None
         shortest = None if constraint is None else constraint.shortest
-        return Completion(text.text, tuple(kept), reason, usage, valid, shortest)
+        return Completion(self._text.text, kept, reason, usage, valid, shortest)
 
 
 _DEFAULTS = GenerateOptions()
@@ -238,12 +257,17 @@ class _TextStream:
         self._stop = tuple(s for s in stop if s)
         self._held = ""
         self._parts: list[str] = []
-        self.stopped = False
+        self.stopped_by: str | None = None  # the stop string that was met
 
     @property
     def text(self) -> str:
         """All text given out so far."""
         return "".join(self._parts)
+
+    @property
+    def n_held(self) -> int:
+        """Characters that are held back."""
+        return len(self._held)
 
     def feed(self, data: bytes) -> str:
         """Text that is safe to show after these bytes, possibly none."""
@@ -251,13 +275,17 @@ class _TextStream:
 
     def finish(self) -> str:
         """What was held back, at the end. A character cut short becomes U+FFFD."""
-        return "" if self.stopped else self._emit(self._decoder.decode(b"", final=True), final=True)
+        return (
+            ""
+            if self.stopped_by is not None
+            else self._emit(self._decoder.decode(b"", final=True), final=True)
+        )
 
     def _emit(self, new: str, *, final: bool) -> str:
         text = self._held + new
-        cut = min((i for s in self._stop if (i := text.find(s)) >= 0), default=-1)
-        if cut >= 0:
-            self.stopped, self._held, text = True, "", text[:cut]
+        cut, by = min(((i, s) for s in self._stop if (i := text.find(s)) >= 0), default=(-1, None))
+        if by is not None:
+            self.stopped_by, self._held, text = by, "", text[:cut]
         else:
             keep = 0 if final else self._possible_stop(text)
             text, self._held = text[: len(text) - keep], text[len(text) - keep :]

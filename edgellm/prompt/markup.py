@@ -7,16 +7,26 @@
 Tags may come split over pieces; text that could begin one waits for the next piece, nothing else waits. Where
 a tag is a control token, which has no text, `spelled` gives it its text. Knows templates by their source alone,
 and no engine.
+
+Calls come whole, or, with `stream_calls`, as they are written: "call" (its id and name, no arguments yet), any number
+of "arguments" with pieces of their JSON text, "end" with the whole call. What is not written as `call_stream.py` can
+tell it is told in the same three parts, all at once. What has been told stays told, for it cannot be taken back: where
+a call then turns out malformed or the answer is cut, its "end" has no call, the pieces stay a beginning of JSON that
+its reader will find incomplete, and what follows the fault is text. An answer that was cut so ends for its length, not
+for a call; both are llama-server's ways. The words after a told call are text, even where they show that it was only
+talked about. As a server's pieces (serving/job.py): "call" and "arguments" with the call's place, id and name, and
+nothing for "end"; calls are what finished the answer where any was told and it was not cut.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from edgellm.prompt import call_syntax
+from edgellm.prompt import call_stream, call_syntax
 from edgellm.prompt import tools as tool_calls
+from edgellm.prompt.call_stream import HEAD_MOST, Arguments, NoJson
 from edgellm.prompt.call_syntax import FENCE, FUNCTION, Known
 from edgellm.prompt.tools import Tool, ToolCall
 from edgellm.session import Session
@@ -32,9 +42,9 @@ _OPENERS = (CALL, PYTHON, FUNCTION, FENCE, "\n{", "\n[")
 class Part:
     """A stretch of an answer."""
 
-    kind: str  # "text" | "thinking" | "call"
+    kind: str  # "text" | "thinking" | "call"; of a streamed call "call" | "arguments" | "end"
     text: str = ""
-    call: ToolCall | None = None
+    call: ToolCall | None = None  # None at the end of a streamed call that is none
 
 
 @dataclass(frozen=True)
@@ -61,15 +71,17 @@ class Markup:
 class MarkupParser:
     """Takes an answer apart as it comes. After `finish`, the fields hold the whole."""
 
-    def __init__(self, markup: Markup, *, thinking: bool = False) -> None:
-        """`thinking`: the prompt has opened the block already."""
-        self.markup = markup
+    def __init__(self, markup: Markup, *, thinking: bool = False, stream_calls: bool = False) -> None:
+        """`thinking`: the prompt has opened the block already. `stream_calls`: tell calls as they are written."""
+        self.markup, self._stream_calls = markup, stream_calls
         self.calls: list[ToolCall] = []
         self.malformed: list[str] = []  # blocks that are no calls; they stand in the text, too
         self._parts: dict[str, list[str]] = {"text": [], "thinking": []}
         self._held = ""
         self._blanks = ""  # before what may be a call; dropped with it
         self._block: list[str] = []  # of a call that has not ended
+        self._told: ToolCall | None = None  # the call being streamed, and its arguments so far
+        self._arguments, self._written = Arguments(), ""
         self._state = self._thinking if thinking else self._beginning
 
     @property
@@ -102,7 +114,9 @@ class MarkupParser:
             self._end_block(out, block + rest, end="", cut=cut)
         elif self._state == self._python:
             self._end_answer(out, block + rest, cut=cut)
-        elif self._state == self._candidate and not cut:
+        elif self._state == self._streamed:
+            self._end_streamed(out)
+        elif self._state in (self._candidate, self._bare) and not cut:
             self._last_candidates(out, rest)
         elif self._state != self._between_calls or rest.strip(_SEPARATORS):
             self._emit(out, "thinking" if self._state == self._thinking else "text", self._blanks + rest)
@@ -118,7 +132,7 @@ class MarkupParser:
             self._held, self._state = text[len(THINK) :], self._thinking
         elif self.markup.calls and text[0] in "{[":
             self._blanks = self._held[: len(self._held) - len(text)]
-            self._held, self._state = text, self._candidate
+            self._held, self._state = text, self._bare
         else:
             self._state = self._text
         return True
@@ -146,6 +160,10 @@ class MarkupParser:
         self._state = {CALL: self._tagged, PYTHON: self._python}.get(tag, self._candidate)
         return True
 
+    def _bare(self, out: list[Part]) -> bool:
+        """A candidate with no words before it: it may be told at once."""
+        return self._begins_call(out) or self._candidate(out)
+
     def _candidate(self, out: list[Part]) -> bool:
         """What may be a call without a tag of its own, and may as well be text."""
         found = call_syntax.look(self._held, self.markup.known, final=False)
@@ -166,7 +184,7 @@ class MarkupParser:
     def _last_candidates(self, out: list[Part], rest: str) -> None:
         """Settle what the end of the answer decides, and whatever may begin in what is left of it."""
         self._held = rest
-        while self._state == self._candidate:
+        while self._state in (self._candidate, self._bare):
             found = call_syntax.look(self._held, self.markup.known, final=True)
             self._settle(out, *(found or (1, ())))
             while self._held and self._state(out):
@@ -174,6 +192,8 @@ class MarkupParser:
         self._conclude(out, cut=False)
 
     def _tagged(self, out: list[Part]) -> bool:
+        if self._begins_call(out):
+            return True
         before, found, after = self._held.partition(CALL_END)
         if not found:
             self._hold_block(CALL_END)
@@ -190,17 +210,65 @@ class MarkupParser:
         if text.startswith(CALL_END):  # of a call whose opening tag was left out
             self._held = text.removeprefix(CALL_END)
         elif text[0] in "{[":
-            self._held, self._state = text, self._candidate
+            self._held, self._state = text, self._bare
         else:
             self._held, self._state = self._held.lstrip(), self._text
         return True
 
     def _python(self, out: list[Part]) -> bool:
+        if self._begins_call(out):
+            return True
         self._hold_block("")
         return False
 
+    def _begins_call(self, out: list[Part]) -> bool:
+        """Whether what is held is a call whose arguments have begun; it is told from here on."""
+        found = None
+        if self._stream_calls and not self._block:
+            found = call_stream.head(self._held, self.markup.known)
+        if found:
+            name, at = found
+            self._told, self._held, self._blanks = ToolCall(name, {}), self._held[at:], ""
+            self._arguments, self._written = Arguments(), ""
+            self._state = self._streamed
+            out.append(Part("call", call=self._told))
+        return found is not None
+
+    def _streamed(self, out: list[Part]) -> bool:
+        fault = False
+        try:
+            n = self._arguments.read(self._held)
+        except NoJson as error:
+            n, fault = error.n_read, True
+        piece, self._held = self._held[:n], self._held[n:]
+        if self._told:
+            self._written += piece
+            out += [Part("arguments", piece, self._told)] if piece else []
+            if self._arguments.complete or fault:
+                self._end_streamed(out)
+                self._state = self._text if fault else self._streamed
+                return True
+        elif fault or self._arguments.closed:
+            self._state = self._between_calls
+            return True
+        return False
+
+    def _end_streamed(self, out: list[Part]) -> None:
+        """Close the call that is being told, unless it is closed."""
+        if self._told:
+            whole = tool_calls.parse_block(f'{{"name": "x", "arguments": {self._written}}}')
+            call = replace(self._told, arguments=whole.arguments) if whole else None
+            if call:
+                self.calls.append(call)
+            else:
+                self.malformed.append(self._written)
+            out.append(Part("end", call=call))
+        self._told = None
+
     def _hold_block(self, end: str) -> None:
         """Put all but a possible beginning of `end` aside, so that it is not searched again."""
+        if self._stream_calls and not self._block and len(self._held) < HEAD_MOST:
+            return  # it may still become a call to tell
         keep = _begun(self._held, (end,)) if end else 0
         cut = len(self._held) - keep
         self._block.append(self._held[:cut])
@@ -243,11 +311,20 @@ class MarkupParser:
 
     def _emit_calls(self, out: list[Part], calls: Sequence[ToolCall]) -> None:
         self.calls += calls
-        out += (Part("call", call=call) for call in calls)
+        for call in calls:
+            if not self._stream_calls:
+                out.append(Part("call", call=call))
+                continue
+            told = replace(call, arguments={})
+            out += (
+                Part("call", call=told),
+                Part("arguments", call.arguments_json(), told),
+                Part("end", call=call),
+            )
 
     def _keep(self, out: list[Part]) -> list[Part]:
         for part in out:
-            if part.kind != "call":
+            if part.kind in self._parts:
                 self._parts[part.kind].append(part.text)
         return out
 

@@ -45,8 +45,8 @@ def written(message: Message) -> dict[str, Any]:
 
 def called(call: ToolCall) -> dict[str, Any]:
     """A tool call in OpenAI's form: its arguments are JSON text."""
-    arguments = json.dumps(call.arguments, ensure_ascii=False)
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+    function = {"name": call.name, "arguments": call.arguments_json()}
+    return {"id": call.id, "type": "function", "function": function}
 
 
 def _read(message: Mapping[str, Any], index: int) -> Message:

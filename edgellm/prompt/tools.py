@@ -49,6 +49,11 @@ class ToolCall:
             "function": {"name": self.name, "arguments": self.arguments},
         }
 
+    def arguments_json(self) -> str:
+        """The arguments as JSON text; for half a surrogate pair, which no encoding has, U+FFFD stands in it."""
+        text = json.dumps(self.arguments, ensure_ascii=False)
+        return re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text)
+
 
 def names(tools: Sequence[Tool]) -> frozenset[str]:
     """The tools' names. Raises UsageError for a tool that is not in the form `Tool` shows."""

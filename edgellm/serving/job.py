@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgellm.prompt.tool_choice import AUTO, ToolChoice
 from edgellm.prompt.tools import Tool
+
+if TYPE_CHECKING:
+    from edgellm.formats.artifact import Artifact
 
 
 @dataclass(frozen=True)
@@ -123,3 +126,15 @@ class State:
     kv_size: int
     resident_bytes: int  # of the engine's process
     joules: float | None = None
+
+
+@dataclass(frozen=True)
+class ServingOptions:
+    """How a model is served."""
+
+    n_slots: int = 4  # answers written at once, at most
+    max_queue: int = 64  # jobs that may wait for a slot
+    timeout_seconds: float | None = None  # for one answer, its waiting included
+    lookup: bool = False  # speculative decoding by prompt lookup
+    draft: Artifact | None = None  # ... by a smaller model
+    energy: str = "auto"  # sources of energy readings (profiles/energy), or "none"

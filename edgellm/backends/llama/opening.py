@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edgellm.backends.llama import devices as llama_devices
 from edgellm.backends.llama import lib as llama_lib
@@ -24,6 +24,12 @@ from edgellm.session import EngineInfo, EngineOptions
 if TYPE_CHECKING:
     from edgellm.backends.llama.observe import Observer
     from edgellm.backends.llama.vocabulary import Vocabulary
+
+
+class Weights(Protocol):
+    """Who has loaded a model, and frees it: `model` is its llama_model *."""
+
+    model: Any
 
 
 def load_model(lib: Any, artifact: Artifact, options: EngineOptions, device: Device | None) -> Any:
@@ -46,10 +52,25 @@ def load_model(lib: Any, artifact: Artifact, options: EngineOptions, device: Dev
 
 
 def new_context(
-    lib: Any, model: Any, artifact: Artifact, options: EngineOptions, observer: Observer | None
+    lib: Any,
+    model: Any,
+    artifact: Artifact,
+    options: EngineOptions,
+    observer: Observer | None = None,
+    *,
+    n_sequences: int = 1,
+    n_rows: int = 0,
 ) -> Any:
-    """A context on them, as llama_context *. Raises EngineError."""
+    """A context on them, as llama_context *: of `options.n_ctx` tokens for each of its sequences. Raises EngineError.
+
+    `n_rows`: rows of logits that one evaluation gives at most, 0 for one to every token.
+    """
     params = _context_params(lib, artifact, options)
+    params.n_ctx, params.n_seq_max, params.n_outputs_max = (
+        (options.n_ctx or 0) * n_sequences,
+        n_sequences,
+        n_rows,
+    )
     if purpose.ranks(artifact):
         params.pooling_type = lib.LLAMA_POOLING_TYPE_RANK
     elif f"{artifact.architecture}.pooling_type" in artifact.metadata:

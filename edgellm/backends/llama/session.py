@@ -65,9 +65,9 @@ class LlamaCppSession:
         artifact: Artifact,
         options: EngineOptions,
         observer: Observer | None = None,
-        weights_of: LlamaCppSession | None = None,
+        weights_of: opening.Weights | None = None,
     ) -> None:
-        self._model = self._context = None
+        self.model = self._context = None
         self.draft_head: DraftHead | None = None  # the model's own
         self._tokens: list[int] = []
         self._artifact, self._observer, self._weights_of = artifact, observer, weights_of
@@ -79,17 +79,17 @@ class LlamaCppSession:
         options, device = llama_options.resolve(artifact, options, notes)
         try:
             load = opening.load_model
-            self._model = weights_of._model if weights_of else load(lib, artifact, options, device)
-            self._context = opening.new_context(lib, self._model, artifact, options, observer)
-            opening.apply_adapters(lib, self._model, self._context, options.lora)
-            self.draft_head = opening.draft_head(lib, self._model, self._context, artifact, options)
+            self.model = weights_of.model if weights_of else load(lib, artifact, options, device)
+            self._context = opening.new_context(lib, self.model, artifact, options, observer)
+            opening.apply_adapters(lib, self.model, self._context, options.lora)
+            self.draft_head = opening.draft_head(lib, self.model, self._context, artifact, options)
         except BaseException:
             self.close()
             raise
-        vocab = lib.llama_model_get_vocab(self._model)
+        vocab = lib.llama_model_get_vocab(self.model)
         self._vocabulary = Vocabulary(lib, vocab, artifact.path, artifact.metadata, foreign=artifact.foreign)
         self._memory = lib.llama_get_memory(self._context)
-        self._way = recurrent.way_back(lib, self._model, self._context, options.n_checkpoints or 0)
+        self._way = recurrent.way_back(lib, self.model, self._context, options.n_checkpoints or 0)
         self._recurrent = self._way if isinstance(self._way, recurrent.Recurrent) else None
         # The library's word: it cuts batches to the context asked for, and aborts on a longer one.
         self._n_batch = min(lib.llama_n_batch(self._context), lib.llama_n_ubatch(self._context))
@@ -166,7 +166,7 @@ class LlamaCppSession:
             return self._states(tokens)
 
     def _states(self, tokens: Sequence[int]) -> Hidden:
-        n_embd = self._lib.llama_model_n_embd(self._model)
+        n_embd = self._lib.llama_model_n_embd(self.model)
         row = partial(outputs.embedding, self._lib, self._context, n_embd)
         return self._rows(tokens, row, n_embd, min(self._n_batch, outputs.N_STATES))
 
@@ -176,7 +176,7 @@ class LlamaCppSession:
             self._append(tokens[:-1])
         with outputs.with_states(self._lib, self._context):
             self._append(tokens[-1:])
-            return outputs.classified(self._lib, self._model, self._context)
+            return outputs.classified(self._lib, self.model, self._context)
 
     def stream(
         self,
@@ -308,10 +308,10 @@ class LlamaCppSession:
                 self.draft_head.close()
             self._lib.llama_free(self._context)
             self._context = None
-        if self._model is not None:
+        if self.model is not None:
             if self._weights_of is None:
-                self._lib.llama_model_free(self._model)
-            self._model = None
+                self._lib.llama_model_free(self.model)
+            self.model = None
         self._lib = self._vocabulary = checks.CLOSED
 
     def __enter__(self) -> Session:

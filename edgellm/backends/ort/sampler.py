@@ -1,6 +1,6 @@
 """Drawing a token from logits with the meaning of llama.cpp's sampler chain, in numpy.
 
-The order is penalties, top-k, top-p, min-p, temperature, draw; each stage sees what the one before left. Source:
+The order is bias, penalties, top-k, top-p, min-p, temperature, draw; each stage sees what the one before left. Source:
 src/llama-sampler.cpp of llama.cpp; the tests hold the candidates after every setting against its own chain.
 Knows logits and ids, no engine.
 """
@@ -59,6 +59,10 @@ class Sampler:
         return left.ids, _softmax(left.logits / np.float32(self._sampling.temperature))
 
     def _penalized(self, logits: Logits) -> Logits:
+        if self._sampling.logit_bias:
+            logits = logits.copy()
+            for token, bias in self._sampling.logit_bias:
+                logits[token] += bias
         return penalized(logits, self._recent, self._sampling) if self._penalizes else logits
 
     @property

@@ -154,6 +154,7 @@ class OrtSession:
         cancel: Cancel | None = None,
     ) -> Iterator[int]:
         """Append tokens, then yield sampled ids until the caller stops or the context is full."""
+        checks.check_bias(sampling, self._info.n_vocab)
         self._cancel = cancel
         try:
             if constraint is not None or drafter is not None:

@@ -31,15 +31,15 @@ class Cut:
     cut there, the cache would be short of tokens that the next one looks at.
     """
 
-    def __init__(self, lib: Any, context: Any, n_window: int) -> None:
+    def __init__(self, lib: Any, context: Any, n_window: int, sequence: int = 0) -> None:
         """`n_window`: tokens that the layers with a window see, 0 where every layer sees all."""
-        self._lib, self._n_window = lib, n_window
+        self._lib, self._n_window, self._sequence = lib, n_window, sequence
         self._memory = lib.llama_get_memory(context)
 
     def back(self, n: int) -> int:
         """Cut the cache to the first `n` tokens, or to none where it has not all that counts; returns how many."""
         position = self.reusable(n)
-        if not self._lib.llama_memory_seq_rm(self._memory, 0, position, -1):
+        if not self._lib.llama_memory_seq_rm(self._memory, self._sequence, position, -1):
             raise EngineError(f"this model's cache cannot be cut at position {position}")
         return position
 
@@ -47,7 +47,7 @@ class Cut:
         """How many of the first `n` tokens need no evaluation."""
         if not self._n_window:
             return n
-        first: int = self._lib.llama_memory_seq_pos_min(self._memory, 0)
+        first: int = self._lib.llama_memory_seq_pos_min(self._memory, self._sequence)
         return n if first <= max(0, n - self._n_window + 1) else 0
 
     def returned(self, position: int, n: int) -> None:
@@ -55,10 +55,10 @@ class Cut:
 
 
 class Recurrent:
-    """Keeps states of sequence 0 of `context` and puts them back."""
+    """Keeps states of one sequence of `context` and puts them back."""
 
-    def __init__(self, lib: Any, context: Any, most: int, n_window: int) -> None:
-        self._lib, self._context, self._n_window = lib, context, n_window
+    def __init__(self, lib: Any, context: Any, most: int, n_window: int, sequence: int = 0) -> None:
+        self._lib, self._context, self._n_window, self._sequence = lib, context, n_window, sequence
         self._memory = lib.llama_get_memory(context)
         self._sound: int | None = None  # tokens before an evaluation that has not succeeded
         self.kept: Checkpoints[State] = Checkpoints(most)
@@ -107,7 +107,9 @@ class Recurrent:
         position = self.kept.nearest(n)
         if position == 0 or not self.put(self.kept.state(position), position):
             position = 0
-            self._lib.llama_memory_seq_rm(self._memory, 0, -1, -1)  # a whole sequence: never fails
+            self._lib.llama_memory_seq_rm(
+                self._memory, self._sequence, -1, -1
+            )  # a whole sequence: never fails
         self.kept.forget_beyond(position)
         self._sound = None
         return position
@@ -116,11 +118,19 @@ class Recurrent:
         """How many of the first `n` tokens need no evaluation."""
         return self.kept.nearest(n)
 
+    def take_over(self, other: Recurrent, n: int) -> None:
+        """The cache of another sequence was copied into this one's: what was kept of its first `n` tokens holds."""
+        self.kept.forget_beyond(0)
+        for position in other.kept.positions:
+            if position <= n:
+                self.kept.keep(position, other.kept.state(position))
+
     def read(self, into: State | None = None) -> State:
         """The state as it is, in a new buffer unless `into` has its size."""
-        size = self._lib.llama_state_seq_get_size_ext(self._context, 0, _PARTIAL)
+        size = self._lib.llama_state_seq_get_size_ext(self._context, self._sequence, _PARTIAL)
         state = into if into is not None and len(into) == size else (ctypes.c_uint8 * size)()
-        if self._lib.llama_state_seq_get_data_ext(self._context, state, size, 0, _PARTIAL) != size:
+        got = self._lib.llama_state_seq_get_data_ext(self._context, state, size, self._sequence, _PARTIAL)
+        if got != size:
             raise EngineError(
                 "llama.cpp does not give its recurrent state; reinstall it, see: edgellm doctor"
             )
@@ -128,11 +138,11 @@ class Recurrent:
 
     def put(self, state: State, n: int) -> bool:
         """Make `state` that of the first `n` tokens, which the cache must hold, and trim the cache to them."""
-        lib = self._lib
+        lib, sequence = self._lib, self._sequence
         return bool(
-            lib.llama_state_seq_set_data_ext(self._context, state, len(state), 0, _PARTIAL)
-            and lib.llama_memory_seq_rm(self._memory, 0, n, -1)
-            and lib.llama_memory_seq_pos_max(self._memory, 0) == n - 1
+            lib.llama_state_seq_set_data_ext(self._context, state, len(state), sequence, _PARTIAL)
+            and lib.llama_memory_seq_rm(self._memory, sequence, n, -1)
+            and lib.llama_memory_seq_pos_max(self._memory, sequence) == n - 1
         )
 
     def saved(self) -> Sequence[tuple[int, bytes]]:
@@ -151,9 +161,9 @@ class Recurrent:
             self.kept.keep(n, (ctypes.c_uint8 * len(state)).from_buffer_copy(state))
 
 
-def way_back(lib: Any, model: Any, context: Any, most: int) -> Cut | Recurrent:
-    """For a `context` on `model`; of a recurrent state, at most so many are kept."""
+def way_back(lib: Any, model: Any, context: Any, most: int, sequence: int = 0) -> Cut | Recurrent:
+    """For a sequence of a `context` on `model`; of a recurrent state, at most so many are kept."""
     n_window = lib.llama_model_n_swa(model)
     if lib.llama_model_is_recurrent(model) or lib.llama_model_is_hybrid(model):
-        return Recurrent(lib, context, most, n_window)
-    return Cut(lib, context, n_window)
+        return Recurrent(lib, context, most, n_window, sequence)
+    return Cut(lib, context, n_window, sequence)

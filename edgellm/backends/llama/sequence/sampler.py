@@ -9,10 +9,14 @@ from edgellm.session import Sampling
 
 
 def make_sampler(lib: Any, sampling: Sampling, n_vocab: int) -> Any:
-    """The chain, as llama_sampler *; free it with llama_sampler_free."""
+    """The chain, as llama_sampler *; free it with llama_sampler_free. Raises UsageError for a bias of no token."""
+    checks.check_bias(sampling, n_vocab)
     chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
     add = lib.llama_sampler_chain_add
     s = sampling
+    if s.logit_bias:
+        biased = (lib.llama_logit_bias * len(s.logit_bias))(*s.logit_bias)
+        add(chain, lib.llama_sampler_init_logit_bias(n_vocab, len(s.logit_bias), biased))
     if s.repeat_penalty != 1.0 or s.frequency_penalty or s.presence_penalty:
         add(
             chain,

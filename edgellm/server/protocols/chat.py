@@ -1,0 +1,180 @@
+"""OpenAI's chat completions: /v1/chat/completions."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import secrets
+import time
+from collections.abc import AsyncGenerator, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from edgellm.server import cost, running, sse
+from edgellm.server.conversation import Conversation
+from edgellm.server.drawing import Count, Drawing
+from edgellm.server.errors import RequestError
+from edgellm.server.running import Answer
+from edgellm.server.schema import Asked
+from edgellm.serving.job import Done, Event, Job, Piece, Started, TokenLogprob
+from edgellm.version import __version__
+
+
+class ChatRequest(Drawing, Conversation):
+    """What is asked of /v1/chat/completions; names that llama-server adds to OpenAI's are known too."""
+
+    IGNORED = frozenset(
+        {
+            "user",
+            "metadata",
+            "store",
+            "service_tier",
+            "prompt_cache_key",
+            "prompt_cache_retention",
+            "prompt_cache_options",
+            "safety_identifier",
+            "verbosity",
+            "prediction",
+            "moderation",
+            "cache_prompt",
+            "timings_per_token",
+        }
+    )
+
+    max_completion_tokens: Count | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    parallel_tool_calls: bool | None = None
+    modalities: Annotated[list[Literal["text"]], Field(max_length=1)] | None = None
+
+    @property
+    def limit(self) -> int | None:
+        """OpenAI's newer name comes first."""
+        newer = self.max_completion_tokens
+        return super().limit if newer is None else None if newer < 0 else newer
+
+    def jobs(self) -> list[Job]:
+        """One for each answer that is wanted. Raises RequestError."""
+        if self.top_logprobs is not None and not self.logprobs:
+            raise RequestError("top_logprobs needs logprobs: true", param="top_logprobs")
+        n_logprobs = (self.top_logprobs or 0) if self.logprobs else None
+        job = self.job(settings=self.settings(), n_logprobs=n_logprobs)
+        seeds = self.seeds(self.n or 1)
+        return [dataclasses.replace(job, settings={**job.settings, **seed}) for seed in seeds]
+
+
+async def chat(request: Request, asked: ChatRequest) -> Response:
+    """Answer a conversation."""
+    jobs = asked.jobs()
+    if asked.stream:
+        quiet = running.settings_of(request).quiet_seconds
+        return sse.EventStream(_streamed(request, asked, jobs), quiet_seconds=quiet)
+    async with running.engine_of(request, asked.model) as engine:
+        answers = await running.collect(request, engine, jobs)
+    dones = [answer.done for answer in answers if answer.done]
+    choices = [_choice(i, answer, asked) for i, answer in enumerate(answers)]
+    head = _head(request, asked, "chat.completion")
+    return JSONResponse({**head, "choices": choices, **_cost(dones)})
+
+
+def _choice(place: int, answer: Answer, asked: ChatRequest) -> dict[str, Any]:
+    calls = answer.calls[:1] if asked.parallel_tool_calls is False else answer.calls
+    message: dict[str, Any] = {"role": "assistant", "content": answer.text or (None if calls else "")}
+    if answer.thinking:
+        message["reasoning_content"] = answer.thinking
+    if calls:
+        message["tool_calls"] = [_call(*call) for call in calls]
+    reason = answer.done.finish_reason if answer.done else None
+    logprobs = _logprobs(answer.logprobs) if asked.logprobs else None
+    return {"index": place, "message": message, "logprobs": logprobs, "finish_reason": reason}
+
+
+async def _streamed(request: Request, asked: ChatRequest, jobs: Sequence[Job]) -> AsyncGenerator[bytes, None]:
+    """The chunks of all answers, then what they cost."""
+    dones: dict[int, Done] = {}
+    async with running.engine_of(request, asked.model) as engine:
+        head = _head(request, asked, "chat.completion.chunk")
+        async with contextlib.aclosing(running.events(request, engine, jobs)) as events:
+            async for place, event in events:
+                if isinstance(event, Done):
+                    dones[place] = event
+                for chunk in _chunks(place, event, asked):
+                    yield sse.event({**head, **chunk})
+    told = _cost([dones[place] for place in sorted(dones)])
+    if asked.stream_options and asked.stream_options.include_usage:
+        yield sse.event({**head, "choices": [], **told})
+    yield sse.event("[DONE]")
+
+
+def _chunks(place: int, event: Event, asked: ChatRequest) -> list[dict[str, Any]]:
+    """What is told of one event of an answer."""
+    if isinstance(event, Started):
+        return [_chunk(place, {"role": "assistant", "content": ""})]
+    if isinstance(event, Piece):
+        if event.call and event.call[0] > 0 and asked.parallel_tool_calls is False:
+            return []
+        logprobs = _logprobs(event.logprobs) if asked.logprobs else None
+        return [_chunk(place, _delta(event), logprobs)]
+    if isinstance(event, Done):
+        rest = [_chunk(place, {}, _logprobs(event.logprobs))] if asked.logprobs and event.logprobs else []
+        last = _chunk(place, {}, reason=event.finish_reason)
+        return [*rest, {**last, "timings": cost.timings(event), "energy": cost.energy([event])}]
+    return []
+
+
+def _chunk(
+    place: int, delta: dict[str, Any], logprobs: Any = None, reason: str | None = None
+) -> dict[str, Any]:
+    choice = {"index": place, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+    return {"choices": [choice]}
+
+
+def _delta(piece: Piece) -> dict[str, Any]:
+    if piece.kind == "text":
+        return {"content": piece.text}
+    if piece.kind == "thinking":
+        return {"reasoning_content": piece.text}
+    assert piece.call is not None
+    place, id_, name = piece.call
+    if piece.kind == "call":
+        return {"tool_calls": [{"index": place, **_call(id_, name, "")}]}
+    return {"tool_calls": [{"index": place, "function": {"arguments": piece.text}}]}
+
+
+def _call(id_: str, name: str, arguments: str) -> dict[str, Any]:
+    return {"id": id_, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def _logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
+    content = []
+    for one in tokens:
+        top = [_token(data, logprob) for _, data, logprob in one.top]
+        content.append({**_token(one.data, one.logprob), "top_logprobs": top})
+    return {"content": content, "refusal": None}
+
+
+def _token(data: bytes, logprob: float) -> dict[str, Any]:
+    return {"token": data.decode("utf-8", "replace"), "logprob": max(logprob, -9999.0), "bytes": list(data)}
+
+
+def _head(request: Request, asked: ChatRequest, kind: str) -> dict[str, Any]:
+    """What every chunk says of the whole."""
+    return {
+        "id": f"chatcmpl-{secrets.token_hex(12)}",
+        "object": kind,
+        "created": int(time.time()),
+        "model": asked.model or running.record_of(request).model,
+        "system_fingerprint": f"edgellm-{__version__}",
+    }
+
+
+def _cost(dones: Sequence[Done]) -> dict[str, Any]:
+    """Of all answers; times are told where there is one."""
+    told = {"usage": cost.usage(dones, len(dones) or 1), "energy": cost.energy(dones)}
+    return {**told, "timings": cost.timings(dones[0])} if len(dones) == 1 else told
+
+
+ROUTES = (Asked("/v1/chat/completions", chat, ChatRequest, streams=True),)
