@@ -1,11 +1,13 @@
 """The command line as a whole: every command has help, errors are one line, exit codes are those promised."""
 
 import json
+import os
 import subprocess
 import sys
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from edgellm import __version__, cli
 
@@ -39,6 +41,14 @@ def test_an_unknown_command_is_usage():
     run = edgellm("fly")
     assert run.returncode == 2
     assert "No such command 'fly'" in run.stderr
+
+
+def test_more_threads_than_processors_are_fewer_and_said():
+    most = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    for asked, said in (("100000", 1), ("1", 0)):
+        stderr = CliRunner().invoke(cli.cli, ["convert", "nosuchmodel", "-t", asked]).stderr
+        line = f"edgellm: 100,000 threads reduced to {most}: there are no more processors\n"
+        assert stderr.count(line) == stderr.count("reduced") == said
 
 
 def test_doctor_speaks_of_engines_and_energy():
