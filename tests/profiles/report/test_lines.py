@@ -5,6 +5,7 @@ from dataclasses import replace
 import profile_samples as samples
 
 from edgellm.profiles.report.figures import line
+from edgellm.profiles.report.page import runs
 from edgellm.profiles.result.settings import Settings, Workload
 
 
@@ -23,3 +24,23 @@ def test_differences_are_named_as_their_flags_are():
     assert second == "a · ngl 3 · fa on · kv q8_0/f16 · no mmap · no repack · p7 · n5 · d64 · b8"
     assert [each.second for each in line.lines(runs, "en")] == [False, True, False]
     assert line.lines(runs[2:], "en")[0].label == "b"
+
+
+def test_the_spread_stands_below_a_figure_that_has_one():
+    """Student's t of three launches is 4.303: 10 ms apart they are known to 4.303 * 10 / sqrt 3 ms. Loads are 1 ms apart."""
+    alike = [samples.launch(i, prefill_ms=(100.0,) * 3, gap_ms=(10.0,) * 3) for i in range(3)]
+    apart = [
+        samples.launch(i, prefill_ms=(ms,) * 3, gap_ms=(10.0,) * 3)
+        for i, ms in enumerate((90.0, 100.0, 110.0))
+    ]
+    spreads = []
+    for launches in (alike, apart):
+        report = samples.report(samples.run("a", launches=tuple(launches)))
+        (card,) = runs.all_runs(report, line.lines(report.runs, "en"), "en").cards
+        assert card.table is not None
+        head = [cell.text for cell in card.table.head]
+        row = dict(zip(head, card.table.rows[0], strict=True))
+        spreads.append({name: cell.small for name, cell in row.items() if cell.small})
+    assert spreads[0] == {"load": "± 2.5"}
+    assert spreads[1].keys() == {"load", "prefill", "prefill, text", "time to first token"}
+    assert spreads[1]["time to first token"] == "± 25"
