@@ -10,6 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from edgellm import __version__, cli
+from edgellm.profiles.result.settings import Workload
+from edgellm.profiles.study.plan import Grid
+from edgellm.session import GREEDY
 
 
 def edgellm(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
@@ -49,6 +52,15 @@ def test_more_threads_than_processors_are_fewer_and_said():
         stderr = CliRunner().invoke(cli.cli, ["convert", "nosuchmodel", "-t", asked]).stderr
         line = f"edgellm: 100,000 threads reduced to {most}: there are no more processors\n"
         assert stderr.count(line) == stderr.count("reduced") == said
+
+
+def test_what_is_measured_unasked_is_greedy_decoding():
+    """However a workload comes about: by the command, a plan, or the API."""
+    command = cli.cli.get_command(None, "profile")
+    assert command is not None
+    asked = {p.name: p for p in command.params}["temperature"]
+    assert "0 is greedy" in asked.help and "[default: 0.0]" in asked.help
+    assert Workload().temperature == Grid.temperature == GREEDY.temperature == 0
 
 
 def test_doctor_speaks_of_engines_and_energy():

@@ -27,7 +27,7 @@ def test_differences_are_named_as_their_flags_are():
 
 
 def test_the_spread_stands_below_a_figure_that_has_one():
-    """Student's t of three launches is 4.303: 10 ms apart they are known to 4.303 * 10 / sqrt 3 ms. Loads are 1 ms apart."""
+    """Student's t of three launches is 4.303; of what is 10 ms apart the mean is known to 4.303 * 10 / sqrt 3 ms."""
     alike = [samples.launch(i, prefill_ms=(100.0,) * 3, gap_ms=(10.0,) * 3) for i in range(3)]
     apart = [
         samples.launch(i, prefill_ms=(ms,) * 3, gap_ms=(10.0,) * 3)
