@@ -15,9 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from edgellm.server.errors import RequestError
 from edgellm.server.metrics import Metrics
 from edgellm.server.running import Record
-from edgellm.server.settings import LOOPBACK, ServerSettings
+from edgellm.server.settings import LOOPBACK, WILDCARDS, ServerSettings
 from edgellm.terminal import note
 
+_DRAINED = 4  # times the longest body that is taken
 _METHODS = "GET, POST"
 _HEADERS = "authorization, content-type, x-api-key, anthropic-version, anthropic-beta"
 _FIXED = [
@@ -46,6 +47,7 @@ class Guard:
         self._app, self._settings, self._metrics = app, settings, metrics
         self._is_open, self._respond = is_open, respond
         self._hosts = {name.lower() for name in (*LOOPBACK, settings.host, *settings.allow_hosts)}
+        self._any_address = settings.host in WILDCARDS
         self._origins = {origin.lower().rstrip("/") for origin in settings.allow_origins}
         self._key = None if settings.api_key is None else settings.api_key.encode()
 
@@ -72,13 +74,17 @@ class Guard:
     def _check_host(self, scope: Scope, headers: Headers) -> None:
         """A page that had its own name resolved to this machine (DNS rebinding) says that name here."""
         given = headers.getlist("host")
-        if len(given) != 1 or host_name(given[0]) not in self._hosts:
+        if len(given) != 1 or not self._answers_to(host_name(given[0])):
             shown = ", ".join(given)[:80]
             raise RequestError(
                 f"the server does not answer to the name {shown!r}; --allow-host NAME lets it",
                 status=403,
                 code="host_not_allowed",
             )
+
+    def _answers_to(self, name: str) -> bool:
+        """A server on all addresses answers to every address, which nobody can have resolved to another."""
+        return name in self._hosts or (self._any_address and is_address(name))
 
     def _check_origin(self, headers: Headers) -> None:
         origin = headers.get("origin")
@@ -121,7 +127,7 @@ class _Exchange:
     def __init__(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
         self._guard, self._scope, self._receive, self._send = guard, scope, receive, send
         self._settings = guard._settings
-        self._n_body, self._status, self._begin = 0, 0, time.monotonic()
+        self._n_body, self._more, self._status, self._begin = 0, True, 0, time.monotonic()
         self.record = Record()
 
     async def serve(self) -> None:
@@ -136,6 +142,7 @@ class _Exchange:
             response = self._guard._respond(self._scope, error)
             if self._status:
                 raise
+            await self._drain()
             response.headers["connection"] = "close"  # what is left of the body stays unread
             await response(self._scope, self._receive, self.send)
         finally:
@@ -145,9 +152,19 @@ class _Exchange:
         """What comes in, counted."""
         message = await self._receive()
         self._n_body += len(message.get("body", b""))
+        self._more = message.get("more_body", False)
         if self._n_body > self._settings.max_body_bytes:
             raise too_long(self._settings)
         return message
+
+    async def _drain(self) -> None:
+        """Throw away what is still coming, within bounds: a client that is cut off while it sends reads no answer."""
+        if "expect" in Headers(scope=self._scope):
+            return  # it asks before it sends
+        while self._more and self._n_body < _DRAINED * self._settings.max_body_bytes:
+            message = await self._receive()
+            self._n_body += len(message.get("body", b""))
+            self._more = message.get("more_body", False)
 
     async def send(self, message: Message) -> None:
         """What goes out, with the headers that every response has."""
@@ -174,7 +191,10 @@ class _Exchange:
         what = f"{self._scope['method']} {self._scope['path'][:120]} {status} {seconds:.3f} s"
         if record.model:
             cached = f" ({record.n_cached:,} cached)" if record.n_cached else ""
-            what += f" {record.model} {record.n_prompt:,}{cached} + {record.n_generated:,} tokens"
+            tokens = (
+                f" {record.n_prompt:,}{cached} + {record.n_generated:,} tokens" if record.n_prompt else ""
+            )
+            what += f" {record.model}{tokens}"
         if self._settings.log_text and record.texts:
             what += f" {''.join(record.texts)!r}"
         note(what)
@@ -191,6 +211,15 @@ def host_name(host: str) -> str:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".")
     except ValueError:
         return ""
+
+
+def is_address(name: str) -> bool:
+    """Whether it is an IP address, not a name."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(host: str) -> bool:

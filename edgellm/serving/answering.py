@@ -162,6 +162,7 @@ class Answer:
         self._written = Written(self._session, options)
         self.request = desk.request(tokens, options, self._written, job)
         self._seed = options.sampling.seed or 0
+        self._is_empty = options.max_tokens == 0  # its prompt is evaluated, so that it is cached
         self._logprobs = _Pending(self._session, self.request.constraint)
         self._came = came
         self._first = self._last = 0.0
@@ -200,8 +201,11 @@ class Answer:
             request = self.request
             events.append(Started(len(request.prompt), request.n_cached or 0, self._seed))
         self._last = now
+        if self._is_empty:
+            return [*events, *self._finish(cut=True), self._done("length")], True
         piece = self._written.take(drawn.token)
-        self._logprobs.drawn(drawn.token, ended=self._written.ending == "stop" and not piece)
+        is_end = self._written.ending == "stop" and drawn.token in self._session.info.eos_ids
+        self._logprobs.drawn(drawn.token, is_end=is_end)
         if piece:
             events += self._pieces(self._parser.feed(piece), len(piece.encode()))
         if self._written.ending is None:
@@ -220,7 +224,7 @@ class Answer:
 
     def _pieces(self, parts: Sequence[Part], n_bytes: int) -> list[Event]:
         """Events of these parts, which are what became certain with `n_bytes` of text."""
-        told = self._logprobs.certain(n_bytes) if n_bytes else ()
+        told = self._logprobs.certain(n_bytes)
         events: list[Event] = []
         for part in parts:
             for piece in self._piece(part):
@@ -281,12 +285,12 @@ class _Pending:
         self._waiting: deque[TokenLogprob] = deque()
         self._n_open = 0  # bytes of certain text that tokens told of did not cover
 
-    def drawn(self, token: int, *, ended: bool) -> None:
-        """`token` was drawn; one that `ended` the answer and has no text is not told of."""
+    def drawn(self, token: int, *, is_end: bool) -> None:
+        """`token` was drawn; the EOS that ends an answer is not told of."""
         if self._watched is None:
             return
         found = self._watched.taken.popleft()
-        if ended:
+        if is_end:
             return
         piece = self._session.piece
         top = tuple((one, piece(one), logprob) for one, logprob in found.top)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import http.client
 import json
 import socket
@@ -116,7 +118,8 @@ def served(
 ) -> Iterator[Served]:
     """A server of these models (the default bundled one), each loaded at its first request."""
     told = ServerSettings(port=0, **settings)
-    listening = listen.bound(told)
+    before = engines()
+    listening = listen.bound(dataclasses.replace(told, host="127.0.0.1"))  # whatever it is told
     found = [(Path(model).stem, first_use.resolve(str(model))) for model in models or ("tiny-qwen3",)]
     offers = [Offer(name, artifact, (), engine, serving) for name, artifact in found]
     pool = Pool(offers, keep_seconds=keep_seconds, max_loaded=max_loaded)
@@ -136,3 +139,16 @@ def served(
         loop_of_server.join(SECONDS)
         listening.close()
         assert not loop_of_server.is_alive()
+        assert engines() <= before
+
+
+def engines() -> set[int]:
+    """Processes of engines that this one has."""
+    import psutil
+
+    found = set()
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if "edgellm.serving.child" in child.cmdline():
+                found.add(child.pid)
+    return found

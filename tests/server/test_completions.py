@@ -23,7 +23,7 @@ def server():
 
 @pytest.fixture(scope="module")
 def model():
-    with edgellm.load("tiny-qwen3") as loaded:
+    with edgellm.load("tiny-qwen3", n_threads=1) as loaded:
         yield loaded
 
 

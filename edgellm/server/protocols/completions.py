@@ -60,7 +60,7 @@ Prompts = Annotated[
 class CompletionRequest(Drawing):
     """What is asked of /v1/completions."""
 
-    IGNORED = frozenset({"user", "metadata", "store", "service_tier", "cache_prompt", "timings_per_token"})
+    IGNORED = frozenset({"user", "metadata", "store", "service_tier", "timings_per_token"})
 
     prompt: Prompts
     echo: bool | None = None
