@@ -77,5 +77,7 @@ def test_before_the_first_answer_everything_is_nought():
     with serving.served("tiny-qwen3") as server:
         samples, kinds = parsed(server.ask("GET", "/metrics").body.decode())
     assert samples["edgellm:prompt_tokens_seconds", None] == 0
+    plain = {re.sub("_(bucket|sum|count)$", "", name) for name, _ in samples}
+    assert plain <= set(kinds) and "edgellm:http_requests_total" in kinds
     assert set(samples.values()) == {0} and kinds["edgellm:prompt_tokens_total"] == "counter"
     assert ("edgellm:energy_joules_total", None) not in samples  # nothing was measured
