@@ -160,7 +160,7 @@ class Lines {
     const kind = marker[2].slice(-1); // one of - * + . )
     const indent = marker[1].length;
     const items = [];
-    for (let found = marker; found && found[2].endsWith(kind); found = this.sibling(indent)) {
+    for (let found = marker; found; found = this.sibling(kind, indent)) {
       items.push(this.item(found));
     }
     const ordered = kind === "." || kind === ")";
@@ -168,10 +168,14 @@ class Lines {
   }
 
   /** The marker of the list's next item, if the line at hand has one. */
-  sibling(indent) {
-    const line = this.lines[this.at];
-    const found = line === undefined || RULE.test(line) ? null : MARKER.exec(line);
-    return found && found[1].length < indent + 2 ? found : null;
+  sibling(kind, indent) {
+    let at = this.at;
+    while (at < this.lines.length && BLANK.test(this.lines[at])) at++;
+    const line = this.lines[at] ?? "";
+    const found = RULE.test(line) ? null : MARKER.exec(line);
+    if (!found || !found[2].endsWith(kind) || found[1].length >= indent + 2) return null;
+    this.at = at;
+    return found;
   }
 
   item(marker) {
