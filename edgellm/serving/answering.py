@@ -7,7 +7,6 @@ on another thread than the engine's; an `Answer` then lives on the engine's thre
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -159,7 +158,7 @@ class Answer:
     ) -> None:
         self._desk, self._spans, self._thinking, self._shares = desk, spans, thinking, desk.shares
         self._session = desk.spelled(looks)
-        self._parser = MarkupParser(looks, thinking=thinking)
+        self._parser = MarkupParser(looks, thinking=thinking, stream_calls=True)
         self._written = Written(self._session, options)
         self.request = desk.request(tokens, options, self._written, job)
         self._seed = options.sampling.seed or 0
@@ -167,6 +166,7 @@ class Answer:
         self._came = came
         self._first = self._last = 0.0
         self._n_calls = 0
+        self._call = (0, "", "")  # the place, id and name of the one that is told
         self.joules = 0.0  # of what was counted while its tokens were evaluated
         self._n_counted = 0  # tokens that joules were counted for
 
@@ -231,13 +231,15 @@ class Answer:
         return events
 
     def _piece(self, part: Part) -> Iterator[Piece]:
-        if part.call is None:
+        if part.kind == "call":
+            assert part.call is not None
+            self._call = (self._n_calls, part.call.id, part.call.name)
+            self._n_calls += 1
+            yield Piece("call", call=self._call)
+        elif part.kind == "arguments":
+            yield Piece("arguments", part.text, self._call)
+        elif part.kind != "end":
             yield Piece(part.kind, part.text)
-            return
-        call = (self._n_calls, part.call.id, part.call.name)
-        self._n_calls += 1
-        yield Piece("call", call=call)
-        yield Piece("arguments", json.dumps(part.call.arguments, ensure_ascii=False), call)
 
     def _done(self, reason: str) -> Done:
         request, written = self.request, self._written
@@ -252,7 +254,7 @@ class Answer:
         thinks = self._parser.markup.thinks
         joules, energy = self._shares.of(self.joules, prefill + decode)
         return Done(
-            "tool_calls" if self._parser.calls and reason == "stop" else reason,
+            "tool_calls" if self._n_calls and reason == "stop" else reason,
             n_prompt,
             n_cached,
             len(written.tokens),
