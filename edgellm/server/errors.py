@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse
 
 from edgellm.errors import EdgellmError, EngineCrashError, MissingExtraError, UsageError
 from edgellm.serving.job import Failed
+from edgellm.serving.pool import UnknownModelError
 
 
 class RequestError(UsageError):
@@ -65,6 +66,8 @@ def told(error: Exception) -> Told:
     message = " ".join(str(error).split())
     if isinstance(error, RequestError):
         return Told(error.status, message, type_of(error.status), error.code, error.param)
+    if isinstance(error, UnknownModelError):
+        return Told(404, message, _TYPES[404], "model_not_found", "model")
     status = status_of(error)
     return Told(status, message, type_of(status))
 

@@ -72,7 +72,7 @@ def server(app: Starlette, settings: ServerSettings) -> uvicorn.Server:
         "proxy_headers": False,
         "h11_max_incomplete_event_size": settings.max_head_bytes,
         "timeout_keep_alive": 30,
-        "timeout_graceful_shutdown": max(1, round(settings.grace_seconds)),
+        "timeout_graceful_shutdown": settings.grace_seconds,
         "backlog": 128,
     }
     return uvicorn.Server(uvicorn.Config(app, **config))
@@ -110,4 +110,5 @@ async def _serve(running: uvicorn.Server, listening: socket.socket, ready: Calla
 
 def _endings() -> list[signal.Signals]:
     names = ("SIGINT", "SIGTERM", "SIGHUP")
-    return [getattr(signal, name) for name in names if hasattr(signal, name)]
+    known = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    return [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]  # as `nohup` has it

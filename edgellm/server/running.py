@@ -14,7 +14,7 @@ from edgellm.server import sse
 from edgellm.server.errors import JobError
 from edgellm.server.metrics import Metrics
 from edgellm.server.settings import ServerSettings
-from edgellm.serving.job import Done, Event, Failed, Job, Piece, Started, State, TokenLogprob
+from edgellm.serving.job import Done, Event, Failed, Job, Piece, Started, TokenLogprob
 
 if TYPE_CHECKING:
     from edgellm.serving.pool import Pool
@@ -29,7 +29,7 @@ class Record:
     n_prompt: int = 0
     n_cached: int = 0
     n_generated: int = 0
-    texts: list[str] = field(default_factory=list)  # with --log-text alone
+    texts: list[str] = field(default_factory=list)  # what was asked and answered, with --log-text alone
 
 
 @dataclass
@@ -94,18 +94,9 @@ def pool_of(request: Request) -> Pool:
 @contextlib.asynccontextmanager
 async def engine_of(request: Request, model: str | None) -> AsyncIterator[Engine]:
     """The engine of a model by name, opened where it is not; None: the first. Raises EdgellmError."""
-    async with pool_of(request).use(model) as engine:
-        record_of(request).model = engine.facts.name
+    async with pool_of(request).use(model or None) as engine:
+        record_of(request).model = model or pool_of(request).names()[0].name
         yield engine
-
-
-async def states_of(request: Request) -> dict[str, State]:
-    """What the engines that are open are doing, by their models' names."""
-    pool, found = pool_of(request), {}
-    for name in [offered.name for offered in pool.names() if offered.state == "loaded"]:
-        async with pool.use(name) as engine:
-            found[name] = await engine.state()
-    return found
 
 
 async def events(
@@ -115,6 +106,8 @@ async def events(
 
     When this is closed, all are cancelled at once.
     """
+    if settings_of(request).log_text:
+        record_of(request).texts += [f"{job.messages or job.prompt} -> " for job in jobs[:1]]
     if len(jobs) == 1:
         async with contextlib.aclosing(engine.run(jobs[0])) as running:
             async for event in running:

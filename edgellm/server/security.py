@@ -99,7 +99,7 @@ class Guard:
             return
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         given = bearer.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-        if not hmac.compare_digest(given.encode(), self._key):
+        if not hmac.compare_digest(given.encode("latin-1"), self._key):
             raise RequestError(
                 "a key is needed: send Authorization: Bearer KEY, or x-api-key: KEY",
                 status=401,

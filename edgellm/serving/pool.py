@@ -11,7 +11,7 @@ from edgellm.backends.batching.opening import needed_bytes
 from edgellm.errors import EngineError, UsageError
 from edgellm.formats.artifact import Artifact
 from edgellm.machine import hardware
-from edgellm.serving.job import ServingOptions
+from edgellm.serving.job import ServingOptions, State
 from edgellm.serving.remote import Engine
 from edgellm.session import EngineOptions
 from edgellm.units import format_size
@@ -82,6 +82,15 @@ class Pool:
         finally:
             place.n_users -= 1
             place.used = asyncio.get_running_loop().time()
+
+    async def states(self) -> dict[str, State]:
+        """What the engines that are open are doing, by their models' names. Asking keeps none of them open."""
+        found: dict[str, State] = {}
+        for place in self._places:
+            if (engine := place.engine) is not None:
+                with contextlib.suppress(EngineError):  # it is ending, or being started anew
+                    found[place.offer.name] = await engine.state()
+        return found
 
     async def load(self, name: str) -> None:
         """Open a model. Raises as `use` does."""

@@ -59,8 +59,14 @@ def _told(offered: Offered) -> dict[str, Any]:
         "owned_by": "edgellm",
         "aliases": list(offered.aliases),
         "status": {"value": offered.state},
-        "meta": {"size": offered.n_bytes},
+        "meta": {"size": offered.n_bytes, "quantization": offered.quantization},
+        "capabilities": [name for name, can in _abilities(offered) if can],
     }
+
+
+def _abilities(offered: Offered) -> tuple[tuple[str, bool], ...]:
+    chats = offered.chats, offered.embeds, offered.ranks
+    return tuple(zip(("chat", "embedding", "rerank"), chats, strict=True))
 
 
 ROUTES = (

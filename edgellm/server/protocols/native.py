@@ -75,7 +75,7 @@ async def health(request: Request) -> Response:
 
 async def counters(request: Request) -> Response:
     """What was served, for Prometheus."""
-    states = await running.states_of(request)
+    states = await running.pool_of(request).states()
     text = metrics.page(running.metrics_of(request), states)
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
