@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -141,13 +142,12 @@ def command(
 
     Ctrl-C or SIGTERM ends it in order, a second one at once.
     """
-    try:
-        from edgellm.server import app, listen
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] in ("starlette", "uvicorn", "pydantic", "h11"):
+    for library in ("pydantic", "starlette", "uvicorn"):
+        try:
+            importlib.import_module(library)
+        except ModuleNotFoundError:
             raise MissingExtraError("edgellm serve", "server") from None
-        raise
-
+    from edgellm.server import app, listen
     from edgellm.server.settings import ServerSettings
     from edgellm.serving.job import ServingOptions
     from edgellm.serving.pool import Pool

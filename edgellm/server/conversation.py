@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from edgellm.prompt.tools import Tool
 from edgellm.server.errors import RequestError
-from edgellm.server.schema import Name, Strict, Text
+from edgellm.server.schema import Name, Strict, Text, with_ignored
 from edgellm.serving.job import Job
 
 #: Words of `reasoning_effort`; how hard a model thinks is its own affair, whether it does can be said.
@@ -65,8 +65,18 @@ class Call(Strict):
     function: CalledFunction
 
 
+def _content_but_for_answers(schema: dict[str, Any], model: type[Strict]) -> None:
+    """Say that answers alone may have no content."""
+    with_ignored(schema, model)
+    is_answer = {"properties": {"role": {"const": "assistant"}}}
+    has_content = {"required": ["content"], "properties": {"content": {"not": {"type": "null"}}}}
+    schema["anyOf"] = [is_answer, has_content]
+
+
 class ChatMessage(Strict):
     """One message."""
+
+    model_config = ConfigDict(json_schema_extra=_content_but_for_answers)
 
     IGNORED = frozenset(
         {"name", "refusal", "annotations", "audio", "function_call", "id", "timestamp", "reasoning_details"}
@@ -125,10 +135,24 @@ def _chosen(value: Any) -> Any:
     return value
 
 
+_NAMED = {
+    "type": "object",
+    "properties": {
+        "type": {"const": "function"},
+        "function": {
+            "type": "object",
+            "properties": {"name": {"type": "string", "minLength": 1, "maxLength": 512}},
+            "required": ["name"],
+            "additionalProperties": False,
+        },
+    },
+    "required": ["function"],
+    "additionalProperties": False,
+}
 Choice = Annotated[
     str,
     BeforeValidator(_chosen),
-    WithJsonSchema({"anyOf": [{"enum": ["auto", "none", "required"]}, NamedTool.model_json_schema()]}),
+    WithJsonSchema({"anyOf": [{"enum": ["auto", "none", "required"]}, _NAMED]}),
 ]
 
 
@@ -150,10 +174,10 @@ class Conversation(Strict):
     def job(self, **more: Any) -> Job:
         """What an engine is asked. Raises RequestError."""
         for i, message in enumerate(self.messages):
-            if message.content is None and not message.tool_calls:
+            if message.content is None and message.role != "assistant":
                 raise RequestError(f"messages[{i}] has no content", param=f"messages[{i}].content")
         return Job(
-            messages=tuple(message.model_dump(exclude_none=True) for message in self.messages),
+            messages=tuple({"content": "", **one.model_dump(exclude_none=True)} for one in self.messages),
             tools=tuple(tool.told() for tool in self.tools or ()),
             tool_choice=self.tool_choice or "auto",
             think=self._think(),

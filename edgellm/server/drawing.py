@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from edgellm.server.errors import RequestError
-from edgellm.server.schema import Strict, Text
+from edgellm.server.schema import Model, Strict, Text
 
 _SEEDS = 2**32 - 1  # llama.cpp takes the last one for "any"
 
@@ -99,7 +99,7 @@ class StreamOptions(Strict):
 class Drawing(Strict):
     """Fields that chat and text completions have in common."""
 
-    model: Annotated[str, Field(max_length=512)] | None = None
+    model: Model = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1, le=16)] | None = None
@@ -117,6 +117,8 @@ class Drawing(Strict):
     max_tokens: Count | None = None
     n_predict: Count | None = None  # llama-server's name for it
     ignore_eos: bool | None = None
+    exact: bool | None = None  # evaluate the whole prompt, so that a seed repeats an answer to the letter
+    cache_prompt: bool | None = None  # llama-server's name for the opposite
     response_format: ResponseFormat | None = None
     json_schema: dict[str, Any] | None = None
     grammar: Text | None = None
@@ -139,6 +141,7 @@ class Drawing(Strict):
             "presence_penalty",
         )
         given = {name: getattr(self, name) for name in (*names, "frequency_penalty", "ignore_eos", "stop")}
+        given["exact"] = self.exact if self.cache_prompt is None else not self.cache_prompt
         given["logit_bias"] = self.logit_bias or None
         given["max_tokens"] = self.limit
         given["seed"] = None if self.seed is None or self.seed == -1 else self.seed % _SEEDS

@@ -59,7 +59,7 @@ def _operations(route: Route) -> dict[str, Any]:
 def _answers(route: Route) -> dict[str, Any]:
     content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     if isinstance(route, Asked) and route.streams:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {}
     if not isinstance(route, Asked):
         content |= {"text/plain": {"schema": {"type": "string"}}, "text/html": {"schema": {"type": "string"}}}
     return {"description": "what was asked for", "content": content}

@@ -115,7 +115,8 @@ async def events(
                 yield 0, event
         return
     queue: asyncio.Queue[tuple[int, Event | None]] = asyncio.Queue()
-    tasks = [asyncio.create_task(_into(queue, engine, i, job)) for i, job in enumerate(jobs)]
+    gate = asyncio.Semaphore(engine.facts.n_slots)  # the rest waits here: the queue is for everybody
+    tasks = [asyncio.create_task(_into(queue, gate, engine, i, job)) for i, job in enumerate(jobs)]
     try:
         left = len(tasks)
         while left:
@@ -149,9 +150,15 @@ async def _collected(request: Request, engine: Engine, jobs: Sequence[Job]) -> l
     return answers
 
 
-async def _into(queue: asyncio.Queue[tuple[int, Event | None]], engine: Engine, place: int, job: Job) -> None:
+async def _into(
+    queue: asyncio.Queue[tuple[int, Event | None]],
+    gate: asyncio.Semaphore,
+    engine: Engine,
+    place: int,
+    job: Job,
+) -> None:
     try:
-        async with contextlib.aclosing(engine.run(job)) as running:
+        async with gate, contextlib.aclosing(engine.run(job)) as running:
             async for event in running:
                 queue.put_nowait((place, event))
     finally:

@@ -22,9 +22,17 @@ MAX_ITEMS = 4096  # of a list
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Name = Annotated[str, Field(min_length=1, max_length=512)]
 Token = Annotated[int, Field(ge=0, lt=2**31)]
+#: Which model; the first where it is left out or empty.
+Model = Annotated[str, Field(max_length=512)] | None
 
 
-def _with_ignored(schema: dict[str, Any], model: type[Any]) -> None:
+def _whole(value: Any) -> Any:
+    if isinstance(value, list) and any(isinstance(one, float) for one in value):
+        return list(map(_whole, value))
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def with_ignored(schema: dict[str, Any], model: type[Any]) -> None:
     """Add to a model's JSON schema what it accepts and does not heed."""
     for name in sorted(model.IGNORED):
         schema.setdefault("properties", {})[name] = {"description": "accepted; means nothing here"}
@@ -33,16 +41,17 @@ def _with_ignored(schema: dict[str, Any], model: type[Any]) -> None:
 class Strict(BaseModel):
     """A request. A field that it does not have is refused, but for those of `IGNORED`, which mean nothing here."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, json_schema_extra=_with_ignored)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, json_schema_extra=with_ignored)
 
     IGNORED: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
     @classmethod
-    def _without_ignored(cls, given: Any) -> Any:
-        if isinstance(given, dict) and not cls.IGNORED.isdisjoint(given):
-            return {name: value for name, value in given.items() if name not in cls.IGNORED}
-        return given
+    def _prepared(cls, given: Any) -> Any:
+        """Without what is ignored; and 3.0 is a whole number, as JSON Schema has it."""
+        if not isinstance(given, dict):
+            return given
+        return {name: _whole(value) for name, value in given.items() if name not in cls.IGNORED}
 
 
 class Asked(Route, Generic[_Model]):
@@ -106,8 +115,10 @@ def _refused(error: ValidationError, model: type[Strict]) -> RequestError:
 
 
 def _path(parts: Sequence[str | int]) -> str:
-    """messages[0].content, as people write it."""
+    """messages[0].content, as people write it; which of several forms was tried (`<so>`) is left out."""
     text = ""
     for part in parts:
+        if isinstance(part, str) and part.startswith("<"):
+            continue
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text[:200]

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from edgellm.server.errors import RequestError
 from edgellm.server.metrics import Metrics
 from edgellm.server.running import Record
-from edgellm.server.settings import LOOPBACK, ServerSettings
+from edgellm.server.settings import LOOPBACK, WILDCARDS, ServerSettings
 from edgellm.terminal import note
 
 _METHODS = "GET, POST"
@@ -46,6 +46,7 @@ class Guard:
         self._app, self._settings, self._metrics = app, settings, metrics
         self._is_open, self._respond = is_open, respond
         self._hosts = {name.lower() for name in (*LOOPBACK, settings.host, *settings.allow_hosts)}
+        self._any_address = settings.host in WILDCARDS
         self._origins = {origin.lower().rstrip("/") for origin in settings.allow_origins}
         self._key = None if settings.api_key is None else settings.api_key.encode()
 
@@ -72,13 +73,17 @@ class Guard:
     def _check_host(self, scope: Scope, headers: Headers) -> None:
         """A page that had its own name resolved to this machine (DNS rebinding) says that name here."""
         given = headers.getlist("host")
-        if len(given) != 1 or host_name(given[0]) not in self._hosts:
+        if len(given) != 1 or not self._answers_to(host_name(given[0])):
             shown = ", ".join(given)[:80]
             raise RequestError(
                 f"the server does not answer to the name {shown!r}; --allow-host NAME lets it",
                 status=403,
                 code="host_not_allowed",
             )
+
+    def _answers_to(self, name: str) -> bool:
+        """A server on all addresses answers to every address, which nobody can have resolved to another."""
+        return name in self._hosts or (self._any_address and is_address(name))
 
     def _check_origin(self, headers: Headers) -> None:
         origin = headers.get("origin")
@@ -191,6 +196,15 @@ def host_name(host: str) -> str:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".")
     except ValueError:
         return ""
+
+
+def is_address(name: str) -> bool:
+    """Whether it is an IP address, not a name."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(host: str) -> bool:

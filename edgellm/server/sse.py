@@ -63,7 +63,11 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it all. An error before the first event is raised."""
-        await _while_connected(receive, self._send_all(send))
+        try:
+            await _while_connected(receive, self._send_all(send))
+        except CancelledError:  # nobody reads any more
+            if not self._begun:
+                raise
 
     async def _send_all(self, send: Send) -> None:
         ticking = asyncio.create_task(self._tick(send))

@@ -11,7 +11,7 @@ from edgellm.backends.batching.opening import needed_bytes
 from edgellm.errors import EngineError, UsageError
 from edgellm.formats.artifact import Artifact
 from edgellm.machine import hardware
-from edgellm.serving.job import ServingOptions, State
+from edgellm.serving.job import Facts, ServingOptions, State
 from edgellm.serving.remote import Engine
 from edgellm.session import EngineOptions
 from edgellm.units import format_size
@@ -46,6 +46,7 @@ class Offered:
     chats: bool
     embeds: bool
     ranks: bool
+    facts: Facts | None = None  # while it is loaded
 
 
 class Pool:
@@ -185,6 +186,7 @@ class _Place:
             bool(offer.artifact.chat_template) and not made_for,
             made_for == "embedding",
             made_for == "reranking",
+            None if self.engine is None else self.engine.facts,
         )
 
     async def close(self, grace_seconds: float) -> None:

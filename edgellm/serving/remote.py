@@ -75,16 +75,19 @@ class Engine:
         number, events = next(self._numbers), asyncio.Queue[Event]()
         self._queues[number] = events
         event: Event | None = None
+        limit: asyncio.TimerHandle | None = None
         try:
             if (failure := await self._sent(("run", number, job))) is not None:
                 event = failure
                 yield failure
                 return
-            deadline = self._deadline()
+            limit = self._limit(events)
             while not isinstance(event, (Done, Failed)):
-                event = await self._next(events, deadline)
+                event = await events.get()
                 yield event
         finally:
+            if limit is not None:
+                limit.cancel()
             del self._queues[number]
             if not isinstance(event, (Done, Failed)) or (
                 isinstance(event, Failed) and event.kind == "timeout"
@@ -92,21 +95,13 @@ class Engine:
                 with contextlib.suppress(OSError, EngineError):
                     self._write(("cancel", number))
 
-    def _deadline(self) -> float | None:
+    def _limit(self, events: asyncio.Queue[Event]) -> asyncio.TimerHandle | None:
+        """The time limit: a failure among the events. (asyncio.wait_for loses cancellations before Python 3.12.)"""
         seconds = self._serving.timeout_seconds
-        return None if seconds is None else asyncio.get_running_loop().time() + seconds
-
-    async def _next(self, events: asyncio.Queue[Event], deadline: float | None) -> Event:
-        if deadline is None or not events.empty():
-            return await events.get()
-        try:
-            left = deadline - asyncio.get_running_loop().time()
-            return await asyncio.wait_for(events.get(), left)
-        except asyncio.TimeoutError:
-            seconds = self._serving.timeout_seconds
-            return Failed(
-                "timeout", f"the answer took over {seconds:g} s and was ended; ask for fewer tokens"
-            )
+        if seconds is None:
+            return None
+        told = Failed("timeout", f"the answer took over {seconds:g} s and was ended; ask for fewer tokens")
+        return asyncio.get_running_loop().call_later(seconds, events.put_nowait, told)
 
     async def _sent(self, message: tuple[Any, ...]) -> Failed | None:
         try:

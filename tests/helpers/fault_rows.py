@@ -33,7 +33,19 @@ ROWS = {
         "the right bytes or refused; resumes",
     ),
     9: ("writers of one output at the same time", "four processes", 50, "one whole file, the others say why"),
+    11: (
+        "more clients than slots, one of them slow",
+        "slots + 8 clients at once; 1 B/s reader",
+        20,
+        "429 or queue, /health in 200 ms, no cross-talk",
+    ),
     12: ("text in pieces", "forced tokens, stop strings", 2000, "stream = whole = bytes"),
+    13: (
+        "requests that nobody means",
+        "schemathesis on the server's own OpenAPI",
+        2000,
+        "4xx, never 5xx; the server lives",
+    ),
     14: (
         "damaged or foreign saved states",
         "cut, flipped, wrong model, wrong contents",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import http.client
 import json
 import socket
@@ -116,7 +117,7 @@ def served(
 ) -> Iterator[Served]:
     """A server of these models (the default bundled one), each loaded at its first request."""
     told = ServerSettings(port=0, **settings)
-    listening = listen.bound(told)
+    listening = listen.bound(dataclasses.replace(told, host="127.0.0.1"))  # whatever it is told
     found = [(Path(model).stem, first_use.resolve(str(model))) for model in models or ("tiny-qwen3",)]
     offers = [Offer(name, artifact, (), engine, serving) for name, artifact in found]
     pool = Pool(offers, keep_seconds=keep_seconds, max_loaded=max_loaded)

@@ -98,3 +98,15 @@ def test_a_full_queue_is_said_with_429():
         assert {one.status for one in said} == {200, 429}
         refused = next(one for one in said if one.status == 429)
         assert refused.json["error"]["type"] == "rate_limit_error" and refused.headers["retry-after"]
+
+
+def test_more_answers_in_one_request_than_there_are_places():
+    """They take turns among themselves, and are refused to nobody."""
+    with serving.served(
+        "tiny-qwen3", engine=ENGINE, serving=ServingOptions(n_slots=2, max_queue=0)
+    ) as server:
+        said = server.post(PATH, prompt=[prompt(i) for i in range(6)], n=2, temperature=0, max_tokens=5)
+        assert said.status == 200 and len(said.json["choices"]) == 12
+        assert [one["text"] for one in said.json["choices"][::2]] == [
+            one["text"] for one in said.json["choices"][1::2]
+        ]

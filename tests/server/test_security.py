@@ -56,6 +56,18 @@ def test_a_name_that_was_allowed_is_answered_to(locked_server):
     assert locked_server.ask("GET", "/v1/models", headers=headers).status == 200
 
 
+def test_a_server_on_all_addresses_answers_to_addresses_and_no_names():
+    with serving.served(host="0.0.0.0", api_key=KEY) as server:
+        key = {"x-api-key": KEY.encode()}
+        for host, status in (
+            ("192.168.1.5:8080", 200),
+            ("[fe80::1]", 200),
+            ("localhost", 200),
+            ("evil.example", 403),
+        ):
+            assert server.ask("GET", "/v1/models", headers={"host": host, **key}).status == status, host
+
+
 def test_pages_of_other_origins_may_not_ask(open_server):
     own = f"http://127.0.0.1:{open_server.port}"
     assert open_server.ask("GET", "/v1/models", headers={"origin": own}).status == 200

@@ -7,7 +7,7 @@ import dataclasses
 import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from starlette.requests import Request
@@ -39,7 +39,6 @@ class ChatRequest(Drawing, Conversation):
             "verbosity",
             "prediction",
             "moderation",
-            "cache_prompt",
             "timings_per_token",
         }
     )
@@ -48,7 +47,7 @@ class ChatRequest(Drawing, Conversation):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     parallel_tool_calls: bool | None = None
-    modalities: list[str] | None = None
+    modalities: Annotated[list[Literal["text"]], Field(max_length=1)] | None = None
 
     @property
     def limit(self) -> int | None:
@@ -60,8 +59,6 @@ class ChatRequest(Drawing, Conversation):
         """One for each answer that is wanted. Raises RequestError."""
         if self.top_logprobs is not None and not self.logprobs:
             raise RequestError("top_logprobs needs logprobs: true", param="top_logprobs")
-        if self.modalities not in (None, ["text"]):
-            raise RequestError("answers are text: leave modalities out", param="modalities")
         n_logprobs = (self.top_logprobs or 0) if self.logprobs else None
         job = self.job(settings=self.settings(), n_logprobs=n_logprobs)
         seeds = self.seeds(self.n or 1)

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -22,7 +22,11 @@ from edgellm.serving.job import Done, Event, Job, Piece, TokenLogprob
 from edgellm.version import __version__
 
 _MAX_PROMPTS = 64
-_Ids = Annotated[list[Token], Field(min_length=1, max_length=2**20)]
+_Prompt = Annotated[
+    Annotated[Text, Field(min_length=1), Tag("<text>")]
+    | Annotated[list[Token], Field(min_length=1, max_length=2**20), Tag("<ids>")],
+    Discriminator(lambda value: "<ids>" if isinstance(value, list) else "<text>"),
+]
 
 
 def _prompts(value: Any) -> Any:
@@ -35,9 +39,9 @@ def _prompts(value: Any) -> Any:
 
 
 _ID_LIST = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}}
-_TEXT = {"type": "string", "maxLength": MAX_TEXT}
+_TEXT = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}
 Prompts = Annotated[
-    list[Text | _Ids],
+    list[_Prompt],
     Field(min_length=1, max_length=_MAX_PROMPTS),
     BeforeValidator(_prompts),
     WithJsonSchema(
@@ -56,7 +60,7 @@ Prompts = Annotated[
 class CompletionRequest(Drawing):
     """What is asked of /v1/completions."""
 
-    IGNORED = frozenset({"user", "metadata", "store", "service_tier", "cache_prompt", "timings_per_token"})
+    IGNORED = frozenset({"user", "metadata", "store", "service_tier", "timings_per_token"})
 
     prompt: Prompts
     echo: bool | None = None

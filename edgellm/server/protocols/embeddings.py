@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from edgellm.server import running, sse
-from edgellm.server.schema import MAX_TEXT, Asked, Name, Strict, Text
+from edgellm.server.schema import MAX_TEXT, Asked, Model, Name, Strict, Text
 
 _MAX_TEXTS = 2048
 
@@ -41,7 +41,7 @@ class EmbeddingRequest(Strict):
     IGNORED = frozenset({"user", "input_type"})
 
     input: Texts
-    model: Annotated[str, Field(max_length=512)] | None = None
+    model: Model = None
     dimensions: Annotated[int, Field(ge=1, le=2**16)] | None = None
     encoding_format: Literal["float", "base64"] | None = None
     prompt_name: Name | None = None

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from edgellm.server import metrics, openapi, running
+from edgellm.server import metrics, openapi, running, sse
 from edgellm.server.conversation import Conversation
-from edgellm.server.schema import Asked, Strict, Text, Token
+from edgellm.server.errors import RequestError
+from edgellm.server.schema import Asked, Model, Strict, Text, Token
 from edgellm.version import __version__
 
-OPEN = ("/health", "/v1/health")
+if TYPE_CHECKING:
+    from edgellm.serving.pool import Offered
 
-Model = Annotated[str, Field(max_length=512)] | None
+OPEN = ("/health", "/v1/health")
 
 
 class TokenizeRequest(Strict):
@@ -55,8 +57,11 @@ async def tokenize(request: Request, asked: TokenizeRequest) -> Response:
 
 
 async def detokenize(request: Request, asked: DetokenizeRequest) -> Response:
-    """The text of token ids."""
+    """The text of token ids; control tokens have none."""
     async with running.engine_of(request, asked.model) as engine:
+        n_vocab = engine.facts.n_vocab
+        if bad := [token for token in asked.tokens if token >= n_vocab]:
+            raise RequestError(f"token id {bad[0]} is outside the vocabulary of {n_vocab}", param="tokens")
         data = await engine.detokenize(asked.tokens)
     return JSONResponse({"content": data.decode("utf-8", "replace")})
 
@@ -69,8 +74,11 @@ async def apply_template(request: Request, asked: TemplateRequest) -> Response:
 
 
 async def health(request: Request) -> Response:
-    """That it lives, to anybody who may ask."""
-    return JSONResponse({"status": "ok", "version": __version__})
+    """That it lives; and of its models, where nobody needs a key."""
+    told: dict[str, Any] = {"status": "ok", "version": __version__}
+    if running.settings_of(request).api_key is None:
+        told["models"] = [_model(offered) for offered in running.pool_of(request).names()]
+    return JSONResponse(told)
 
 
 async def counters(request: Request) -> Response:
@@ -82,7 +90,19 @@ async def counters(request: Request) -> Response:
 
 async def description(request: Request) -> Response:
     """This interface, as OpenAPI has it."""
-    return JSONResponse(openapi.document(request.app.routes))
+    state = request.app.state
+    if not hasattr(state, "description"):
+        state.description = sse.dumps(openapi.document(request.app.routes)).encode()
+    return Response(state.description, media_type="application/json")
+
+
+def _model(offered: Offered) -> dict[str, Any]:
+    """Of a model that is loaded, what it runs on and whether answers are decoded together."""
+    told: dict[str, Any] = {"name": offered.name, "state": offered.state}
+    if (facts := offered.facts) is not None:
+        engine = {"backend": facts.backend, "device": facts.device, "notes": list(facts.notes)}
+        told |= {"n_ctx": facts.n_ctx, "slots": facts.n_slots, "batching": facts.batching, **engine}
+    return told
 
 
 def _readable(piece: bytes) -> str | list[int]:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from edgellm.server import running, sse
-from edgellm.server.schema import MAX_TEXT, Asked, Strict, Text
+from edgellm.server.schema import MAX_TEXT, Asked, Model, Strict, Text
 
 _MAX_DOCUMENTS = 1000
 
@@ -46,7 +46,7 @@ class RerankRequest(Strict):
 
     query: Text
     documents: Annotated[list[Document], Field(min_length=1, max_length=_MAX_DOCUMENTS)]
-    model: Annotated[str, Field(max_length=512)] | None = None
+    model: Model = None
     top_n: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     return_documents: bool | None = None
 
