@@ -38,7 +38,7 @@ A small table makes the memory plain."""
 
 ANSWER = """## How a KV cache speeds up decoding
 
-In **decode**, each new token attends to *all* tokens before it. Without a cache their keys and values would be
+In **decode**, each new token attends to *all* tokens before it. Without a cache their keys and values would be \
 computed again at every step:
 
 1. Prefill evaluates the whole prompt at once.
@@ -114,10 +114,9 @@ def chat(title: str, question: str, answer: str, thinking: str | None = None) ->
     return json.dumps(
         {
             "version": 1,
-            "id": re.sub(r"\W", "", title) or "chat",
+            "id": "example",
             "title": title,
             "messages": {"q": asked, "a": said},
-            "changed": 1.9e12,
         }
     ).encode()
 
@@ -183,6 +182,7 @@ def show(page: Any, data: bytes) -> None:
         "title => [...document.querySelectorAll('.chat')].find(b => b.title === title).click()", title
     )
     page.wait_for_selector("article.assistant")
+    page.click(".notice [aria-label]")
     page.evaluate("document.querySelector('main').scrollTop = 0")
 
 

@@ -1,4 +1,4 @@
-// What the page asks of the server, and what can go wrong.
+// What the page asks of the server, and what can go wrong. Paths are relative: a proxy may have put it in a folder.
 
 import { sseEvents } from "./sse.js";
 
@@ -26,7 +26,7 @@ const BY_TYPE = {
 
 /** @param {string} key the API key or "" @returns {Promise<Model[]>} Raises ApiError. */
 export async function models(key) {
-  const response = await request("/v1/models", { headers: authorization(key) });
+  const response = await request("v1/models", { headers: authorization(key) });
   const { data } = await response.json();
   return Array.isArray(data) ? data.filter((model) => typeof model?.id === "string") : [];
 }
@@ -34,7 +34,7 @@ export async function models(key) {
 /** Whether the server answers at all; a key is not needed. @returns {Promise<boolean>} */
 export async function alive() {
   try {
-    return (await fetch("/health", { cache: "no-store" })).ok;
+    return (await fetch("health", { cache: "no-store" })).ok;
   } catch {
     return false;
   }
@@ -46,7 +46,7 @@ export async function alive() {
  * @returns {AsyncGenerator<object, void, void>}
  */
 export async function* chat(body, key, signal) {
-  const response = await request("/v1/chat/completions", {
+  const response = await request("v1/chat/completions", {
     method: "POST", signal, body: JSON.stringify(body),
     headers: { "content-type": "application/json", ...authorization(key) },
   });

@@ -62,7 +62,8 @@ export function costRows(cost) {
 }
 
 function energy({ joules: spent, scope, reason, generated }) {
-  if (spent === null) return reason ? `${t("notMeasured")}: ${reason}` : t("notMeasured");
+  const why = reason.replace(/^not measured:\s*/i, "");
+  if (spent === null) return why ? `${t("notMeasured")}: ${why}` : t("notMeasured");
   const each = generated ? `${number(spent / generated, 3)} J/${t("token")}` : "";
   return [joules(spent), each, scope].filter(Boolean).join(" · ");
 }

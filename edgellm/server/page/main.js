@@ -349,12 +349,13 @@ class Page {
   }
 
   failed(error) {
-    this.notice(error instanceof StoreError ? t(error.kind) : String(error));
+    this.notice(error instanceof StoreError ? t(error.kind) : String(error)).classList.add("warn");
   }
 
   /** A line for a while. @param {string} text @param {string} [deed] @param {() => void} [action] */
   notice(text, deed, action) {
-    if ([...this.notices.children].some((child) => child.dataset.text === text)) return;
+    const there = [...this.notices.children].find((child) => child.dataset.text === text);
+    if (there) return there;
     const close = () => line.remove();
     const line = el("div", { class: "notice", "data-text": text }, el("span", { text }),
       deed && el("button", { type: "button", text: deed, on: { click: () => {
@@ -364,6 +365,7 @@ class Page {
       iconButton("close", t("close"), close));
     this.notices.append(line);
     setTimeout(close, NOTICE_MS);
+    return line;
   }
 
   /** @param {boolean} [wanted] without, the other way round @param {boolean} [narrow] only where it covers the page */

@@ -77,7 +77,8 @@ export class Store {
     }
     const chats = (Array.isArray(given) ? given : [given]).map(checked);
     for (const chat of chats) {
-      if (this.#read(CHAT + chat.id)) chat.id = newId(); // a copy: what is here is not written over
+      const taken = this.#read(CHAT + chat.id); // what is here is not written over
+      if (taken || !/^[\w-]{1,64}$/.test(chat.id)) chat.id = newId(); // it goes into the address as it is
       this.save(chat);
     }
     return chats;
