@@ -82,7 +82,8 @@ class GrammarConstraint:
 
     A way to a valid end is known after every id, from the first on: an id after which the end would be out of
     reach is replaced by the first of that way, or by an EOS where the answer is whole. `shortest` is the length of
-    the way from the beginning; None where none was found.
+    the way from the beginning; None where none was found. An engine may have drawn further than its reader has read,
+    so `ended` and `valid` are told of the first n ids.
     """
 
     def __init__(self, grammar: Grammar, session: Session, n_max: int) -> None:
@@ -97,7 +98,9 @@ class GrammarConstraint:
         self._eos = session.info.eos_ids
         self._ended = False  # by an EOS id
         self._left = n_max  # ids that may still come
+        self._states: list[tuple[bool, bool]] = []  # after each number of ids: ended, valid
         self._check()
+        self._mark()
         literals = self._vocabulary.literals(grammar.patterns)
         self._paths = shortest_completion.Pathfinder(self._vocabulary, self._mask, literals)
         self._way = self._paths.way(self._matcher, n_max)
@@ -105,15 +108,18 @@ class GrammarConstraint:
             self._way = self._paths.shortest(self._matcher)
         self.shortest = None if self._way is None else len(self._way)
 
-    @property
-    def ended(self) -> bool:
-        """Whether nothing but an EOS id may follow, or one has."""
-        return self._ended or bool(self._matcher.is_stopped())
+    def ended(self, n: int) -> bool:
+        """Whether nothing but an EOS id may follow the first `n` ids, or one is the last of them."""
+        return self._states[n][0]
 
-    @property
-    def valid(self) -> bool:
-        """Whether the answer so far is a whole one."""
-        return bool(self._matcher.is_accepting())
+    def valid(self, n: int) -> bool:
+        """Whether the first `n` ids are a whole answer."""
+        return self._states[n][1]
+
+    def _mark(self) -> None:
+        """Keep how it stands after the id that was taken."""
+        matcher = self._matcher
+        self._states.append((self._ended or bool(matcher.is_stopped()), bool(matcher.is_accepting())))
 
     def apply(self, logits: Logits) -> None:
         """Write -inf into `logits`, in place, for every id the grammar does not allow."""
@@ -125,6 +131,11 @@ class GrammarConstraint:
 
     def take(self, token: int) -> int:
         """Move past `token`, or past another one where the valid end would be out of reach after it."""
+        token = self._taken(token)
+        self._mark()
+        return token
+
+    def _taken(self, token: int) -> int:
         if token in self._eos:
             self._ended = True
             return token
@@ -144,6 +155,7 @@ class GrammarConstraint:
             self._ended = True
         else:
             self._consume(token)
+        self._mark()
 
     def forced(self) -> Sequence[int]:
         """What the grammar leaves no choice about: the rest of a key, of a literal."""

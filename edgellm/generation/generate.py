@@ -202,7 +202,8 @@ class Written:
             self.ending = "stop"
             return ""
         piece = self._text.feed(self._session.piece(token))
-        if self._text.stopped_by is not None or (self.constraint is not None and self.constraint.ended):
+        constraint = self.constraint
+        if self._text.stopped_by is not None or (constraint and constraint.ended(len(self.tokens))):
             self.ending = "stop"
         elif len(self.tokens) == self._options.max_tokens:
             self.ending = "length"
@@ -217,7 +218,7 @@ class Written:
         tokens, constraint = self.tokens, self.constraint
         ended = bool(tokens) and tokens[-1] in self._session.info.eos_ids and reason == "stop"
         kept = tuple(tokens[:-1] if ended else tokens)
-        valid = None if constraint is None else constraint.valid and self.stop is None
+        valid = None if constraint is None else constraint.valid(len(tokens)) and self.stop is None
         shortest = None if constraint is None else constraint.shortest
         return Completion(self._text.text, kept, reason, usage, valid, shortest)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
+import pydantic_core
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from edgellm.prompt.tools import Tool
 from edgellm.server.errors import RequestError
@@ -48,11 +50,25 @@ Content = Annotated[
 ]
 
 
+def arguments_of(text: str) -> dict[str, Any]:
+    """A call's arguments from their JSON text; what a model wrote that is no JSON object is told as it is.
+
+    Such a call comes back from a client whose answer was cut or malformed: refused, it would end the conversation.
+    """
+    try:
+        found = pydantic_core.from_json(text or "{}", allow_inf_nan=False)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {"malformed": text}
+
+
 class CalledFunction(Strict):
     """The function of a call that an answer made."""
 
     name: Name
-    arguments: Text = ""
+    arguments: Annotated[
+        Text, AfterValidator(lambda text: json.dumps(arguments_of(text), ensure_ascii=False))
+    ] = ""
 
 
 class Call(Strict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -23,6 +23,8 @@ _HEADERS = [
     (b"x-accel-buffering", b"no"),  # nginx would hold events back
 ]
 _COMMENT = b": working\n\n"
+#: Ends of lines by Unicode, none by the protocol: httpx and others that read with str.splitlines() would cut there.
+_ESCAPED = str.maketrans({end: f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"})
 
 
 def event(data: Any, name: str | None = None) -> bytes:
@@ -33,7 +35,8 @@ def event(data: Any, name: str | None = None) -> bytes:
 
 def dumps(data: Any) -> str:
     """JSON on one line, as short as it gets."""
-    return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text if text.isascii() else text.translate(_ESCAPED)
 
 
 class EventStream(Response):
@@ -50,9 +53,11 @@ class EventStream(Response):
         *,
         quiet_seconds: float,
         on_error: Callable[[errors.Told], bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self.status_code, self.background, self.media_type = 200, None, "text/event-stream"
-        self.raw_headers = list(_HEADERS)
+        more = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+        self.raw_headers = [*_HEADERS, *more]
         self._events, self._quiet_seconds = events, quiet_seconds
         self._on_error = on_error or (lambda told: event(errors.openai_body(told)))
         self._n_written = 0

@@ -161,6 +161,7 @@ class Answer:
         self._parser = MarkupParser(looks, thinking=thinking, stream_calls=True)
         self._written = Written(self._session, options)
         self.request = desk.request(tokens, options, self._written, job)
+        self._constraint = self._written.constraint
         self._seed = options.sampling.seed or 0
         self._logprobs = _Pending(self._session, self.request.constraint)
         self._came = came
@@ -186,8 +187,11 @@ class Answer:
         n, self._n_counted = self.request.n_evaluated - self._n_counted, self.request.n_evaluated
         return n
 
-    def took(self, drawn: Drawn, now: float) -> tuple[list[Event], bool]:
-        """The events of one id drawn at `now`, and whether the answer has ended with it."""
+    def took(self, drawn: Drawn, now: float, *, more: bool = False) -> tuple[list[Event], bool]:
+        """The events of one id drawn at `now`, and whether the answer has ended with it.
+
+        `more`: the same evaluation gave ids after it, which the constraint has seen, too.
+        """
         if drawn.error is not None and not isinstance(drawn.error, CancelledError):
             kind = "request" if isinstance(drawn.error, UsageError) else "engine"
             return [Failed(kind, str(drawn.error))], True
@@ -200,8 +204,10 @@ class Answer:
             request = self.request
             events.append(Started(len(request.prompt), request.n_cached or 0, self._seed))
         self._last = now
+        self._written.constraint = None if more else self._constraint
         piece = self._written.take(drawn.token)
-        self._logprobs.drawn(drawn.token, ended=self._written.ending == "stop" and not piece)
+        is_end = self._written.ending == "stop" and drawn.token in self._session.info.eos_ids
+        self._logprobs.drawn(drawn.token, is_end=is_end)
         if piece:
             events += self._pieces(self._parser.feed(piece), len(piece.encode()))
         if self._written.ending is None:
@@ -246,6 +252,7 @@ class Answer:
         prefill, decode = self.prefill_seconds, self.decode_seconds
         n_prompt, n_cached = len(request.prompt), request.n_cached or 0
         usage = Usage(n_prompt, n_cached, len(written.tokens), prefill, decode)
+        written.constraint = self._constraint
         done = written.completion(reason, usage)
         if self._spans.known:
             self._spans.keep(self._spans.known, done, has_markup=self._parser.text != done.text)
@@ -281,12 +288,12 @@ class _Pending:
         self._waiting: deque[TokenLogprob] = deque()
         self._n_open = 0  # bytes of certain text that tokens told of did not cover
 
-    def drawn(self, token: int, *, ended: bool) -> None:
-        """`token` was drawn; one that `ended` the answer and has no text is not told of."""
+    def drawn(self, token: int, *, is_end: bool) -> None:
+        """`token` was drawn; the EOS that ends an answer is not told of."""
         if self._watched is None:
             return
         found = self._watched.taken.popleft()
-        if ended:
+        if is_end:
             return
         piece = self._session.piece
         top = tuple((one, piece(one), logprob) for one, logprob in found.top)

@@ -211,7 +211,6 @@ class Engine:
                 "edgellm.serving.child",
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C in a terminal is for the server
                 **started,
             )
             self._write(("open", self.artifact, self._options, self._serving))

@@ -33,6 +33,12 @@ ROWS = {
         "the right bytes or refused; resumes",
     ),
     9: ("writers of one output at the same time", "four processes", 50, "one whole file, the others say why"),
+    10: (
+        "clients vanish within their answers",
+        "a reset at a random event",
+        300,
+        "slot free within 1 s, nothing grows",
+    ),
     11: (
         "more clients than slots, one of them slow",
         "slots + 8 clients at once; 1 B/s reader",

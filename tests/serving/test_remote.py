@@ -159,6 +159,20 @@ def test_a_call_is_told_as_it_is_written():
     assert text_of(events) == ""
 
 
+def test_the_last_of_several_ids_of_an_evaluation_is_told():
+    """What a grammar forces is evaluated at once: the text ends with the id that ends it, not when it is foreseen."""
+    city = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"]}
+    settings = {"json_schema": {**city, "additionalProperties": False}, "temperature": 0.8, "max_tokens": 200}
+
+    async def test(engine):
+        jobs = [asked("Which city?", settings={**settings, "seed": seed}) for seed in range(24)]
+        return await asyncio.gather(*(events_of(engine, job) for job in jobs))
+
+    for events in with_engine(test):
+        assert json.loads(text_of(events))["city"] in ("Paris", "Rome")
+        assert events[-1].finish_reason == "stop" and events[-1].valid
+
+
 def test_what_cannot_be_done_is_said():
     async def test(engine):
         wrong = [

@@ -185,20 +185,19 @@ def test_a_grammar_holds_for_one_of_several(engine):
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     constraint = Grammar.json_schema(schema).start(engine.tokenizer, 40)
     shaped, free = Request(ids(engine, TEXTS[2]), GREEDY, constraint), Request(ids(engine, TEXTS[0]), GREEDY)
-    text = b""
+    text, n_shaped, n_free = b"", 0, 0
     engine.add(shaped)
     engine.add(free)
-    n_free = 0
     while engine.load().n_running or engine.load().n_waiting:
         for one in engine.step():
             if one.request is free:
                 if (n_free := n_free + 1) == 10:
                     engine.end(free)
-            elif one.token in engine.tokenizer.info.eos_ids or constraint.ended:
+            elif n_shaped == 0 or not constraint.ended(n_shaped):
+                n_shaped += 1
                 text += engine.tokenizer.piece(one.token)
-                engine.end(shaped)
-            else:
-                text += engine.tokenizer.piece(one.token)
+                if constraint.ended(n_shaped):
+                    engine.end(shaped)
     assert isinstance(json.loads(text)["n"], int)
 
 
