@@ -1,11 +1,11 @@
-"""What an answer cost, as clients are told: OpenAI's usage, llama-server's timings, joules."""
+"""What an answer cost and how sure it was, as clients are told: usage, llama-server's timings, joules, logprobs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from edgellm.serving.job import Done
+from edgellm.serving.job import Done, TokenLogprob
 
 
 def usage(dones: Sequence[Done], n_per_prompt: int = 1) -> dict[str, Any]:
@@ -49,6 +49,18 @@ def energy(dones: Sequence[Done]) -> dict[str, Any]:
     if not known or len(known) < len(counted):
         return {"joules": None, "scope": None, "reason": said or "no meter works here"}
     return {"joules": round(sum(known), 6), "scope": said, "reason": None}
+
+
+def logprobs(tokens: Sequence[TokenLogprob]) -> list[dict[str, Any]]:
+    """Tokens with their logarithms of probability, as OpenAI's chat and responses tell them."""
+    return [
+        {**_token(one.data, one.logprob), "top_logprobs": [_token(data, value) for _, data, value in one.top]}
+        for one in tokens
+    ]
+
+
+def _token(data: bytes, logprob: float) -> dict[str, Any]:
+    return {"token": data.decode("utf-8", "replace"), "logprob": max(logprob, -9999.0), "bytes": list(data)}
 
 
 def _ratio(over: float, under: float) -> float | None:

@@ -161,7 +161,6 @@ class Answer:
         self._parser = MarkupParser(looks, thinking=thinking, stream_calls=True)
         self._written = Written(self._session, options)
         self.request = desk.request(tokens, options, self._written, job)
-        self._constraint = self._written.constraint
         self._seed = options.sampling.seed or 0
         self._logprobs = _Pending(self._session, self.request.constraint)
         self._came = came
@@ -187,11 +186,8 @@ class Answer:
         n, self._n_counted = self.request.n_evaluated - self._n_counted, self.request.n_evaluated
         return n
 
-    def took(self, drawn: Drawn, now: float, *, more: bool = False) -> tuple[list[Event], bool]:
-        """The events of one id drawn at `now`, and whether the answer has ended with it.
-
-        `more`: the same evaluation gave ids after it, which the constraint has seen, too.
-        """
+    def took(self, drawn: Drawn, now: float) -> tuple[list[Event], bool]:
+        """The events of one id drawn at `now`, and whether the answer has ended with it."""
         if drawn.error is not None and not isinstance(drawn.error, CancelledError):
             kind = "request" if isinstance(drawn.error, UsageError) else "engine"
             return [Failed(kind, str(drawn.error))], True
@@ -204,7 +200,6 @@ class Answer:
             request = self.request
             events.append(Started(len(request.prompt), request.n_cached or 0, self._seed))
         self._last = now
-        self._written.constraint = None if more else self._constraint
         piece = self._written.take(drawn.token)
         is_end = self._written.ending == "stop" and drawn.token in self._session.info.eos_ids
         self._logprobs.drawn(drawn.token, is_end=is_end)
@@ -226,7 +221,7 @@ class Answer:
 
     def _pieces(self, parts: Sequence[Part], n_bytes: int) -> list[Event]:
         """Events of these parts, which are what became certain with `n_bytes` of text."""
-        told = self._logprobs.certain(n_bytes) if n_bytes else ()
+        told = self._logprobs.certain(n_bytes)
         events: list[Event] = []
         for part in parts:
             for piece in self._piece(part):
@@ -252,7 +247,6 @@ class Answer:
         prefill, decode = self.prefill_seconds, self.decode_seconds
         n_prompt, n_cached = len(request.prompt), request.n_cached or 0
         usage = Usage(n_prompt, n_cached, len(written.tokens), prefill, decode)
-        written.constraint = self._constraint
         done = written.completion(reason, usage)
         if self._spans.known:
             self._spans.keep(self._spans.known, done, has_markup=self._parser.text != done.text)

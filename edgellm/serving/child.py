@@ -118,12 +118,11 @@ class Child:
         now = time.perf_counter()
         self._shares.stepped(self._answers.values())
         events: list[tuple[int, list[Event]]] = []
-        for i, one in enumerate(drawn):
+        for one in drawn:
             number = self._by_request.get(id(one.request))
             if number is None:
                 continue  # it ended with an earlier id of this evaluation
-            more = any(other.request is one.request and other.token is not None for other in drawn[i + 1 :])
-            found, ended = self._answers[number].took(one, now, more=more)
+            found, ended = self._answers[number].took(one, now)
             if found:
                 events.append((number, found))
             self._counts[0] += one.token is not None

@@ -148,15 +148,7 @@ def _call(id_: str, name: str, arguments: str) -> dict[str, Any]:
 
 
 def _logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
-    content = []
-    for one in tokens:
-        top = [_token(data, logprob) for _, data, logprob in one.top]
-        content.append({**_token(one.data, one.logprob), "top_logprobs": top})
-    return {"content": content, "refusal": None}
-
-
-def _token(data: bytes, logprob: float) -> dict[str, Any]:
-    return {"token": data.decode("utf-8", "replace"), "logprob": max(logprob, -9999.0), "bytes": list(data)}
+    return {"content": cost.logprobs(tokens), "refusal": None}
 
 
 def _head(request: Request, asked: ChatRequest, kind: str) -> dict[str, Any]:

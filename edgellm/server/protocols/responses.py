@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 from starlette.requests import Request
@@ -17,7 +17,7 @@ from edgellm.server.agents import skipped
 from edgellm.server.agents.responses import ResponsesRequest
 from edgellm.server.errors import Told
 from edgellm.server.schema import Asked
-from edgellm.serving.job import Done, Job, Piece, Started, TokenLogprob
+from edgellm.serving.job import Done, Job, Piece, Started
 
 Event = dict[str, Any]
 
@@ -91,7 +91,7 @@ class _Telling:
         """The answer has ended."""
         whole = done.finish_reason != "length"
         if self._open and self._open[0] == "text":
-            self.response["output"][-1]["content"][0]["logprobs"] += _logprobs(done.logprobs)
+            self.response["output"][-1]["content"][0]["logprobs"] += cost.logprobs(done.logprobs)
         yield from self._close("completed" if whole else "incomplete")
         self.response |= {
             "status": "completed" if whole else "incomplete",
@@ -146,7 +146,7 @@ class _Telling:
         part["text"] += piece.text
         if piece.kind == "thinking":
             return self._about("reasoning_text.delta", content=True, delta=piece.text)
-        logprobs = _logprobs(piece.logprobs)
+        logprobs = cost.logprobs(piece.logprobs)
         part["logprobs"] += logprobs
         return self._about("output_text.delta", content=True, delta=piece.text, logprobs=logprobs)
 
@@ -235,17 +235,6 @@ def _usage(done: Done) -> dict[str, Any]:
         "output_tokens_details": {"reasoning_tokens": done.n_thinking},
         "total_tokens": done.n_prompt + done.n_generated,
     }
-
-
-def _logprobs(tokens: Sequence[TokenLogprob]) -> list[dict[str, Any]]:
-    return [
-        {**_token(one.data, one.logprob), "top_logprobs": [_token(data, value) for _, data, value in one.top]}
-        for one in tokens
-    ]
-
-
-def _token(data: bytes, logprob: float) -> dict[str, Any]:
-    return {"token": data.decode("utf-8", "replace"), "logprob": max(logprob, -9999.0), "bytes": list(data)}
 
 
 ROUTES = (Asked("/v1/responses", responses, ResponsesRequest, streams=True),)
