@@ -177,10 +177,7 @@ def show(page: Any, data: bytes) -> None:
     page.set_input_files(
         "input[type=file]", {"name": "c.json", "mimeType": "application/json", "buffer": data}
     )
-    title = json.loads(data)["title"]
-    page.evaluate(
-        "title => [...document.querySelectorAll('.chat')].find(b => b.title === title).click()", title
-    )
+    page.locator(".sidebar .chat").filter(has_text=json.loads(data)["title"]).dispatch_event("click")
     page.wait_for_selector("article.assistant")
     page.click(".notice [aria-label]")
     page.evaluate("document.querySelector('main').scrollTop = 0")

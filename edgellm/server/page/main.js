@@ -229,6 +229,7 @@ class Page {
 
   async answer(chat, question, failed) {
     const model = this.model();
+    this.connection.replaceChildren();
     const done = this.answers.answer(chat, question, model, failed);
     this.transcript.show(chat);
     this.transcript.follower.jump();
@@ -272,8 +273,8 @@ class Page {
       this.models = await models(this.key);
       this.connection.replaceChildren();
     } catch (error) {
-      const told = document.querySelector(".trouble:not(.over)"); // at an answer, or here
-      if (!told && !this.answers.busy(this.chat.id)) this.connection.replaceChildren(this.connectionTrouble(error));
+      const told = this.connection.hasChildNodes() || this.transcript.path.at(-1)?.trouble; // here, or at an answer
+      if (!told && !this.answers.busy(this.chat.id)) this.connection.append(this.connectionTrouble(error));
     }
     this.drawModels();
   }

@@ -16,7 +16,7 @@ export function troubleBox({ kind, message }, { retry, useKey, back }) {
   const advice = ["request", "server"].includes(kind) ? "" : t(`${kind}Text`);
   const box = el("div", { class: "trouble", role: "alert" },
     el("strong", { text: title }),
-    message && el("p", { class: "words", text: message }),
+    message && kind !== "key" && el("p", { class: "words", text: message }),
     advice && el("p", { text: advice }),
     kind === "key" ? keyForm(useKey)
       : el("button", { type: "button", text: t("retry"), on: { click: retry } }));
