@@ -14,7 +14,7 @@ import thinker
 
 pytest.importorskip("llguidance")
 
-SECONDS = 20
+SECONDS = 40
 MS = SECONDS * 1000
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
@@ -27,7 +27,7 @@ def chromium():
 
 @pytest.fixture(scope="module")
 def server():
-    engine = dataclasses.replace(serving.ENGINE, n_ctx=8192)
+    engine = dataclasses.replace(serving.ENGINE, n_ctx=16384)
     with serving.served("tiny-qwen3", "tiny-llama3", engine=engine) as running:
         yield running
 
@@ -416,14 +416,14 @@ def test_chats_are_kept_renamed_exported_deleted_and_brought_back(page):
     page.wait_for_selector("article.user")
     assert page.locator("article.user .body").inner_text() == "Second chat"
 
-    options = page.locator("[aria-label='Options for “Second chat”']")
+    options = page.locator("[aria-label='Options for Second chat']")
     options.click()
     page.get_by_role("button", name="Rename").locator("visible=true").click()
     page.fill(".sidebar li input", "Renamed")
     page.locator(".sidebar li input").press("Enter")
     until(page, "document.title.startsWith('Renamed')")
 
-    options = page.locator("[aria-label='Options for “Renamed”']")
+    options = page.locator("[aria-label='Options for Renamed']")
     options.click()
     with page.expect_download() as got:
         page.get_by_role("button", name="Export Markdown").locator("visible=true").click()
