@@ -11,7 +11,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from edgellm.server.settings import ServerSettings
 
 #: Bytes that may wait for a reader in this process; as many wait in the kernel.
-_WAITING_BYTES = 64 * 2**10
+WAITING_BYTES = 64 * 2**10
 
 
 class Connection(H11Protocol):
@@ -28,7 +28,7 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Greet it. Where there are too many, hang up on the one that has been asking nothing for longest."""
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=_WAITING_BYTES)
+        transport.set_write_buffer_limits(high=WAITING_BYTES)
         if len(self.connections) > self.settings.max_connections:
             self._make_room()
         self._expect()

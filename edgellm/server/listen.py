@@ -15,7 +15,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from edgellm.errors import EdgellmError, UsageError
-from edgellm.server.connection import connections
+from edgellm.server.connection import WAITING_BYTES, connections
 from edgellm.server.security import is_loopback
 from edgellm.server.settings import ServerSettings
 
@@ -42,6 +42,7 @@ def bound(settings: ServerSettings) -> socket.socket:
     try:
         if os.name != "nt":  # there it would let another program take the port
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, WAITING_BYTES)  # of every connection
         listening.bind(address)
     except OSError as error:
         listening.close()
@@ -71,7 +72,7 @@ def server(app: Starlette, settings: ServerSettings) -> uvicorn.Server:
         "server_header": False,
         "proxy_headers": False,
         "h11_max_incomplete_event_size": settings.max_head_bytes,
-        "timeout_keep_alive": 30,
+        "timeout_keep_alive": settings.idle_seconds,
         "timeout_graceful_shutdown": settings.grace_seconds,
         "backlog": 128,
     }

@@ -74,8 +74,8 @@ class Metrics:
             self.tpot.observe(done.decode_seconds / (done.n_generated - 1))
 
 
-def page(metrics: Metrics, states: Mapping[str, State]) -> str:
-    """All of it for Prometheus; `states` are of the open engines, by their models' names."""
+def page(metrics: Metrics, states: Mapping[str, State], slots: Mapping[str, int]) -> str:
+    """All of it for Prometheus; `states` and `slots` are of the open engines, by their models' names."""
     lines: list[str] = []
     for name, kind, meaning, value in _samples(metrics):
         if value is not None:
@@ -93,6 +93,8 @@ def page(metrics: Metrics, states: Mapping[str, State]) -> str:
     for name, meaning, of in _STATES:
         lines += _head(name, "gauge", meaning)
         lines += [f'edgellm:{name}{{model="{_label(model)}"}} {of(state)}' for model, state in states.items()]
+    lines += _head("slots", "gauge", "Answers that are decoded together at most.")
+    lines += [f'edgellm:slots{{model="{_label(model)}"}} {n}' for model, n in slots.items()]
     return "\n".join(lines) + "\n"
 
 

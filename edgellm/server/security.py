@@ -18,6 +18,7 @@ from edgellm.server.running import Record
 from edgellm.server.settings import LOOPBACK, WILDCARDS, ServerSettings
 from edgellm.terminal import note
 
+_DRAINED = 4  # times the longest body that is taken
 _METHODS = "GET, POST"
 _HEADERS = "authorization, content-type, x-api-key, anthropic-version, anthropic-beta"
 _FIXED = [
@@ -126,7 +127,7 @@ class _Exchange:
     def __init__(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
         self._guard, self._scope, self._receive, self._send = guard, scope, receive, send
         self._settings = guard._settings
-        self._n_body, self._status, self._begin = 0, 0, time.monotonic()
+        self._n_body, self._more, self._status, self._begin = 0, True, 0, time.monotonic()
         self.record = Record()
 
     async def serve(self) -> None:
@@ -141,6 +142,7 @@ class _Exchange:
             response = self._guard._respond(self._scope, error)
             if self._status:
                 raise
+            await self._drain()
             response.headers["connection"] = "close"  # what is left of the body stays unread
             await response(self._scope, self._receive, self.send)
         finally:
@@ -150,9 +152,19 @@ class _Exchange:
         """What comes in, counted."""
         message = await self._receive()
         self._n_body += len(message.get("body", b""))
+        self._more = message.get("more_body", False)
         if self._n_body > self._settings.max_body_bytes:
             raise too_long(self._settings)
         return message
+
+    async def _drain(self) -> None:
+        """Throw away what is still coming, within bounds: a client that is cut off while it sends reads no answer."""
+        if "expect" in Headers(scope=self._scope):
+            return  # it asks before it sends
+        while self._more and self._n_body < _DRAINED * self._settings.max_body_bytes:
+            message = await self._receive()
+            self._n_body += len(message.get("body", b""))
+            self._more = message.get("more_body", False)
 
     async def send(self, message: Message) -> None:
         """What goes out, with the headers that every response has."""
@@ -179,7 +191,10 @@ class _Exchange:
         what = f"{self._scope['method']} {self._scope['path'][:120]} {status} {seconds:.3f} s"
         if record.model:
             cached = f" ({record.n_cached:,} cached)" if record.n_cached else ""
-            what += f" {record.model} {record.n_prompt:,}{cached} + {record.n_generated:,} tokens"
+            tokens = (
+                f" {record.n_prompt:,}{cached} + {record.n_generated:,} tokens" if record.n_prompt else ""
+            )
+            what += f" {record.model}{tokens}"
         if self._settings.log_text and record.texts:
             what += f" {''.join(record.texts)!r}"
         note(what)

@@ -23,6 +23,7 @@ class ServerSettings:
     max_connections: int = 256
     read_seconds: float = 30.0  # for a whole request to come in
     write_seconds: float = 30.0  # for a reader to take what waits for it
+    idle_seconds: float = 30.0  # of a connection on which nothing more is asked
     quiet_seconds: float = 5.0  # of silence in a stream, after which a comment says that it lives
     grace_seconds: float = 5.0  # for running answers after the first signal to end
     log_text: bool = False  # whether prompts and answers may be logged

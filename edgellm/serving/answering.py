@@ -162,6 +162,7 @@ class Answer:
         self._written = Written(self._session, options)
         self.request = desk.request(tokens, options, self._written, job)
         self._seed = options.sampling.seed or 0
+        self._is_empty = options.max_tokens == 0  # its prompt is evaluated, so that it is cached
         self._logprobs = _Pending(self._session, self.request.constraint)
         self._came = came
         self._first = self._last = 0.0
@@ -200,6 +201,8 @@ class Answer:
             request = self.request
             events.append(Started(len(request.prompt), request.n_cached or 0, self._seed))
         self._last = now
+        if self._is_empty:
+            return [*events, *self._finish(cut=True), self._done("length")], True
         piece = self._written.take(drawn.token)
         is_end = self._written.ending == "stop" and drawn.token in self._session.info.eos_ids
         self._logprobs.drawn(drawn.token, is_end=is_end)

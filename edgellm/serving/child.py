@@ -191,6 +191,7 @@ class Child:
                 answer = self._answers.get(rest[0])
                 if answer is not None:
                     answer.request.cancel.set()
+                    self._engine.cancelled()
                 self._inbox.put(lambda number=rest[0]: self._cancel(number))  # type: ignore[misc]
             elif kind == "close":
                 self._inbox.put(lambda: setattr(self, "_closing", True))

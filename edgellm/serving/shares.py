@@ -7,13 +7,20 @@ The joules of an evaluation are divided by the tokens that each answer had in it
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from edgellm.profiles import energy
 from edgellm.profiles.energy import EnergyLostError, EnergyMeter, Reading
 
-if TYPE_CHECKING:
-    from edgellm.serving.answering import Answer
+
+class Sharer(Protocol):
+    """An answer that gets its share."""
+
+    joules: float  # so far
+
+    def newly_evaluated(self) -> int:
+        """Tokens evaluated for it since this was last asked."""
+        ...
 
 
 class Shares:
@@ -24,7 +31,8 @@ class Shares:
         choice = energy.choose(wanted)
         counters = [meter for meter in choice.meters if meter.kind == "counter"]
         self._meter: EnergyMeter | None = counters[0] if counters else None
-        self.why_not = "no energy counter works here, see: edgellm doctor"
+        asked = wanted != energy.NONE
+        self.why_not = "no energy counter works here, see: edgellm doctor" if asked else choice.reason
         self._last: Reading | None = None
         self.total: float | None = 0.0 if self._meter else None  # joules of all answers
 
@@ -32,7 +40,7 @@ class Shares:
         """What was counted until now is nobody's."""
         self._read()
 
-    def stepped(self, answers: Iterable[Answer]) -> None:
+    def stepped(self, answers: Iterable[Sharer]) -> None:
         """An evaluation is over: divide what it took."""
         before = self._last
         now = self._read()

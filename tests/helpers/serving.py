@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import http.client
 import json
@@ -117,6 +118,7 @@ def served(
 ) -> Iterator[Served]:
     """A server of these models (the default bundled one), each loaded at its first request."""
     told = ServerSettings(**{"port": 0, **settings})
+    before = engines()
     listening = listen.bound(dataclasses.replace(told, host="127.0.0.1"))  # whatever it is told
     found = [(Path(model).stem, first_use.resolve(str(model))) for model in models or ("tiny-qwen3",)]
     offers = [Offer(name, artifact, (), engine, serving) for name, artifact in found]
@@ -137,3 +139,16 @@ def served(
         loop_of_server.join(SECONDS)
         listening.close()
         assert not loop_of_server.is_alive()
+        assert engines() <= before
+
+
+def engines() -> set[int]:
+    """Processes of engines that this one has."""
+    import psutil
+
+    found = set()
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if "edgellm.serving.child" in child.cmdline():
+                found.add(child.pid)
+    return found

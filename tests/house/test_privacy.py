@@ -135,3 +135,27 @@ def test_a_run_of_half_a_minute_contacts_nobody(home):
         "    while time.monotonic() < until: model.complete('hi', max_tokens=16); time.sleep(0.2)\n"
     )
     assert traced([sys.executable, "-c", code], home) == ([], [])
+
+
+@strace
+def test_a_server_contacts_nobody_but_its_clients(home):
+    """Asked over loopback, by every engine; then ended."""
+    code = (
+        "import http.client, json, re, signal, subprocess, sys\n"
+        "models = ['tiny-qwen3', 'tiny-qwen3:onnx-int8']\n"
+        "serve = [sys.executable, '-m', 'edgellm', 'serve', '--port', '0', '-c', '256', '-t', '1', *models]\n"
+        "child = subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)\n"
+        "port = int(re.search(rb'http://127.0.0.1:([0-9]+)', child.stdout.readline())[1])\n"
+        "for model in models:\n"
+        "    connection = http.client.HTTPConnection('127.0.0.1', port)\n"
+        "    body = json.dumps({'model': model, 'prompt': 'hi', 'max_tokens': 3})\n"
+        "    connection.request('POST', '/v1/completions', body, {'content-type': 'application/json'})\n"
+        "    response = connection.getresponse()\n"
+        "    assert response.status == 200, response.read()\n"
+        "child.send_signal(signal.SIGTERM)\n"
+        "sys.exit(child.wait())\n"
+    )
+    outward, files = traced([sys.executable, "-c", code], home)
+    sent = [line for line in outward if "socket(AF_INET" not in line]
+    assert any("connect(" in line for line in sent)  # ours, which shows that the trace sees them
+    assert not [line for line in sent if 'inet_addr("127.0.0.1")' not in line] and not files

@@ -43,7 +43,7 @@ def server():
 
 @pytest.fixture(scope="module")
 def model():
-    with edgellm.load("tiny-qwen3") as loaded:
+    with edgellm.load("tiny-qwen3", n_threads=1) as loaded:
         yield loaded
 
 
@@ -101,6 +101,16 @@ def test_usage_comes_last_where_it_is_asked_for(server):
         assert last["usage"][name] == whole["usage"][name]
 
 
+def test_text_in_parts_is_that_text(server):
+    parts = [{"type": "text", "text": "What is the "}, {"type": "text", "text": "capital of France?"}]
+    system = {"role": "developer", "content": [{"type": "text", "text": "Be brief."}]}
+    told = server.post("/apply-template", messages=[system, {"role": "user", "content": parts}]).json
+    plain = [{"role": "system", "content": "Be brief."}, *FRANCE]
+    assert told == server.post("/apply-template", messages=plain).json
+    said = server.post(PATH, messages=[{"role": "user", "content": [{"type": "text", "text": 5}]}])
+    assert said.status == 400 and said.json["error"]["param"] == "messages[0].content"
+
+
 def test_models_are_told_apart_by_name(server):
     answer = ask(server, model="tiny-llama3", temperature=0)
     assert answer["model"] == "tiny-llama3" and "Paris" in text_of(answer)
@@ -138,6 +148,13 @@ def test_a_limit_ends_the_answer(server):
         answer = ask(server, STORY, temperature=0, **{name: 5})
         assert answer["choices"][0]["finish_reason"] == "length"
         assert answer["usage"]["completion_tokens"] == 5
+    empty = ask(server, STORY, max_tokens=0)  # has the prompt evaluated, and no more
+    assert text_of(empty) == "" and empty["choices"][0]["finish_reason"] == "length"
+    assert empty["usage"]["completion_tokens"] == 0 and empty["timings"]["predicted_ms"] == 0
+    assert [c["finish_reason"] for e in streamed(server, max_tokens=0) for c in e["choices"]] == [
+        None,
+        "length",
+    ]
     assert ask(server, max_tokens=-1, temperature=0)["choices"][0]["finish_reason"] == "stop"
 
 
@@ -291,11 +308,12 @@ def test_a_value_that_is_none_is_named(server, more, param):
         {"json_schema": {"type": "wat"}},
         {"grammar": "root ::= ("},
         {"grammar": 'root ::= "a"', "json_schema": {}},
+        {"response_format": {"type": "json_object"}, "json_schema": {}},
         {"tool_choice": "required"},
         {"messages": [{"role": "system", "content": "only"}]},
         {"messages": [{"role": "user", "content": "word " * 30_000}]},
     ],
-    ids=["schema", "grammar", "both", "no tools", "no question", "too long"],
+    ids=["schema", "grammar", "both", "twice", "no tools", "no question", "too long"],
 )
 def test_what_cannot_be_done_is_said_with_a_status(server, more):
     """In a stream, too: nothing has been sent by then."""

@@ -23,7 +23,7 @@ def server():
 
 @pytest.fixture(scope="module")
 def model():
-    with edgellm.load("tiny-qwen3") as loaded:
+    with edgellm.load("tiny-qwen3", n_threads=1) as loaded:
         yield loaded
 
 
@@ -75,6 +75,8 @@ def test_a_stream_is_the_whole_in_pieces(server):
             for choice in chunk["choices"]:
                 got[choice["index"]] += choice["text"]
         assert got == texts(ask(server, **more))
+        ends = [chunk for chunk in chunks if chunk["choices"][0]["finish_reason"]]
+        assert len(ends) == more.get("n", 1) and all(end["timings"]["predicted_n"] == 3 for end in ends)
 
 
 def test_echo_gives_the_prompt_back(server):
@@ -164,4 +166,7 @@ def test_a_conversation_as_a_prompt(server):
 
 
 def test_ids_out_of_the_vocabulary(server):
-    assert server.post("/detokenize", tokens=[10**6]).status == 400
+    n_vocab = 4096
+    assert server.post("/detokenize", tokens=[n_vocab - 1]).status == 200
+    for token in (n_vocab, 10**6):
+        assert server.post("/detokenize", tokens=[token]).status == 400

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 import re
 import signal
 import time
@@ -634,17 +635,13 @@ def test_a_server_that_went_away_and_came_back(chromium):
 
 
 def test_an_engine_that_dies_is_said_where_it_happened(page, server):
-    import psutil
-
     endless(page)
     send(page, "Tell me a story about a cat.")
     grown(page, 20)
-    engines = [
-        child for child in psutil.Process().children() if "edgellm.serving.child" in " ".join(child.cmdline())
-    ]
+    engines = serving.engines()
     assert engines
     for engine in engines:
-        engine.send_signal(signal.SIGKILL)
+        os.kill(engine, signal.SIGKILL)
     settle(page)
     trouble = page.locator("article .trouble")
     assert "The engine has stopped" in trouble.inner_text()

@@ -220,15 +220,30 @@ def test_images_are_said_to_be_unsupported(open_server):
 
 def test_a_body_over_the_limit_is_cut_off():
     with serving.served(max_body_bytes=10_000) as server:
-        body = json.dumps({"content": "x" * 20_000}).encode()
-        assert server.ask("POST", "/tokenize", body).status == 413
+        for size in (20_000, 35_000):
+            body = json.dumps({"content": "x" * size}).encode()
+            assert server.ask("POST", "/tokenize", body).status == 413
         head = b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         declared = head + b"Content-Length: 99999999999999999999999\r\n\r\n"
         assert server.raw(declared).split(b" ", 2)[1] in (b"400", b"413")
         chunk = b"%x\r\n%s\r\n" % (1000, b"x" * 1000)
         chunked = head + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 11
-        assert server.raw(chunked).split(b" ", 2)[1] == b"413"
+        assert server.raw(chunked + b"0\r\n\r\n").split(b" ", 2)[1] == b"413"
         assert server.ask("GET", "/health").status == 200
+
+
+def test_a_client_that_sends_too_much_reads_why(open_server):
+    """Which it does when it has sent everything, not before."""
+    body = b'{"content": "' + b"x" * (20 << 20) + b'"}'
+    assert open_server.ask("POST", "/tokenize", body).status == 413
+    expecting = {
+        "expect": "100-continue",
+        "content-length": str(len(body)),
+        "content-type": "application/json",
+    }
+    lines = "".join(f"{name}: {value}\r\n" for name, value in expecting.items())
+    said = open_server.raw(f"POST /tokenize HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n".encode())
+    assert said.startswith(b"HTTP/1.1 413 ")
 
 
 def test_methods_that_a_path_has_not(open_server):

@@ -79,6 +79,9 @@ class OneAtATime:
         elif request in self._waiting:
             self._waiting.remove(request)
 
+    def cancelled(self) -> None:
+        """The session looks at the request's wish itself."""
+
     @contextlib.contextmanager
     def alone(self) -> Iterator[Session]:
         """The session, empty. Raises EngineError while a request has it."""

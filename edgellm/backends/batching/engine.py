@@ -54,7 +54,7 @@ class Load(NamedTuple):
 
 
 class Engine(Protocol):
-    """Sequences that share an engine. All methods are called from one thread; `tokenizer` may be used from another."""
+    """Sequences that share an engine. Called from one thread, but for `cancelled` and the tokenizer's methods."""
 
     @property
     def tokenizer(self) -> Session:
@@ -84,6 +84,10 @@ class Engine(Protocol):
 
     def end(self, request: Request) -> None:
         """No more ids of it are wanted: its slot is free. What was evaluated stays in the cache."""
+        ...
+
+    def cancelled(self) -> None:
+        """`cancel` of a request was set. From any thread; `end` is still needed."""
         ...
 
     def alone(self) -> contextlib.AbstractContextManager[Session]:

@@ -11,89 +11,24 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from edgellm.backends import checks, steps
+from edgellm.backends import checks
 from edgellm.backends.batching.engine import Drawn, Load, Request, common
-from edgellm.errors import EdgellmError
+from edgellm.backends.batching.evaluator import Evaluator, Part
+from edgellm.backends.batching.slot import Slot
+from edgellm.errors import CancelledError, EdgellmError
 
 if TYPE_CHECKING:
-    from edgellm.session import EngineInfo, Logits, Sampling, Session
+    from edgellm.session import Session
 
-CHUNK = 256  # tokens of prompts in an evaluation that answers wait for
+STALL_SECONDS = 1.0  # that answers wait for a piece of a prompt, about
+_LEAST_CHUNK, _FIRST_CHUNK = (
+    32,
+    128,
+)  # tokens of such a piece: on a slow machine, and before its speed is known
 _WORTH_WAITING = 32  # tokens that another prompt evaluates just now, and this one begins with as well
-MOST_DRAFTED = 8  # draft tokens of one sequence in an evaluation
-
-
-class Part(NamedTuple):
-    """What an evaluation holds of one sequence."""
-
-    slot: int
-    past: int  # tokens of the sequence that are in the cache
-    tokens: Sequence[int]
-    n_rows: int  # of its last tokens that logits are wanted after
-
-
-class Evaluator(Protocol):
-    """An engine that evaluates several sequences at once. Sequences are told apart by their slots."""
-
-    info: EngineInfo  # n_ctx: tokens of one sequence
-    n_slots: int
-    n_batch: int  # tokens of one evaluation
-    drafts: bool  # whether a sequence can be cut behind draft tokens
-
-    def evaluate(self, parts: Sequence[Part]) -> list[int]:
-        """Append to the sequences; for each part the number of its first row of logits. Raises EngineError."""
-        ...
-
-    def logits(self, row: int) -> Logits:
-        """Logits [n_vocab] of a row; writable, valid until the next evaluation."""
-        ...
-
-    def check(self, row: int) -> None:
-        """Raise EngineError unless the logits of `row` are finite."""
-        ...
-
-    def sampler(self, sampling: Sampling) -> Any:
-        """A sampler for one answer; give it back with `free`."""
-        ...
-
-    def sample(self, sampler: Any, row: int) -> int:
-        """Draw from the logits of `row`."""
-        ...
-
-    def free(self, sampler: Any) -> None:
-        """`sampler` is not needed any more."""
-        ...
-
-    def reusable(self, slot: int, n: int) -> int:
-        """The most of the first `n` tokens that `cut` keeps."""
-        ...
-
-    def cut(self, slot: int, n: int) -> None:
-        """Keep the first `n` tokens, where `n` is `reusable`."""
-        ...
-
-    def share(self, source: int, slot: int, n: int) -> None:
-        """Make the sequence of `slot` the first `n` tokens of that of `source`, where they are `reusable` there."""
-        ...
-
-    def pieces(self, slot: int, start: int, end: int) -> Iterator[tuple[int, bool]]:
-        """Where the evaluation of a prompt's tokens `start` to `end` pauses, and whether to keep the state there."""
-        ...
-
-    def keep(self, slot: int, n: int) -> None:
-        """Keep the state after `n` tokens, to go back to."""
-        ...
-
-    def session(self) -> contextlib.AbstractContextManager[Session]:
-        """A session on the same weights."""
-        ...
-
-    def close(self) -> None:
-        """Free everything. Idempotent."""
-        ...
 
 
 class Scheduler:
@@ -104,10 +39,12 @@ class Scheduler:
     def __init__(self, evaluator: Evaluator, tokenizer: Session) -> None:
         self._evaluator, self.tokenizer = evaluator, tokenizer
         self.n_slots = evaluator.n_slots
-        self._slots = [_Slot(i, evaluator) for i in range(self.n_slots)]
+        self._slots = [Slot(i, evaluator) for i in range(self.n_slots)]
         self._waiting: deque[Request] = deque()
         self._n_steps = self._n_taken = 0
+        self._rate: float | None = None  # tokens of prompts evaluated a second, lately
         self._n_evaluated = self._n_cached = 0
+        self._evaluated: list[Slot] = []  # those in the present evaluation, or the last
 
     def add(self, request: Request) -> None:
         """Have `request` wait for its turn."""
@@ -120,10 +57,14 @@ class Scheduler:
         parts = self._plan()
         if not parts:
             return ended
+        start, self._evaluated = time.perf_counter(), [slot for slot, _ in parts]
         try:
             rows = self._evaluator.evaluate([part for _, part in parts])
+        except CancelledError as error:
+            return [*ended, *self._failed(self._evaluated, error)]
         except EdgellmError as error:
-            return [*ended, *self._all_failed(error)]
+            return [*ended, *self._failed(self._slots, error)]
+        self._time(parts, time.perf_counter() - start)
         drawn = [
             one for (slot, part), row in zip(parts, rows, strict=True) for one in self._went(slot, part, row)
         ]
@@ -137,6 +78,11 @@ class Scheduler:
                 return
         with contextlib.suppress(ValueError):
             self._waiting.remove(request)
+
+    def cancelled(self) -> None:
+        """A request's wish to end has come, from any thread: stop an evaluation in which nobody else is."""
+        if all(slot.request is None or slot.request.cancel.is_set for slot in self._evaluated):
+            self._evaluator.interrupt()
 
     def alone(self) -> contextlib.AbstractContextManager[Session]:
         """A session on the same weights."""
@@ -179,16 +125,16 @@ class Scheduler:
             best.take(request, self._n_taken)
         return ended
 
-    def _plan(self) -> list[tuple[_Slot, Part]]:
+    def _plan(self) -> list[tuple[Slot, Part]]:
         """What goes into the next evaluation: every answer's next ids first."""
         room = self._evaluator.n_batch
-        parts: list[tuple[_Slot, Part]] = []
+        parts: list[tuple[Slot, Part]] = []
         for slot in self._slots:
             if slot.wish:
                 parts.append((slot, Part(slot.index, len(slot.tokens) - 1, slot.wish, len(slot.wish))))
                 room -= len(slot.wish)
         if parts:
-            room = min(room, CHUNK)
+            room = min(room, self._chunk)
         for slot in self._reading():
             if room <= 0:
                 break
@@ -202,14 +148,14 @@ class Scheduler:
             room -= n
         return parts
 
-    def _reading(self) -> list[_Slot]:
+    def _reading(self) -> list[Slot]:
         """Slots whose prompt is not yet evaluated: by turns that which came first, and those with the least to do."""
         waiting = [slot for slot in self._slots if slot.request is not None and slot.ids is None]
         if self._n_steps % 2:
             return sorted(waiting, key=lambda slot: slot.arrived)
         return sorted(waiting, key=lambda slot: (slot.to_read, slot.arrived))
 
-    def _begin(self, slot: _Slot) -> bool:
+    def _begin(self, slot: Slot) -> bool:
         """Start a prompt from what the cache has of it; False where another prompt is about to have more."""
         request = slot.request
         assert request is not None
@@ -238,7 +184,7 @@ class Scheduler:
         slot.pause()
         return True
 
-    def _went(self, slot: _Slot, part: Part, row: int) -> list[Drawn]:
+    def _went(self, slot: Slot, part: Part, row: int) -> list[Drawn]:
         """What came of a slot's part of the evaluation."""
         request = slot.request
         assert request is not None
@@ -261,147 +207,19 @@ class Scheduler:
             slot.leave(self._n_steps)
         return drawn
 
-    def _all_failed(self, error: EdgellmError) -> list[Drawn]:
-        """The evaluation failed: what the cache holds of these sequences is not known."""
-        failed = [slot for slot in self._slots if slot.request is not None]
-        drawn = [Drawn(slot.request, None, error) for slot in failed if slot.request is not None]
-        for slot in self._slots:
+    def _failed(self, slots: Sequence[Slot], error: EdgellmError) -> list[Drawn]:
+        """An evaluation with these in it did not end well: what the cache holds of them is not known."""
+        drawn = [Drawn(slot.request, None, error) for slot in slots if slot.request is not None]
+        for slot in slots:
             slot.forget(self._n_steps)
         return drawn
 
-
-class _Slot:
-    """One sequence, its request and where that stands; a `steps.Stepper` for its answer."""
-
-    def __init__(self, index: int, evaluator: Evaluator) -> None:
-        self.index, self._evaluator = index, evaluator
-        self.tokens: list[int] = []  # the sequence
-        self.request: Request | None = None
-        self.pieces: Iterator[tuple[int, bool]] | None = None  # of the prompt's evaluation; None: not begun
-        self.stop = 0  # where it pauses next
-        self.ids: Iterator[int | None] | None = None  # the answer's; None: the prompt is not evaluated yet
-        self.wish: tuple[int, ...] = ()  # what the next evaluation is to hold: the last id, and draft tokens
-        self.first = 0  # row of the logits after the last id drawn
-        self.arrived = 0  # which request it is, counted from the first
-        self.left = 0  # the step at which the last one ended
-        self._keep = False  # the state, where the evaluation of the prompt pauses
-        self._ahead = 0  # draft tokens in the cache beyond the sequence
-        self._sampler: Any = None
-
     @property
-    def to_read(self) -> int:
-        """Tokens of the prompt that are not evaluated."""
-        assert self.request is not None
-        done = len(self.tokens) if self.pieces is not None else 0
-        return len(self.request.prompt) - done
+    def _chunk(self) -> int:
+        """Tokens of prompts in an evaluation that answers wait for."""
+        return _FIRST_CHUNK if self._rate is None else max(_LEAST_CHUNK, int(self._rate * STALL_SECONDS))
 
-    @property
-    def is_reading(self) -> bool:
-        """Whether a prompt is being evaluated."""
-        return self.pieces is not None and self.ids is None
-
-    @property
-    def n_cached(self) -> int:
-        """Tokens of the sequence that are in the cache: all but one that was drawn just now."""
-        return len(self.tokens) - bool(self.wish)
-
-    def take(self, request: Request, arrived: int) -> None:
-        """Serve `request`, the `arrived`-th."""
-        self.request, self.pieces, self.ids, self.wish = request, None, None, ()
-        self.arrived, self._keep = arrived, False
-
-    def leave(self, step: int) -> None:
-        """The request has ended; its sequence stays."""
-        self._cut_drafts()
-        if self.wish:
-            self.tokens.pop()  # drawn, and not evaluated
-        self.request, self.pieces, self.ids, self.wish, self.left = None, None, None, (), step
-        if self._sampler is not None:
-            self._evaluator.free(self._sampler)
-            self._sampler = None
-
-    def forget(self, step: int) -> None:
-        """Drop request and sequence."""
-        self.wish, self._ahead = (), 0
-        self.leave(step)
-        self.tokens = []
-        self._evaluator.cut(self.index, 0)
-
-    def pause(self) -> None:
-        """Keep the state where one is due, and find the next place to pause."""
-        assert self.pieces is not None
-        while True:
-            if self._keep:
-                self._evaluator.keep(self.index, len(self.tokens))
-            self.stop, self._keep = next(self.pieces, (self.stop, False))
-            if self.stop > len(self.tokens) or not self._keep:
-                return
-
-    def answer(self, session: Session) -> None:
-        """The prompt is evaluated; ids can be drawn."""
-        request = self.request
-        assert request is not None
-        self._sampler = self._evaluator.sampler(request.sampling)
-        room = self._evaluator.info.n_ctx - len(self.tokens)
-        drafter = request.drafter if self._evaluator.drafts else None
-        self.ids = steps.drawing(self, _Seen(session, self.tokens), room, request.constraint, drafter)
-
-    def drawn(self) -> Iterator[int]:
-        """The ids that the last evaluation decides."""
-        assert self.ids is not None
-        self.wish = ()
-        for token in self.ids:
-            if token is None:
-                return
-            yield token
-
-    # What the loop of drawing asks of an engine:
-
-    @property
-    def max_draft(self) -> int:
-        """Draft tokens that the next evaluation takes."""
-        return MOST_DRAFTED if self._evaluator.drafts else 0
-
-    def logits(self, row: int) -> Logits:
-        """Logits after the row-th id of the slot's last part."""
-        return self._evaluator.logits(self.first + row)
-
-    def check(self, row: int) -> None:
-        """Raise where the request was cancelled, or the logits are not numbers."""
-        assert self.request is not None
-        self.request.cancel.check()
-        self._evaluator.check(self.first + row)
-
-    def sample(self, row: int) -> int:
-        """Draw from the logits of `row`."""
-        return self._evaluator.sample(self._sampler, self.first + row)
-
-    def evaluate(self, token: int, draft: Sequence[int]) -> None:
-        """Append `token`, and have the next evaluation hold it and `draft`."""
-        assert self.request is not None
-        self._cut_drafts()
-        self.tokens.append(token)
-        self.wish, self._ahead = (token, *draft), len(draft)
-        self.request.n_drafted += len(draft)
-
-    def accept(self, token: int) -> None:
-        """Append the next draft token, which is in the cache."""
-        assert self.request is not None
-        self.tokens.append(token)
-        self._ahead -= 1
-        self.request.n_accepted += 1
-
-    def _cut_drafts(self) -> None:
-        if self._ahead and self.wish == ():
-            self._evaluator.cut(self.index, len(self.tokens))
-        self._ahead = 0
-
-
-class _Seen:
-    """A session as a drafter sees it: its vocabulary, and this sequence."""
-
-    def __init__(self, session: Session, tokens: list[int]) -> None:
-        self._session, self.tokens = session, tokens
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._session, name)
+    def _time(self, parts: Sequence[tuple[Slot, Part]], seconds: float) -> None:
+        n = sum(len(part.tokens) for slot, part in parts if slot.ids is None)
+        if n >= _LEAST_CHUNK and seconds > 0:
+            self._rate = n / seconds if self._rate is None else 0.7 * self._rate + 0.3 * n / seconds

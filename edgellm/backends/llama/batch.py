@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from edgellm.backends import checks
-from edgellm.backends.batching.scheduler import MOST_DRAFTED, Part, Scheduler
+from edgellm.backends.batching.evaluator import MOST_DRAFTED, Part
+from edgellm.backends.batching.scheduler import Scheduler
 from edgellm.backends.llama import lib as llama_lib
 from edgellm.backends.llama import memory, memory_estimate, opening
 from edgellm.backends.llama import options as llama_options
@@ -23,6 +24,7 @@ from edgellm.backends.llama.vocabulary import Vocabulary
 from edgellm.errors import EngineError
 from edgellm.formats.gguf import reader
 from edgellm.machine import hardware
+from edgellm.session import Cancel
 
 if TYPE_CHECKING:
     from edgellm.backends.batching.engine import Engine
@@ -73,6 +75,8 @@ class LlamaBatch:
         ]
         self.drafts = all(isinstance(way, recurrent.Cut) for way in self._ways)
         self._batch = lib.llama_batch_init(self.n_batch, 0, 1)
+        self._interrupted = Cancel()
+        self._flag = abort.heed(lib, self._context, self._interrupted)
         reader.forget()
 
     def tokenize(self, text: str, *, special: bool = True, add_bos: bool = False) -> list[int]:
@@ -98,12 +102,17 @@ class LlamaBatch:
                     way.grown(past)
                 way.begin(past)
         batch.n_tokens = n
+        self._interrupted.memory[0] = 0
         if code := self._lib.llama_decode(self._context, batch):
             raise abort.failure(code, f"{n} tokens of {len(parts)} sequences")
         for part in parts:
             if isinstance(way := self._ways[part.slot], recurrent.Recurrent):
                 way.done()
         return rows
+
+    def interrupt(self) -> None:
+        """Stop at the next node of the graph. A wish that comes between two evaluations is forgotten."""
+        self._interrupted.set()
 
     def logits(self, row: int) -> Logits:
         """A view of the engine's own buffer."""

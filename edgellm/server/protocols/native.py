@@ -83,8 +83,9 @@ async def health(request: Request) -> Response:
 
 async def counters(request: Request) -> Response:
     """What was served, for Prometheus."""
-    states = await running.pool_of(request).states()
-    text = metrics.page(running.metrics_of(request), states)
+    pool = running.pool_of(request)
+    slots = {offered.name: offered.facts.n_slots for offered in pool.names() if offered.facts}
+    text = metrics.page(running.metrics_of(request), await pool.states(), slots)
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
 
