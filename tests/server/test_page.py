@@ -17,6 +17,7 @@ pytest.importorskip("llguidance")
 
 SECONDS = 40
 MS = SECONDS * 1000
+ROOMY = dataclasses.replace(serving.ENGINE, n_ctx=16384)  # an endless answer is written for long
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 
@@ -28,8 +29,7 @@ def chromium():
 
 @pytest.fixture(scope="module")
 def server():
-    engine = dataclasses.replace(serving.ENGINE, n_ctx=16384)
-    with serving.served("tiny-qwen3", "tiny-llama3", engine=engine) as running:
+    with serving.served("tiny-qwen3", "tiny-llama3", engine=ROOMY) as running:
         yield running
 
 
@@ -44,7 +44,7 @@ def visit(chromium, server, **traits):
     """A first visit. What the page logs as an error, a failed request apart, fails the test."""
     context = chromium.new_context(**{"locale": "en-US", **traits})
     page = context.new_page()
-    page.set_default_timeout(MS)
+    context.set_default_timeout(MS)
     faults = []
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda line: faults.append(line.text) if line.type == "error" else None)
@@ -656,7 +656,7 @@ def test_a_full_queue_is_said(chromium):
     from edgellm.serving.job import ServingOptions
 
     with (
-        serving.served("tiny-qwen3", serving=ServingOptions(n_slots=1, max_queue=0)) as server,
+        serving.served("tiny-qwen3", engine=ROOMY, serving=ServingOptions(n_slots=1, max_queue=0)) as server,
         visit(chromium, server) as page,
     ):
         endless(page)
