@@ -20,7 +20,7 @@ export function el(tag, traits = {}, ...children) {
   return element;
 }
 
-/** @param {string} name of a symbol in icons.svg's list below @returns {SVGElement} decoration: the button has the words */
+/** @param {string} name of ICONS below @returns {SVGElement} decoration: the button has the words */
 export function icon(name) {
   const space = "http://www.w3.org/2000/svg";
   const svg = document.createElementNS(space, "svg");
