@@ -175,6 +175,11 @@ def compare(figures: dict[str, Any], args: argparse.Namespace) -> tuple[dict[str
             missed += [f"{row['errors']} errors of {name} at {n_clients} clients"] if row["errors"] else []
             if ours is None or name == "edgellm":
                 continue
+            if (
+                name == "llama-cpp-python" and "llama-server" in rows
+            ):  # what batching can give on this machine
+                between = stats.paired_ratio(row["walls_s"], rows["llama-server"]["walls_s"])
+                ratios.setdefault("llama-server of llama-cpp-python", {})[str(n_clients)] = vars(between)
             ratio = stats.paired_ratio(row["walls_s"], ours["walls_s"])
             ratios.setdefault(name, {})[str(n_clients)] = vars(ratio)
             goal = GOALS.get((name, n_clients))

@@ -9,7 +9,8 @@ from pathlib import Path
 import fault_rows
 import pytest
 
-from edgellm import privacy
+from edgellm import backends, privacy
+from edgellm.catalog import conversion
 
 _FOLDER = pytest.StashKey[Path]()
 
@@ -34,6 +35,16 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored, and programs under test inherit that
+
+
+@pytest.fixture(autouse=True)
+def proof_in_this_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A conversion's proof opens its engine here: a process for each of some hundred conversions is half their time.
+
+    But for `@pytest.mark.own_process`, and in commands that tests start.
+    """
+    if request.node.get_closest_marker("own_process") is None:
+        monkeypatch.setattr(conversion, "open_engine", backends.open_session)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -57,7 +57,7 @@ class Outcome:
     kind: str
     old: str
     new: str
-    fate: str  # "killed" | "timeout" | "survived" | "unreached" | "equivalent"
+    fate: str  # "killed" | "timeout" | "survived" | "unreached" | "equivalent" | "slow"
     by: str = ""  # the test that noticed, or why it is equivalent
     seconds: float = 0.0
 
@@ -83,7 +83,10 @@ def source_files(root: Path, rooms: Sequence[str] = ()) -> list[str]:
 
 
 def sample(root: Path, files: Iterable[str], n: int, seed: int) -> list[Mutant]:
-    """`n` mutants, spread over rooms by the lines that can be changed; one a line. The same for the same tree."""
+    """`n` mutants, spread over rooms by the lines that can be changed; one a line. The same for the same tree.
+
+    In an order that favours no room, so that the first of them, where a run is cut short, are a fair sample too.
+    """
     rooms: dict[str, dict[tuple[str, int], list[Mutant]]] = {}
     for path in files:
         room = rooms.setdefault(str(Path(path).parent), {})
@@ -100,6 +103,7 @@ def sample(root: Path, files: Iterable[str], n: int, seed: int) -> list[Mutant]:
         for line in draw.sample(sorted(lines), min(shares[room], len(lines))):
             there = [m for m in lines[line] if compiles(m.apply((root / m.path).read_bytes()))]
             chosen += [draw.choice(there)] if there else []
+    random.Random(seed).shuffle(chosen)
     return chosen
 
 
@@ -147,7 +151,12 @@ class Scratch:
                 fate, by = self._run(rounds[0], known)
             finally:
                 self._write(mutant.path, source)
-            if fate == "timeout" or (fate == "killed" and "::" not in by):
+            if fate == "timeout":  # of the mutant, or of a machine that has other work
+                started = time.monotonic()
+                alone = self._run(rounds[0], known)[0]
+                quick = alone == "survived" and time.monotonic() - started < self._limit(rounds[0], known) / 2
+                return (fate, by) if quick else ("slow", by)
+            if fate == "killed" and "::" not in by:
                 return fate, by
             if fate == "killed" and self._run([by], known)[0] == "survived":
                 return fate, by
@@ -155,9 +164,14 @@ class Scratch:
             rounds = [each for each in (left, *rounds[1:]) if each]
         return spared, ""
 
+    @staticmethod
+    def _limit(tests: Sequence[str], known: mutant_tests.Map) -> float:
+        """Seconds after which tests count as hung."""
+        return 60 + 5 * sum(known.tests.get(test, 5.0) for test in tests)
+
     def _run(self, tests: Sequence[str], known: mutant_tests.Map) -> tuple[str, str]:
         command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", *tests]
-        limit = 60 + 5 * sum(known.tests.get(test, 5.0) for test in tests)
+        limit = self._limit(tests, known)
         process = subprocess.Popen(
             command,
             cwd=self.root,
@@ -227,7 +241,7 @@ def examine(
 def summary(outcomes: Sequence[Outcome]) -> dict[str, object]:
     """Counts, and the share killed of those that are not equivalent (None: there were none)."""
     fates = [o.fate for o in outcomes]
-    judged = [o for o in outcomes if o.fate != "equivalent"]
+    judged = [o for o in outcomes if o.fate not in ("equivalent", "slow")]
     killed = sum(o.killed for o in judged)
     return {
         "mutants": len(outcomes),
@@ -237,6 +251,7 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, object]:
         "equivalent": fates.count("equivalent"),
         "survived": fates.count("survived"),
         "unreached": fates.count("unreached"),
+        "slow": fates.count("slow"),
         "share": round(killed / len(judged), 4) if judged else None,
         "seconds": round(sum(o.seconds for o in outcomes), 1),
     }
@@ -261,7 +276,9 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--n", type=int, default=150, help="mutants [default: 150]")
     parser.add_argument("--seed", type=int, default=1, help="another one draws others [default: 1]")
-    parser.add_argument("--jobs", type=int, default=1, help="mutants at a time [default: 1]")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="mutants, or tests of the map, at a time [default: 1]"
+    )
     parser.add_argument(
         "--resume", type=Path, metavar="FILE", help="keep outcomes there (JSON lines) and go on from it"
     )
@@ -293,7 +310,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
         path = given.map or root / "build" / "mutants" / "map.json"
         if not path.exists():
             print("running the suite once under coverage", flush=True)
-            mutant_tests.measure(scratches[0].root, Path(folder) / "coverage").save(path)
+            mutant_tests.measure(scratches[0].root, Path(folder) / "coverage", jobs=given.jobs).save(path)
         known = mutant_tests.load(path)
         done: list[Outcome] = []
         if given.resume and given.resume.exists():

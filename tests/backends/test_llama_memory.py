@@ -6,6 +6,7 @@ import pytest
 import tiny_gguf
 import tiny_hybrid
 
+from edgellm.backends import checkpoints
 from edgellm.backends.llama import memory, memory_estimate
 from edgellm.backends.llama.memory_estimate import Buffers
 from edgellm.formats.artifact import Artifact
@@ -87,6 +88,32 @@ def test_a_header_that_does_not_tell_changes_nothing(artifact, monkeypatch):
     options, notes = fit(artifact, 2.0, monkeypatch)
     assert (options.n_ctx, options.use_mmap) == (4096, True)
     assert not notes
+
+
+def test_small_weights_with_large_scratch_memory_are_looked_at(artifact, monkeypatch):
+    """A vocabulary of 150,000 tokens takes more room for its logits than a tiny model does for its weights."""
+    monkeypatch.setattr(
+        memory_estimate, "predict", lambda *_: Buffers(GB // 100, 0, 0, GB // 2, "prediction")
+    )
+    tiny = replace(artifact, size_bytes=GB // 100)
+    assert fit(tiny, 0.6, monkeypatch)[1] == []
+    assert "this model needs 510" in fit(tiny, 0.45, monkeypatch)[1][-1]
+
+
+def test_small_weights_with_large_states_are_looked_at(tmp_path, monkeypatch):
+    """Four states of 440 MB, and the one it is in, beside 10 MB of weights."""
+    one = 440 << 20
+    hybrid = Artifact.open(tiny_hybrid.write(tmp_path / "h.gguf", tiny_hybrid.Hybrid(n_layer=2)))
+    hybrid = replace(hybrid, size_bytes=GB // 100)
+    monkeypatch.setattr(memory_estimate, "state_bytes", lambda _: one)
+    monkeypatch.setattr(
+        memory_estimate,
+        "predict",
+        lambda _, options: Buffers(GB // 100, 0, 0, 0, "prediction", (options.n_checkpoints + 1) * one),
+    )
+    needed = (GB // 100 + (1 + checkpoints.LEAST) * one) / GB
+    assert fit(hybrid, needed, monkeypatch)[1] == []
+    assert "this model needs" in fit(hybrid, needed - 0.01, monkeypatch)[1][-1]
 
 
 def test_of_a_hybrid_the_kept_states_go_first(tmp_path, monkeypatch):

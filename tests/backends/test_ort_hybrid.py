@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from edgellm.errors import EngineError
 from edgellm.formats import onnx_folder
 from edgellm.formats.artifact import Artifact
 from edgellm.generation.generate import reuse_prefix
-from edgellm.session import GREEDY, EngineOptions
+from edgellm.session import GREEDY, EngineOptions, Session
 
 OPTIONS = EngineOptions(n_ctx=512, n_threads=1)
 NAME = "qwen35-grouped"
@@ -94,6 +95,32 @@ def test_drafted_answers_are_those_of_plain_decoding(artifact, session, seed, co
     assert len(runs) < n_plain  # though accepted tokens of rejected drafts came again
     assert max(runs[2:]) <= 16  # the kernel for few rows all the way
     assert nmse(session.eval([5]), anew(artifact, [*session.tokens[:-1], 5])) < SAME
+
+
+class NearlyRight:
+    """Drafts what comes, but for the last token of each draft."""
+
+    def __init__(self, truth: Sequence[int]) -> None:
+        self.truth, self.at = truth, 0
+
+    def begin(self, session: Session) -> None:
+        self.at = 0
+
+    def take(self, token: int) -> None:
+        self.at += 1
+
+    def draft(self, room: int) -> Sequence[int]:
+        found = list(self.truth[self.at : self.at + room])
+        return [*found[:-1], (found[-1] + 1) % 320] if found else []
+
+
+def test_a_long_draft_that_fails_at_its_end_makes_no_run_longer(session, counted):
+    """What was accepted comes again, up to 15 tokens, and more than 16 in one run go through another kernel."""
+    plain = list(itertools.islice(session.stream(ids(30), GREEDY), 80))
+    session.rewind(0)
+    del counted[:]
+    assert list(itertools.islice(session.stream(ids(30), GREEDY, drafter=NearlyRight(plain)), 80)) == plain
+    assert max(counted[1:]) == 16 and counted.count(16) >= 4
 
 
 def test_ten_turns_evaluate_what_is_new_and_little_more(session, counted):

@@ -12,6 +12,7 @@ from edgellm import backends
 from edgellm.backends import tuned
 from edgellm.cli import doctor
 from edgellm.convert.onnx.writer import OnnxRequest, convert_onnx
+from edgellm.doctor import model
 from edgellm.formats.artifact import Artifact
 from edgellm.session import EngineOptions
 
@@ -51,6 +52,15 @@ def test_flags_and_tuned_settings_are_told_apart(artifact):
     assert said["flash attention"].startswith("on: ") and said["context"].startswith("300 tokens: asked for")
     assert said["mmap"].startswith("off") and said["repacking"].startswith("off")
     assert findings(str(artifact.path), "--no-tune")["flash attention"].startswith("auto: ")
+
+
+def test_what_mapping_costs_is_said_of_each_way(artifact):
+    """Only a mapped file that is also repacked lies in memory twice."""
+    ways = {(True, False): "drop what is not in use", (True, True): "beside the copy", (False, True): "once"}
+    for (use_mmap, repack), words in ways.items():
+        said = model._mapping(EngineOptions(use_mmap=use_mmap, repack=repack))
+        assert [other for other in ways.values() if other in said] == [words]
+    assert ways[True, False] in findings(str(artifact.path), "--no-repack")["mmap"]
 
 
 def test_an_onnx_model_is_explained_too(artifact, tmp_path):

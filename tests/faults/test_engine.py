@@ -1,13 +1,16 @@
 """An engine whose process is killed in the middle of an answer is a clear error, and the next question is answered."""
 
 import random
+import signal
 
 import fault_rows
 import pytest
+import tinymodels
 
 import edgellm
 from edgellm.backends import worker
-from edgellm.errors import EngineCrashError
+from edgellm.catalog import conversion
+from edgellm.errors import EdgellmError, EngineCrashError
 from edgellm.session import EngineOptions, Sampling
 
 
@@ -41,3 +44,21 @@ def first_tokens(session, prompt, n):
     found = [next(stream) for _ in range(n)]
     stream.close()
     return found
+
+
+@pytest.mark.own_process
+@pytest.mark.parametrize("quant", ["Q8_0", "onnx-int4"])
+def test_a_file_that_kills_its_engine_in_the_proof_is_one_line_and_not_kept(quant, tmp_path, monkeypatch):
+    honest = worker.WorkerSession.eval_all
+
+    def dying(self, tokens):
+        self._child.send_signal(signal.SIGSEGV)
+        return honest(self, tokens)
+
+    source = tinymodels.write(tinymodels.variant("qwen3"), tmp_path / "source")
+    conversion.convert_checkpoint(source, tmp_path / "kept", quant)
+    monkeypatch.setattr(worker.WorkerSession, "eval_all", dying)
+    with pytest.raises(EdgellmError, match="died of SIGSEGV") as caught:
+        conversion.convert_checkpoint(source, tmp_path / "out", quant)
+    assert "\n" not in str(caught.value)
+    assert {path.name for path in tmp_path.iterdir()} == {"source", "kept"}

@@ -99,6 +99,8 @@ def test_closing_before_the_first_piece_cancels_too():
     generation = generate.stream(ScriptedSession(b"hello"), PROMPT)
     generation.close()
     assert generation.completion.finish_reason == "cancelled"
+    usage = generation.completion.usage
+    assert (usage.n_prompt, usage.n_cached, usage.n_generated) == (len(PROMPT), 0, 0)
 
 
 def test_only_new_tokens_are_evaluated():

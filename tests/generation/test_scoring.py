@@ -32,6 +32,16 @@ def test_bos_takes_the_place_of_each_first_token():
     assert [chunk.tokens for chunk in chunks] == [(7, 97, 98, 99), (7, 101, 102, 103)]
 
 
+def test_a_long_text_is_scored_in_windows_with_one_bos_each():
+    """Each token once; the first of a later window gives way to the BOS token, and half a window is read before."""
+    session = ScriptedSession(n_ctx=8)
+    session.info = dataclasses.replace(session.info, add_bos=True)
+    session.tokenize = lambda text, special=True, add_bos=False: [7] * add_bos + list(text.encode())
+    found = scoring.score(session, "efghijklmn", after="abcd")
+    assert len(found.log_probs) == 10 and None not in found.log_probs and found.n_bytes == 10
+    assert [bytes(run) for run in session.evaluated] == [b"\x07abcdefg", b"\x07efghijk", b"\x07ijklmn"]
+
+
 def test_a_text_too_short_is_refused():
     with pytest.raises(UsageError, match="3 tokens, fewer than one chunk of 4"):
         scoring.text_chunks(ScriptedSession(), "abc", 4)

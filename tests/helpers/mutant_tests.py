@@ -104,7 +104,7 @@ def load(path: Path) -> Map:
     return Map(plain["tests"], lines, plain["sources"])
 
 
-def measure(root: Path, folder: Path, tests: tuple[str, ...] = (), echo: Any = None) -> Map:
+def measure(root: Path, folder: Path, tests: tuple[str, ...] = (), echo: Any = None, jobs: int = 1) -> Map:
     """Run the tests (all of them, unless some are named) of the tree at `root`; what they leave lies in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     settings, times = folder / "coverage.ini", folder / "times.json"
@@ -114,6 +114,8 @@ def measure(root: Path, folder: Path, tests: tuple[str, ...] = (), echo: Any = N
         "EDGELLM_TEST_TIMES": str(times),
     }
     command = [sys.executable, "-m", "pytest", "-q", "-p", "line_contexts", "-p", "no:cacheprovider", *tests]
+    if jobs > 1:
+        command += ["-p", "xdist.plugin", "-n", str(jobs), "--dist", "worksteal"]
     subprocess.run(command, cwd=root, env=environment, stdout=echo, stderr=echo, check=False)
     return collect(root, folder, json.loads(times.read_text(encoding="utf-8")))
 

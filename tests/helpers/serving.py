@@ -117,7 +117,7 @@ def served(
     **settings: Any,
 ) -> Iterator[Served]:
     """A server of these models (the default bundled one), each loaded at its first request."""
-    told = ServerSettings(port=0, **settings)
+    told = ServerSettings(**{"port": 0, **settings})
     before = engines()
     listening = listen.bound(dataclasses.replace(told, host="127.0.0.1"))  # whatever it is told
     found = [(Path(model).stem, first_use.resolve(str(model))) for model in models or ("tiny-qwen3",)]

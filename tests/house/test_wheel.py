@@ -54,7 +54,7 @@ def test_it_installs_nothing_but_edgellm(wheel):
 
 
 #: Every kind of file in the packages' folders that the code reads.
-SHIPPED = (".py", ".toml", ".jinja", ".css", ".js", ".jsonl", ".safetensors", ".typed")
+SHIPPED = (".py", ".toml", ".jinja", ".css", ".html", ".js", ".jsonl", ".svg", ".safetensors", ".typed")
 
 
 def test_it_holds_every_module_and_the_bundled_models(wheel):

@@ -4,25 +4,14 @@ That a call is made is the grammar's work; that thinking is told apart, the temp
 """
 
 import json
-import shutil
 
 import jsonschema
 import pytest
 import serving
-from places import ROOT
+import thinker
 
 pytest.importorskip("llguidance")
 
-TEMPLATE = (
-    "{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}"
-    "Call tools as <tool_call>JSON</tool_call>.<|im_end|>\n{% endif %}"
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
-    "{% for c in m.tool_calls or [] %}<tool_call>\n{{ c.function | tojson }}\n</tool_call>{% endfor %}"
-    "<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n"
-    "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n"
-    "{% elif not tools %}<think>\n{% endif %}{% endif %}"
-)
 WEATHER = {
     "type": "object",
     "properties": {
@@ -42,10 +31,7 @@ PATH = "/v1/chat/completions"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "thinker"
-    shutil.copytree(ROOT / "edgellm" / "models" / "bundled" / "tiny-qwen3", folder)
-    place = folder / "tokenizer_config.json"
-    place.write_text(json.dumps({**json.loads(place.read_text()), "chat_template": TEMPLATE}))
+    folder = thinker.made(tmp_path_factory.mktemp("models"))
     with serving.served(folder) as running:
         yield running
 

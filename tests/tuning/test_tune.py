@@ -46,6 +46,26 @@ def cache(folder, monkeypatch):
     shutil.rmtree(folder / "tuned", ignore_errors=True)
 
 
+def test_settings_are_numbered_as_they_are_opened_and_share_what_weights_they_can(artifact, monkeypatch):
+    loaded: list[EngineOptions] = []
+    honest = backends.open_session
+
+    def open_session(artifact, options):
+        loaded.append(options)
+        return honest(artifact, options)
+
+    monkeypatch.setattr(backends, "open_session", open_session)
+    prober = probe.Prober()
+    asked = [{"flash_attn": "on"}, {"flash_attn": "off"}, {"flash_attn": "auto"}, {"use_mmap": False}]
+    same = {"n_ctx": 128, "n_threads": 1, "device": "cpu"}
+    assert [prober.open(str(artifact.path), same | each) for each in asked] == [0, 1, 2, 3]
+    assert [options.use_mmap for options in loaded] == [None, False], (
+        "the others read the first one's weights"
+    )
+    said = [session.info.options for session in prober._sessions]
+    assert [options.flash_attn for options in said[:2]] == ["on", "off"] and not said[3].use_mmap
+
+
 @pytest.mark.parametrize(
     "settings", [{"flash_attn": "on"}, {"flash_attn": "off"}, {"type_k": "q8_0"}], ids=str
 )

@@ -118,12 +118,19 @@ class Scheduler:
             except EdgellmError as error:
                 ended.append(Drawn(request, None, error))
                 continue
-            best = max(free, key=lambda slot: (common(slot.tokens, request.prompt), -slot.left))
-            if common(best.tokens, request.prompt) < len(best.tokens) // 2:  # it would lose more than it has
-                best = min(free, key=lambda slot: slot.left)
             self._n_taken += 1
-            best.take(request, self._n_taken)
+            self._best(free, request.prompt).take(request, self._n_taken)
         return ended
+
+    def _best(self, free: Sequence[Slot], prompt: Sequence[int]) -> Slot:
+        """The slot that has most of the prompt, else the one left longest ago; under load, beside those that run."""
+        best = max(free, key=lambda slot: (common(slot.tokens, prompt), -slot.left))
+        if common(best.tokens, prompt) >= len(best.tokens) // 2:  # it would not lose more than it has
+            return best
+        busy = [slot.index for slot in self._slots if slot.request is not None]
+        if len(busy) > 2:  # an engine evaluates only neighbours at once (llama.cpp: consecutive streams)
+            free = [slot for slot in free if min(busy) - 1 <= slot.index <= max(busy) + 1] or free
+        return min(free, key=lambda slot: slot.left)
 
     def _plan(self) -> list[tuple[Slot, Part]]:
         """What goes into the next evaluation: every answer's next ids first."""

@@ -89,10 +89,14 @@ class LlamaBatch:
         return self._vocabulary.piece(token)
 
     def evaluate(self, parts: Sequence[Part]) -> list[int]:
-        """Append to the sequences, in one batch; the places in it of each part's first logits."""
-        batch, n, rows = self._batch, 0, []
-        for slot, past, tokens, n_rows in parts:
-            rows.append(n + len(tokens) - n_rows)
+        """Append to the sequences, in one batch; the places in it of each part's first logits.
+
+        The batch is in the order of slots: llama.cpp computes streams together where each follows the one before.
+        """
+        batch, n, rows = self._batch, 0, [0] * len(parts)
+        for place in sorted(range(len(parts)), key=lambda i: parts[i].slot):
+            slot, past, tokens, n_rows = parts[place]
+            rows[place] = n + len(tokens) - n_rows
             for i, token in enumerate(tokens):
                 batch.token[n], batch.pos[n], batch.n_seq_id[n], batch.seq_id[n][0] = token, past + i, 1, slot
                 batch.logits[n] = i >= len(tokens) - n_rows

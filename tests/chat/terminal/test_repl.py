@@ -205,6 +205,13 @@ def test_everything_said_is_on_disk_as_it_happens(chat, store):
     assert saved.system == "S"
 
 
+def test_a_state_that_cannot_be_taken_up_is_said_and_the_text_read_again(chat, store):
+    chat("first", "/save plan")
+    store.state_path("plan").write_bytes(b"no state of ours")
+    repl = chat("/load plan", "second")
+    assert "(the text is read again: " in repl.shown and said(repl) == ["first", "ok", "second", "ok"]
+
+
 def test_save_names_load_goes_on_clear_starts_anew(chat, store):
     chat("first", "/save 旅行", "second")
     assert [saved.name for saved in store.all()] == ["旅行"]

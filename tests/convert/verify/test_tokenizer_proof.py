@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import embedders
 import layouts
 import pytest
 import tinymodels
@@ -21,7 +22,7 @@ from edgellm import backends
 from edgellm.chat.conversation import Conversation, Message
 from edgellm.convert.gguf.convert import ConvertRequest, convert
 from edgellm.convert.onnx.writer import OnnxRequest, convert_onnx
-from edgellm.convert.verify import gguf
+from edgellm.convert.verify import gguf, transformers_rules
 from edgellm.convert.verify.onnx import verify_onnx
 from edgellm.errors import CheckFailedError
 from edgellm.formats import onnx_folder
@@ -95,6 +96,21 @@ def tokenizer_names(path: Path) -> dict[str, str]:
     if path.is_dir():
         return dict(onnx_folder.read(path).names)
     return dict(names_of(read_header(path)))
+
+
+@pytest.mark.parametrize("family", ["qwen3", "qwen35"])
+def test_what_is_put_at_the_end_of_every_text_is_an_end(family: str, tmp_path: Path) -> None:
+    """GGUF has one key for both, and llama.cpp ends an answer at what the key names."""
+    folder = layouts.write(family, "plain", tmp_path / "model", weights=True)
+    embedders.end_texts(folder)
+    end = layouts.Folder(folder).added[0]["id"]
+    for name in ("config.json", "generation_config.json"):
+        layouts.Folder(folder).change(name, eos_token_id=EXPECTED[f"{family}: plain"]["stop_ids"][-1])
+    path = converted(folder, "gguf", tmp_path)
+    assert read_header(path).get("tokenizer.ggml.eos_token_id") == end
+    assert transformers_rules.read(folder).encode("the end", framed=True)[-1] == end
+    assert end not in transformers_rules.read(folder).end_ids
+    assert "give the same ids" in verdict(path, folder)
 
 
 @FORMATS

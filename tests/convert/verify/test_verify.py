@@ -158,6 +158,18 @@ def test_rounding_is_explained_and_another_row_is_not(name: str, shape: str) -> 
     assert tensors.deviation(name, bad, rows) is not None
 
 
+@pytest.mark.parametrize("name", [each for each in TYPES if "F32" not in each.values])
+def test_the_rounding_of_a_type_is_what_ggml_makes_of_normal_weights(name: str) -> None:
+    """Of the weights alone, or with that of the inputs, which no type has finer than in 8 bits."""
+    rows = (0.02 * np.random.default_rng(1).standard_normal((16, 1024))).astype(np.float32)
+    power = float((rows.astype(np.float64) ** 2).sum())
+    of_weights, of_inputs = (
+        float(((through(each, rows).astype(np.float64) - rows) ** 2).sum()) / power for each in (name, "Q8_0")
+    )
+    both = of_weights if name in ("F16", "BF16") else of_weights + of_inputs
+    assert 0.7 * of_weights < logits.ROUNDING[name] < 1.3 * both
+
+
 def through(name: str, rows: np.ndarray) -> np.ndarray:
     """Rows encoded and decoded by ggml."""
     type_ = GGML_TYPES_BY_NAME[name]

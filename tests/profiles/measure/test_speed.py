@@ -107,6 +107,17 @@ def test_loops_for_slow_meters_do_only_their_own_phase(clock):
     assert spent == (1 + 5 + (10 + 7) + (10 + 8)) * MS, "one prompt token again, not six"
 
 
+def test_what_comes_before_the_prompt_is_there_whatever_was_before(clock):
+    session = ClockedSession(clock)
+    prompt = make_prompt(session, 3, n_depth=6)
+    for earlier in ((), (9, 9, 9), prompt.before[:4], (*prompt.before, 9, 9)):
+        session.rewind(0)
+        if earlier:
+            session.eval(earlier)
+        speed.to_depth(session, prompt)
+        assert tuple(session.tokens) == prompt.before
+
+
 def test_the_prompt_has_exactly_the_tokens_asked_for(clock):
     session = ClockedSession(clock)
     n_text = len(TEXT.encode())

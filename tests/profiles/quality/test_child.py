@@ -5,6 +5,7 @@ engine's own `eval_all`, their logarithms and divergence by numpy.
 """
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -130,6 +131,19 @@ def test_a_model_without_a_template_reads_a_script_and_answers_nothing(tmp_path)
     ]
     merged = sum(text.count("th") for text in spoken)  # the only merge of that tokenizer
     assert record.n_tokens == sum(len(text.encode()) for text in spoken) - merged - 2
+
+
+def test_a_model_that_can_think_is_asked_without_thinking(source, tmp_path):
+    """As Qwen3's cards turn it off; this template refuses to go on otherwise."""
+    folder = shutil.copytree(source, tmp_path / "thinks")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    asked = "add_generation_prompt and enable_thinking is not false"
+    refusal = f"{{% if {asked} %}}{{{{ raise_exception('thinks') }}}}{{% endif %}}"
+    settings["chat_template"] = refusal + settings["chat_template"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    path = convert(ConvertRequest(folder, "F32", tmp_path / "thinks.gguf")).path
+    record = child.measure(QualityRequest(str(path), None, 2, 1))
+    assert record.tasks is not None and record.total is not None
 
 
 def test_what_fails_in_the_child_is_a_record_with_the_reason(tmp_path, monkeypatch):

@@ -210,7 +210,8 @@ def test_what_was_measured_survives_a_later_crash(models, tmp_path):
         (1, 1),
     ]
     assert [r.complete for r in saved[:4]] == [False, False, False, True]
-    assert [len(r.failures) for r in report.runs] == [1, 1]
+    # The second block's launches are the third and the fourth of all, the second model's first.
+    assert [[(f.index, f.position) for f in r.failures] for r in report.runs] == [[(1, 3)], [(1, 2)]]
     failures = [c for c in report.caveats if c.code == "launch-failed"]
     assert {c.subject for c in failures} == {"fragile", "b"} and "SIGABRT" in failures[0].fact
     assert "fragile" in reports.render(report, "html")
