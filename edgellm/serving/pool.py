@@ -190,7 +190,8 @@ class _Place:
         )
 
     async def close(self, grace_seconds: float) -> None:
-        """Close its engine, if it is open."""
-        engine, self.engine = self.engine, None
+        """Close its engine, if it is open; one that is just being opened is waited for."""
+        async with self.lock:
+            engine, self.engine = self.engine, None
         if engine is not None:
             await engine.close(grace_seconds)

@@ -219,6 +219,11 @@ class Engine:
             except EOFError:
                 self._n_deaths += 1
                 raise EngineCrashError(await self._epitaph()) from None
+            except (
+                BaseException
+            ):  # who asked went away while the model was loaded: nobody else knows the process
+                child.kill()
+                raise
             if kind == "refused":
                 await child.wait()
                 raise value

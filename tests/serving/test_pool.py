@@ -18,7 +18,8 @@ JOB = Job(prompt="Once", settings={"max_tokens": 2})
 
 def pool(**how) -> Pool:
     offers = [
-        Offer(name, first_use.resolve(name), (f"{name}-alias",), EngineOptions(n_ctx=256)) for name in NAMES
+        Offer(name, first_use.resolve(name), (f"{name}-alias",), EngineOptions(n_ctx=256, n_threads=1))
+        for name in NAMES
     ]
     return Pool(offers, **how)
 
@@ -102,6 +103,25 @@ def test_room_is_made_for_the_next(monkeypatch):
         return states(models)
 
     assert with_pool(test) == ["unloaded"] * 2
+
+
+def test_who_goes_away_while_a_model_is_loaded_leaves_no_process_behind():
+    async def test(models):
+        before = {child.pid for child in psutil.Process().children()}
+        asking = asyncio.create_task(answer(models, None))
+        while {child.pid for child in psutil.Process().children()} <= before:
+            await asyncio.sleep(0.005)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        for _ in range(200):
+            left = [child for child in psutil.Process().children() if child.pid not in before]
+            left = [child for child in left if "edgellm.serving.child" in " ".join(child.cmdline())]
+            if not left:
+                break
+            await asyncio.sleep(0.05)
+        return left, states(models), (await answer(models, None)).n_generated
+
+    assert with_pool(test) == ([], ["unloaded"] * 2, 2)
 
 
 def test_unloaded_on_request():

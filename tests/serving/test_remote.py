@@ -17,7 +17,7 @@ from edgellm.serving.job import Done, Failed, Job, Piece, ServingOptions, Starte
 from edgellm.serving.remote import Engine
 from edgellm.session import EngineOptions
 
-OPTIONS = EngineOptions(n_ctx=1024, n_threads=2)
+OPTIONS = EngineOptions(n_ctx=1024, n_threads=1)
 GREEDY = {"temperature": 0.0, "max_tokens": 24}
 LONG = {"temperature": 0.0, "max_tokens": 900, "ignore_eos": True}
 #: A template with a place for tools, as Qwen's has; the bundled models' own have none.
@@ -72,7 +72,7 @@ def test_answers_are_those_of_the_api(name):
         )
 
     answers = with_engine(test, name)
-    with edgellm.load(name, n_ctx=1024, n_threads=2) as model:
+    with edgellm.load(name, n_ctx=1024, n_threads=1) as model:
         for text, events in zip(questions, answers, strict=True):
             want = model.complete([{"role": "user", "content": text}], exact=True, **GREEDY)
             done = events[-1]
@@ -95,7 +95,7 @@ def test_text_is_continued():
         return [text_of(events) for events in told]
 
     by_text, by_ids = with_engine(test)
-    with edgellm.load("tiny-qwen3", n_ctx=1024, n_threads=2) as model:
+    with edgellm.load("tiny-qwen3", n_ctx=1024, n_threads=1) as model:
         assert by_text == by_ids == model.complete("The capital of France is", **GREEDY).text
 
 

@@ -19,7 +19,7 @@ from edgellm.generation.logprobs import Logprobs
 from edgellm.generation.speculative import Lookup
 from edgellm.session import GREEDY, EngineOptions, Sampling
 
-OPTIONS = EngineOptions(n_ctx=512, n_threads=2)
+OPTIONS = EngineOptions(n_ctx=512, n_threads=1)
 TEXTS = (
     "The capital of France is",
     "Once upon a time there was a",
