@@ -51,6 +51,17 @@ def energy(dones: Sequence[Done]) -> dict[str, Any]:
     return {"joules": round(sum(known), 6), "scope": said, "reason": None}
 
 
+def whole(dones: Sequence[Done], n_per_prompt: int) -> dict[str, Any]:
+    """Of all answers of a request; times are told where there is one."""
+    told = {"usage": usage(dones, n_per_prompt), "energy": energy(dones)}
+    return {**told, "timings": timings(dones[0])} if len(dones) == 1 else told
+
+
+def ended(done: Done) -> dict[str, Any]:
+    """Of one answer, beside its end."""
+    return {"timings": timings(done), "energy": energy([done])}
+
+
 def logprobs(tokens: Sequence[TokenLogprob]) -> list[dict[str, Any]]:
     """Tokens with their logarithms of probability, as OpenAI's chat and responses tell them."""
     return [

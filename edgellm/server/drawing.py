@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from edgellm.server.errors import RequestError
 from edgellm.server.schema import Model, Strict, Text
+from edgellm.serving.job import Job
 
 _SEEDS = 2**32 - 1  # llama.cpp takes the last one for "any"
 
@@ -69,6 +71,7 @@ Biases = Annotated[
 Count = Annotated[int, Field(ge=-1, lt=2**31)]  # of tokens; -1: no limit
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Temperature = Annotated[float, Field(ge=0, le=100)]
 
 
 class SchemaOf(Strict):
@@ -105,7 +108,7 @@ class Drawing(Strict):
     n: Annotated[int, Field(ge=1, le=16)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None  # -1: a fresh one
     stop: Stops | None = None
-    temperature: Annotated[float, Field(ge=0, le=100)] | None = None
+    temperature: Temperature | None = None
     top_p: Share | None = None
     top_k: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     min_p: Share | None = None
@@ -147,10 +150,13 @@ class Drawing(Strict):
         given["seed"] = None if self.seed is None or self.seed == -1 else self.seed % _SEEDS
         return {name: value for name, value in given.items() if value is not None} | self._shape()
 
-    def seeds(self, n: int) -> list[dict[str, int]]:
-        """A seed for each of n answers that are drawn side by side: the first is the one asked for."""
-        seed = self.settings().get("seed")
-        return [{} if seed is None else {"seed": (seed + i) % _SEEDS} for i in range(n)]
+    def side_by_side(self, job: Job) -> list[Job]:
+        """A job for each of the n answers: the first is drawn with the seed asked for, the others with those after."""
+        seed = job.settings.get("seed")
+        seeds: list[dict[str, int]] = [
+            {} if seed is None else {"seed": (seed + i) % _SEEDS} for i in range(self.n or 1)
+        ]
+        return [dataclasses.replace(job, settings={**job.settings, **one}) for one in seeds]
 
     def _shape(self) -> dict[str, Any]:
         schema = self._schema()

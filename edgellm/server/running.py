@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from starlette.requests import Request
 
@@ -15,6 +17,7 @@ from edgellm.server.errors import JobError
 from edgellm.server.metrics import Metrics
 from edgellm.server.settings import ServerSettings
 from edgellm.serving.job import Done, Event, Failed, Job, Piece, Started, TokenLogprob
+from edgellm.version import __version__
 
 if TYPE_CHECKING:
     from edgellm.serving.pool import Pool
@@ -130,6 +133,17 @@ async def events(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def head(request: Request, model: str | None, prefix: str, kind: str) -> dict[str, Any]:
+    """What OpenAI's completions, and every chunk of them, say of the whole."""
+    return {
+        "id": f"{prefix}-{secrets.token_hex(12)}",
+        "object": kind,
+        "created": int(time.time()),
+        "model": model or record_of(request).model,
+        "system_fingerprint": f"edgellm-{__version__}",
+    }
 
 
 async def collect(request: Request, engine: Engine, jobs: Sequence[Job]) -> list[Answer]:

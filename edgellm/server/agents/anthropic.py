@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from edgellm.prompt.tools import Tool
-from edgellm.server.agents.blocks import Block, field, listed, refuse
+from edgellm.server.agents.blocks import Block, field, function_tool, listed, refuse
 from edgellm.server.agents.skipped import Lenient, Part
 from edgellm.server.agents.turns import Turns
 from edgellm.server.agents.volatile import stable
-from edgellm.server.drawing import Share
+from edgellm.server.drawing import Share, Temperature
 from edgellm.server.errors import RequestError
-from edgellm.server.schema import MAX_ITEMS, Name, Text
+from edgellm.server.schema import MAX_ITEMS, Model, Name, Text
 from edgellm.serving.job import Job
 
 Blocks = Text | Annotated[list[dict[str, Any]], Field(max_length=MAX_ITEMS)]
@@ -82,7 +82,7 @@ class Counted(Lenient):
         }
     )
 
-    model: Annotated[str, Field(max_length=512)] | None = None
+    model: Model = None
     messages: Annotated[list[AnthropicMessage], Field(min_length=1, max_length=100_000)]
     system: Blocks | None = None
     tools: Annotated[list[AnthropicTool], Field(max_length=512)] | None = None
@@ -130,7 +130,7 @@ class MessagesRequest(Counted):
         Annotated[list[Annotated[str, Field(min_length=1, max_length=1000)]], Field(max_length=64)] | None
     ) = None
     stream: bool | None = None
-    temperature: Annotated[float, Field(ge=0, le=100)] | None = None
+    temperature: Temperature | None = None
     top_p: Share | None = None
     top_k: Annotated[int, Field(ge=0, lt=2**31)] | None = None
 
@@ -193,11 +193,7 @@ class _Reading:
             if tool.type not in (None, "custom"):
                 self.skipped.append(tool.type or "")
                 continue
-            if not tool.name:
-                raise RequestError(f"tools[{i}] needs a name", param=f"tools[{i}].name")
-            function = {"name": tool.name, "description": tool.description}
-            parameters = tool.input_schema or {"type": "object", "properties": {}}
-            yield {"type": "function", "function": {**function, "parameters": parameters}}
+            yield function_tool(tool.name, tool.description, tool.input_schema, f"tools[{i}]")
 
 
 def _of_servers(kind: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
+from edgellm.prompt.tools import Tool
 from edgellm.server.errors import RequestError
 
 Block = Mapping[str, Any]
@@ -30,6 +31,17 @@ def field(block: Block, name: str, place: str) -> str:
     if not isinstance(value, str):
         raise RequestError(f"{place}.{name} is no text", param=f"{place}.{name}")
     return value
+
+
+def function_tool(name: str, description: str, parameters: Mapping[str, Any] | None, place: str) -> Tool:
+    """A function as templates take it. Raises RequestError for one without a name."""
+    if not name:
+        raise RequestError(f"{place} needs a name", param=f"{place}.name")
+    function = {"name": name, "description": description}
+    return {
+        "type": "function",
+        "function": {**function, "parameters": parameters or {"type": "object", "properties": {}}},
+    }
 
 
 def refuse(block: Block, place: str) -> NoReturn:

@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from edgellm.prompt.tools import Tool
-from edgellm.server.agents.blocks import Block, field, listed, refuse
+from edgellm.server.agents.blocks import Block, field, function_tool, listed, refuse
 from edgellm.server.agents.skipped import Lenient, Part
 from edgellm.server.agents.turns import Turns
 from edgellm.server.agents.volatile import stable
 from edgellm.server.conversation import arguments_of
-from edgellm.server.drawing import Share
+from edgellm.server.drawing import Share, Temperature
 from edgellm.server.errors import RequestError
-from edgellm.server.schema import MAX_ITEMS, Text
+from edgellm.server.schema import MAX_ITEMS, Model, Text
 from edgellm.serving.job import Job
 
 _MEMORY = "answers are not kept here: send the whole conversation in input"
@@ -70,11 +70,11 @@ class ResponsesRequest(Lenient):
         }
     )
 
-    model: Annotated[str, Field(max_length=512)] | None = None
+    model: Model = None
     input: Text | Annotated[list[dict[str, Any]], Field(max_length=MAX_ITEMS)] = ""
     instructions: Text | None = None
     max_output_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=100)] | None = None
+    temperature: Temperature | None = None
     top_p: Share | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     tools: Annotated[list[ResponseTool], Field(max_length=512)] | None = None
@@ -120,11 +120,7 @@ class ResponsesRequest(Lenient):
             if tool.type != "function":
                 skipped.append(tool.type)
                 continue
-            if not tool.name:
-                raise RequestError(f"tools[{i}] needs a name", param=f"tools[{i}].name")
-            parameters = tool.parameters or {"type": "object", "properties": {}}
-            function = {"name": tool.name, "description": tool.description or "", "parameters": parameters}
-            found.append({"type": "function", "function": function})
+            found.append(function_tool(tool.name, tool.description or "", tool.parameters, f"tools[{i}]"))
         return found
 
     def _check_memory(self) -> None:

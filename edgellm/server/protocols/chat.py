@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import secrets
-import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated, Any, Literal
 
@@ -20,7 +17,8 @@ from edgellm.server.errors import RequestError
 from edgellm.server.running import Answer
 from edgellm.server.schema import Asked
 from edgellm.serving.job import Done, Event, Job, Piece, Started, TokenLogprob
-from edgellm.version import __version__
+
+_PREFIX = "chatcmpl"  # of ids
 
 
 class ChatRequest(Drawing, Conversation):
@@ -61,8 +59,7 @@ class ChatRequest(Drawing, Conversation):
             raise RequestError("top_logprobs needs logprobs: true", param="top_logprobs")
         n_logprobs = (self.top_logprobs or 0) if self.logprobs else None
         job = self.job(settings=self.settings(), n_logprobs=n_logprobs)
-        seeds = self.seeds(self.n or 1)
-        return [dataclasses.replace(job, settings={**job.settings, **seed}) for seed in seeds]
+        return self.side_by_side(job)
 
 
 async def chat(request: Request, asked: ChatRequest) -> Response:
@@ -75,8 +72,8 @@ async def chat(request: Request, asked: ChatRequest) -> Response:
         answers = await running.collect(request, engine, jobs)
     dones = [answer.done for answer in answers if answer.done]
     choices = [_choice(i, answer, asked) for i, answer in enumerate(answers)]
-    head = _head(request, asked, "chat.completion")
-    return JSONResponse({**head, "choices": choices, **_cost(dones)})
+    head = running.head(request, asked.model, _PREFIX, "chat.completion")
+    return JSONResponse({**head, "choices": choices, **cost.whole(dones, len(dones) or 1)})
 
 
 def _choice(place: int, answer: Answer, asked: ChatRequest) -> dict[str, Any]:
@@ -95,14 +92,14 @@ async def _streamed(request: Request, asked: ChatRequest, jobs: Sequence[Job]) -
     """The chunks of all answers, then what they cost."""
     dones: dict[int, Done] = {}
     async with running.engine_of(request, asked.model) as engine:
-        head = _head(request, asked, "chat.completion.chunk")
+        head = running.head(request, asked.model, _PREFIX, "chat.completion.chunk")
         async with contextlib.aclosing(running.events(request, engine, jobs)) as events:
             async for place, event in events:
                 if isinstance(event, Done):
                     dones[place] = event
                 for chunk in _chunks(place, event, asked):
                     yield sse.event({**head, **chunk})
-    told = _cost([dones[place] for place in sorted(dones)])
+    told = cost.whole([dones[place] for place in sorted(dones)], len(dones) or 1)
     if asked.stream_options and asked.stream_options.include_usage:
         yield sse.event({**head, "choices": [], **told})
     yield sse.event("[DONE]")
@@ -120,7 +117,7 @@ def _chunks(place: int, event: Event, asked: ChatRequest) -> list[dict[str, Any]
     if isinstance(event, Done):
         rest = [_chunk(place, {}, _logprobs(event.logprobs))] if asked.logprobs and event.logprobs else []
         last = _chunk(place, {}, reason=event.finish_reason)
-        return [*rest, {**last, "timings": cost.timings(event), "energy": cost.energy([event])}]
+        return [*rest, {**last, **cost.ended(event)}]
     return []
 
 
@@ -149,23 +146,6 @@ def _call(id_: str, name: str, arguments: str) -> dict[str, Any]:
 
 def _logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
     return {"content": cost.logprobs(tokens), "refusal": None}
-
-
-def _head(request: Request, asked: ChatRequest, kind: str) -> dict[str, Any]:
-    """What every chunk says of the whole."""
-    return {
-        "id": f"chatcmpl-{secrets.token_hex(12)}",
-        "object": kind,
-        "created": int(time.time()),
-        "model": asked.model or running.record_of(request).model,
-        "system_fingerprint": f"edgellm-{__version__}",
-    }
-
-
-def _cost(dones: Sequence[Done]) -> dict[str, Any]:
-    """Of all answers; times are told where there is one."""
-    told = {"usage": cost.usage(dones, len(dones) or 1), "energy": cost.energy(dones)}
-    return {**told, "timings": cost.timings(dones[0])} if len(dones) == 1 else told
 
 
 ROUTES = (Asked("/v1/chat/completions", chat, ChatRequest, streams=True),)

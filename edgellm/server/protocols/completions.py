@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import secrets
-import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated, Any
 
@@ -19,7 +16,6 @@ from edgellm.server.errors import RequestError
 from edgellm.server.running import Answer
 from edgellm.server.schema import MAX_TEXT, Asked, Text, Token
 from edgellm.serving.job import Done, Event, Job, Piece, TokenLogprob
-from edgellm.version import __version__
 
 _MAX_PROMPTS = 64
 _Prompt = Annotated[
@@ -81,13 +77,8 @@ class CompletionRequest(Drawing):
         settings = self.settings()
         jobs = []
         for prompt in self.prompt:
-            job = Job(
-                prompt=prompt if isinstance(prompt, str) else tuple(prompt),
-                settings=settings,
-                n_logprobs=self.logprobs,
-            )
-            seeds = self.seeds(self.n or 1)
-            jobs += [dataclasses.replace(job, settings={**settings, **seed}) for seed in seeds]
+            given = prompt if isinstance(prompt, str) else tuple(prompt)
+            jobs += self.side_by_side(Job(prompt=given, settings=settings, n_logprobs=self.logprobs))
         return jobs
 
 
@@ -103,7 +94,7 @@ async def complete(request: Request, asked: CompletionRequest) -> Response:
         _choice(i, answer, job, asked) for i, (answer, job) in enumerate(zip(answers, jobs, strict=True))
     ]
     dones = [answer.done for answer in answers if answer.done]
-    return JSONResponse({**_head(request, asked), "choices": choices, **_cost(dones, asked)})
+    return JSONResponse({**_head(request, asked), "choices": choices, **cost.whole(dones, asked.n or 1)})
 
 
 def _choice(place: int, answer: Answer, job: Job, asked: CompletionRequest) -> dict[str, Any]:
@@ -130,7 +121,7 @@ async def _streamed(
                 for chunk in _chunks(place, event, None if asked.logprobs is None else seen[place]):
                     yield sse.event({**head, **chunk})
     if asked.stream_options and asked.stream_options.include_usage:
-        told = _cost([dones[place] for place in sorted(dones)], asked)
+        told = cost.whole([dones[place] for place in sorted(dones)], asked.n or 1)
         yield sse.event({**head, "choices": [], **told})
     yield sse.event("[DONE]")
 
@@ -141,7 +132,7 @@ def _chunks(place: int, event: Event, seen: _Logprobs | None) -> list[dict[str, 
     if isinstance(event, Done):
         rest = [_chunk(place, "", seen.told(event.logprobs))] if seen and event.logprobs else []
         last = _chunk(place, "", reason=event.finish_reason)
-        return [*rest, {**last, "timings": cost.timings(event), "energy": cost.energy([event])}]
+        return [*rest, {**last, **cost.ended(event)}]
     return []
 
 
@@ -171,18 +162,7 @@ class _Logprobs:
 
 
 def _head(request: Request, asked: CompletionRequest) -> dict[str, Any]:
-    return {
-        "id": f"cmpl-{secrets.token_hex(12)}",
-        "object": "text_completion",
-        "created": int(time.time()),
-        "model": asked.model or running.record_of(request).model,
-        "system_fingerprint": f"edgellm-{__version__}",
-    }
-
-
-def _cost(dones: Sequence[Done], asked: CompletionRequest) -> dict[str, Any]:
-    told = {"usage": cost.usage(dones, asked.n or 1), "energy": cost.energy(dones)}
-    return {**told, "timings": cost.timings(dones[0])} if len(dones) == 1 else told
+    return running.head(request, asked.model, "cmpl", "text_completion")
 
 
 ROUTES = (Asked("/v1/completions", complete, CompletionRequest, streams=True),)

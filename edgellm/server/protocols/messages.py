@@ -54,7 +54,7 @@ async def messages(request: Request, asked: MessagesRequest) -> Response:
     list(blocks.close())
     assert answer.done is not None
     message = _message(request, asked, blocks.content, _usage(answer.done))
-    return JSONResponse({**message, **_end(asked, answer.done), **_cost(answer.done)}, headers=headers)
+    return JSONResponse({**message, **_end(asked, answer.done), **cost.ended(answer.done)}, headers=headers)
 
 
 async def count_tokens(request: Request, asked: Counted) -> Response:
@@ -83,7 +83,7 @@ async def _streamed(request: Request, asked: MessagesRequest, job: Job) -> Async
                 for told in blocks.close():
                     yield _event(told)
                 end = {"type": "message_delta", "delta": _end(asked, event), "usage": _usage(event)}
-                yield _event({**end, **_cost(event)})
+                yield _event({**end, **cost.ended(event)})
     yield _event({"type": "message_stop"})
 
 
@@ -187,10 +187,6 @@ def _usage(event: Started | Done) -> dict[str, Any]:
         details = {"thinking_tokens": event.n_thinking}
         return {**told, "output_tokens": event.n_generated, "output_tokens_details": details}
     return told
-
-
-def _cost(done: Done) -> dict[str, Any]:
-    return {"timings": cost.timings(done), "energy": cost.energy([done])}
 
 
 def _event(data: dict[str, Any]) -> bytes:

@@ -64,9 +64,7 @@ class _Telling:
     def __init__(self, asked: ResponsesRequest, job: Job) -> None:
         self.asked = asked
         self.response = _empty(asked, job)
-        self._open: tuple[str, int] | None = (
-            None  # the item that is growing: its kind and, of a call, its place
-        )
+        self._open: tuple[str, int] | None = None  # the growing item's kind and, of a call, its place
         self._n_events = 0
 
     def begin(self, model: str) -> Iterator[Event]:
@@ -98,8 +96,7 @@ class _Telling:
             "completed_at": int(time.time()) if whole else None,
             "incomplete_details": None if whole else {"reason": "max_output_tokens"},
             "usage": _usage(done),
-            "timings": cost.timings(done),
-            "energy": cost.energy([done]),
+            **cost.ended(done),
         }
         yield self._whole("completed" if whole else "incomplete")
 
