@@ -307,3 +307,30 @@ class Session(Protocol):
 #: Opens a session on a converted model. Conversion gets one passed in to check its own output, so that
 #: `convert` and the runtime need not import each other.
 SessionOpener = Callable[["Artifact", EngineOptions], Session]
+
+
+def common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many ids both begin with."""
+    n = min(len(one), len(other))
+    one, other = list(one[:n]), list(other[:n])
+    if one == other:
+        return n
+    low, high = 0, n  # they agree on the first `low`, not on the first `high`
+    while high - low > 1:
+        middle = (low + high) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def reuse_prefix(session: Session, prompt: Sequence[int]) -> int:
+    """Cut the cache back to what it shares with `prompt` and return its length then.
+
+    At least one token is left to evaluate, for its logits are needed; more where the model cannot go back to
+    every place.
+    """
+    shared = session.reusable(common(session.tokens, prompt[:-1]))
+    session.rewind(shared)
+    return shared

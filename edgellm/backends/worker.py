@@ -1,8 +1,7 @@
 """The same `Session` in a child process: an engine that crashes or hangs becomes an error, not a dead program.
 
-Parent and child talk over the child's standard input and output: 4-byte length, then a pickle. Both ends are
-this program, so pickle is no boundary. The child's own standard output is moved to standard error first, for
-libraries print.
+Parent and child talk over the child's standard input and output (pipe.py). The child's own standard output is moved
+to standard error first, for libraries print.
 """
 
 from __future__ import annotations
@@ -12,17 +11,16 @@ import os
 import pickle
 import re
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any
 
 from edgellm import lifeline
-from edgellm.backends import shared_flag
+from edgellm.backends import pipe, shared_flag
 from edgellm.errors import EdgellmError, EngineCrashError, EngineError
 from edgellm.formats.artifact import Artifact
 from edgellm.session import Cancel, Constraint, Drafter, EngineInfo, EngineOptions, Sampling, Session
@@ -30,7 +28,6 @@ from edgellm.session import Cancel, Constraint, Drafter, EngineInfo, EngineOptio
 if TYPE_CHECKING:
     from edgellm.session import Hidden, Logits
 
-_LENGTH = struct.Struct("<I")
 _ASSERTION = re.compile(r"GGML_ASSERT\(.*|(?<=what\(\):).*")  # ggml's, and C++'s last word
 _DEFAULTS = EngineOptions()
 
@@ -191,10 +188,10 @@ class WorkerSession:
 
     def _end_child(self) -> None:
         child = self._child
-        for pipe in (child.stdin, child.stdout):
-            if pipe:
+        for end in (child.stdin, child.stdout):
+            if end:
                 with contextlib.suppress(OSError):
-                    pipe.close()
+                    end.close()
         try:
             child.wait(timeout=2)
         except subprocess.TimeoutExpired:
@@ -229,8 +226,8 @@ class WorkerSession:
             timer.start()
         try:
             assert self._child.stdin and self._child.stdout
-            _send(self._child.stdin, (method, args, kwargs))
-            ok, value = _receive(self._child.stdout)
+            pipe.send(self._child.stdin, (method, args, kwargs))
+            ok, value = pipe.receive(self._child.stdout)
         except (EOFError, OSError, ValueError):
             self._lost = True
             raise EngineCrashError(self._epitaph(timed_out=bool(timer and timer.finished.is_set()))) from None
@@ -247,13 +244,9 @@ class WorkerSession:
 
     def _epitaph(self, *, timed_out: bool) -> str:
         self._end_child()
-        code = self._child.returncode
+        how = pipe.ending(self._child.returncode)
         if timed_out:
             how = f"did not answer in {self._timeout:g} s and was stopped"
-        elif code < 0:
-            how = f"died of {signal.Signals(-code).name}"
-        else:
-            how = f"ended with exit code {code}"
         return f"the engine running {self._artifact.path.name} {how}{self._assertion()}; see: edgellm doctor"
 
     def _assertion(self) -> str:
@@ -273,24 +266,6 @@ def _spawn(stderr: IO[bytes] | None) -> subprocess.Popen[bytes]:
         stderr=stderr,
         **lifeline.attached(),
     )
-
-
-def _send(pipe: BinaryIO | Any, message: object) -> None:
-    data = pickle.dumps(message, protocol=5)
-    pipe.write(_LENGTH.pack(len(data)))
-    pipe.write(data)
-    pipe.flush()
-
-
-def _receive(pipe: BinaryIO | Any) -> Any:
-    head = pipe.read(_LENGTH.size)
-    if len(head) < _LENGTH.size:
-        raise EOFError
-    (size,) = _LENGTH.unpack(head)
-    data = pipe.read(size)
-    if len(data) < size:
-        raise EOFError
-    return pickle.loads(data)
 
 
 class _Child:
@@ -360,7 +335,7 @@ def main() -> None:
     child = _Child()
     while True:
         try:
-            method, args, kwargs = _receive(pipe_in)
+            method, args, kwargs = pipe.receive(pipe_in)
         except EOFError:
             return
         try:
@@ -369,7 +344,7 @@ def main() -> None:
             reply = (False, error)
         except (MemoryError, OSError) as error:
             reply = (False, EngineError(f"the engine failed: {error or type(error).__name__}"))
-        _send(pipe_out, reply)
+        pipe.send(pipe_out, reply)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from edgellm.errors import CancelledError, EdgellmError, EngineError, UsageError
-from edgellm.session import Cancel, Sampling, Session
+from edgellm.session import Cancel, Sampling, Session, reuse_prefix
 
 if TYPE_CHECKING:
     from edgellm.generation.constraints import Grammar, GrammarConstraint
@@ -190,11 +190,6 @@ class Written:
         """The stop string that ended it."""
         return self._text.stopped_by
 
-    @property
-    def n_held(self) -> int:
-        """Characters that are held back: they may begin a stop string."""
-        return self._text.n_held
-
     def take(self, token: int) -> str:
         """The text that is certain with `token`, possibly none. An EOS has none."""
         self.tokens.append(token)
@@ -234,22 +229,6 @@ def stream(session: Session, prompt: Sequence[int], options: GenerateOptions = _
     return Generation(session, prompt, options)
 
 
-def reuse_prefix(session: Session, prompt: Sequence[int]) -> int:
-    """Cut the cache back to what it shares with `prompt` and return its length then.
-
-    At least one token is left to evaluate, for its logits are needed; more where the model cannot go back to
-    every place.
-    """
-    shared = 0
-    for cached, wanted in zip(session.tokens, prompt[:-1], strict=False):
-        if cached != wanted:
-            break
-        shared += 1
-    shared = session.reusable(shared)
-    session.rewind(shared)
-    return shared
-
-
 class _TextStream:
     """Bytes in, text out: holds back incomplete characters and possible beginnings of stop strings."""
 
@@ -264,11 +243,6 @@ class _TextStream:
     def text(self) -> str:
         """All text given out so far."""
         return "".join(self._parts)
-
-    @property
-    def n_held(self) -> int:
-        """Characters that are held back."""
-        return len(self._held)
 
     def feed(self, data: bytes) -> str:
         """Text that is safe to show after these bytes, possibly none."""

@@ -22,7 +22,7 @@ from edgellm.formats.purpose import (
     ranks,
     reranking_of,
 )
-from edgellm.generation.generate import reuse_prefix
+from edgellm.session import reuse_prefix
 
 if TYPE_CHECKING:
     from edgellm.session import Session

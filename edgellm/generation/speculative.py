@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING
 
 from edgellm.errors import UsageError
 from edgellm.generation.draft_length import LENGTHS, DraftLength
-from edgellm.generation.generate import reuse_prefix
-from edgellm.session import GREEDY
+from edgellm.session import GREEDY, reuse_prefix
 
 if TYPE_CHECKING:
     from edgellm.formats.artifact import Artifact

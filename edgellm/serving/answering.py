@@ -52,18 +52,16 @@ class Desk:
     def answer(self, job: Job, came: float) -> Answer:
         """Prepare for `job`, which `came` then by the monotonic clock. Raises EdgellmError where it cannot be done."""
         options = seeded(options_with(GenerateOptions(), job.settings))  # type: ignore[arg-type]
-        looks, thinking, spans = _PLAIN, False, SpanCache(self.tokenizer)
         if job.messages is None:
-            tokens = self._given(job)
+            tokens, said = self._given(job), _Said(self.tokenizer, SpanCache(self.tokenizer))
         else:
-            choice = tool_choice.read(job.tool_choice, job.tools)
-            looks = self._looks(job)
+            choice, looks = self._looks(job)
             options = must_call(options, choice, looks)
-            prompt, spans = self._rendered(job)
-            tokens = prompt.tokens
+            prompt, spans, session = self._rendered(job, choice, looks)
+            tokens, spans.known = prompt.tokens, list(prompt.spans)
             looks = dataclasses.replace(looks, calls=None) if choice == tool_choice.NONE else looks
             thinking = looks.thinks and markup.thinking_is_open(prompt.text) and options.grammar is None
-            spans.known = list(prompt.spans)
+            said = _Said(session, spans, looks, thinking)
         info = self.tokenizer.info
         if len(tokens) >= info.n_ctx:
             raise UsageError(
@@ -72,39 +70,32 @@ class Desk:
             )
         if not tokens:
             raise UsageError("the prompt is empty; give at least one token")
-        return Answer(self, job, options, tokens, spans, looks, thinking, came)
+        return Answer(self, job, options, tokens, said, came)
 
     def render(self, job: Job) -> tuple[str, list[int]]:
         """The prompt of a job with messages, as text and as ids. Raises UsageError."""
-        prompt, spans = self._rendered(job)
+        prompt, spans, _ = self._rendered(job, *self._looks(job))
         return spans.unguarded(prompt.text), prompt.tokens
 
-    def _rendered(self, job: Job) -> tuple[Prompt, SpanCache]:
-        if self._template is None:
-            raise UsageError(
-                f"{self.tokenizer.artifact.name} has no chat template: it only continues text; use /v1/completions"
-            )
-        assert job.messages is not None
+    def _rendered(self, job: Job, choice: str, looks: Markup) -> tuple[Prompt, SpanCache, Session]:
+        """The prompt, what was known of its text, and the tokenizer with text for the tags of `looks`."""
+        assert self._template is not None and job.messages is not None
         system, said = openai.read(job.messages)
         if not said:
             raise UsageError("messages hold nothing to answer; give one of the user's")
         template = self._template.for_tools() if job.tools else self._template
         seen = () if job.settings.get("exact") else tuple(self._seen)
-        spans = SpanCache(self.spelled(self._looks(job)), seen)
-        offer = tool_choice.read(job.tool_choice, job.tools) != tool_choice.NONE
+        session = markup.spelled(self.tokenizer, looks)
+        spans = SpanCache(session, seen)
         prompt = Renderer(template, spans, job.tools).render(
-            said, system=system, think=job.think, offer_tools=offer
+            said, system=system, think=job.think, offer_tools=choice != tool_choice.NONE
         )
         if not prompt.spans:
             raise UsageError(
                 f"the prompt has over {prompt.n_tokens:,} tokens and the context {self.tokenizer.info.n_ctx:,}: "
                 "shorten it, or serve with a larger -c"
             )
-        return prompt, spans
-
-    def spelled(self, looks: Markup) -> Session:
-        """The tokenizer, with text for the tags of `looks`."""
-        return markup.spelled(self.tokenizer, looks)
+        return prompt, spans, session
 
     def request(self, tokens: Sequence[int], options: GenerateOptions, written: Written, job: Job) -> Request:
         """What the engine is asked. Raises UsageError for a schema or grammar that cannot be followed."""
@@ -118,17 +109,19 @@ class Desk:
         """Keep the ids of a prompt and its answer: the next prompt of this conversation begins with both."""
         self._seen.append(tuple(spans.known))
 
-    def _looks(self, job: Job) -> Markup:
-        artifact = self.tokenizer.artifact
-        if artifact.foreign:
-            if job.tools:
-                raise UsageError(
-                    f"how tools are called is unknown of {artifact.name}, which is outside the verified families; "
-                    "leave tools out"
-                )
-            return _PLAIN
-        assert self._template is not None
-        return Markup.of(self._template.source, job.tools)
+    def _looks(self, job: Job) -> tuple[str, Markup]:
+        """Which tools are to be called, and what to look for in the answer. Raises UsageError."""
+        if self._template is None:
+            raise UsageError(
+                f"{self.tokenizer.artifact.name} has no chat template: it only continues text; use /v1/completions"
+            )
+        artifact, choice = self.tokenizer.artifact, tool_choice.read(job.tool_choice, job.tools)
+        if artifact.foreign and job.tools:
+            raise UsageError(
+                f"how tools are called is unknown of {artifact.name}, which is outside the verified families; "
+                "leave tools out"
+            )
+        return choice, _PLAIN if artifact.foreign else Markup.of(self._template.source, job.tools)
 
     def _given(self, job: Job) -> list[int]:
         """The ids of a prompt that is continued as it is."""
@@ -142,6 +135,16 @@ class Desk:
         return list(job.prompt)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Said:
+    """What of a prompt its answer is read by."""
+
+    session: Session  # the tokenizer, with text for the tags of `looks`
+    spans: SpanCache  # knows the prompt, where it has messages
+    looks: Markup = _PLAIN
+    thinking: bool = False  # the prompt has opened a thought
+
+
 class Answer:
     """One answer as it is written: ids in, events out."""
 
@@ -151,14 +154,12 @@ class Answer:
         job: Job,
         options: GenerateOptions,
         tokens: list[int],
-        spans: SpanCache,
-        looks: Markup,
-        thinking: bool,
+        said: _Said,
         came: float,
     ) -> None:
-        self._desk, self._spans, self._thinking, self._shares = desk, spans, thinking, desk.shares
-        self._session = desk.spelled(looks)
-        self._parser = MarkupParser(looks, thinking=thinking, stream_calls=True)
+        self._desk, self._shares = desk, desk.shares
+        self._session, self._spans, self._thinking = said.session, said.spans, said.thinking
+        self._parser = MarkupParser(said.looks, thinking=said.thinking, stream_calls=True)
         self._written = Written(self._session, options)
         self.request = desk.request(tokens, options, self._written, job)
         self._seed = options.sampling.seed or 0
@@ -190,8 +191,7 @@ class Answer:
     def took(self, drawn: Drawn, now: float) -> tuple[list[Event], bool]:
         """The events of one id drawn at `now`, and whether the answer has ended with it."""
         if drawn.error is not None and not isinstance(drawn.error, CancelledError):
-            kind = "request" if isinstance(drawn.error, UsageError) else "engine"
-            return [Failed(kind, str(drawn.error))], True
+            return [failed(drawn.error)], True
         if drawn.token is None:
             reason = "cancelled" if drawn.error else "length"
             return [*self._finish(cut=True), self._done(reason)], True

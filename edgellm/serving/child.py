@@ -16,14 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from edgellm import lifeline
+from edgellm.backends import pipe
 from edgellm.errors import EdgellmError, EngineError
-from edgellm.serving import pipe
 from edgellm.serving.answering import Answer, Desk, failed
 from edgellm.serving.job import Event, Facts, Job, ServingOptions, State
 from edgellm.serving.shares import Shares
 
 if TYPE_CHECKING:
-    from edgellm.backends.batching.engine import Engine
+    from edgellm.backends.batching.engine import Engine, Request
     from edgellm.formats.artifact import Artifact
     from edgellm.session import Drafter, EngineOptions
 
@@ -38,13 +38,12 @@ class Child:
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()  # for the engine's thread
         self._outbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._answers: dict[int, Answer] = {}
-        self._by_request: dict[int, int] = {}  # id() of a request -> number of its job
+        self._numbers: dict[Request, int] = {}  # of the jobs, by what the engine is asked
         self._coming: set[int] = set()  # jobs that are being prepared
         self._gone: set[int] = set()  # of these, the cancelled
         self._tasks: list[tuple[int, Iterator[Any]]] = []
         self._preparing = ThreadPoolExecutor(_N_PREPARING, "prepare")
         self._closing = False
-        self._counts = [0, 0.0, 0.0]  # ids drawn, seconds of prefill, of decode
 
     def run(self) -> None:
         """Until the pipe closes."""
@@ -74,28 +73,14 @@ class Child:
         self._desk = Desk(self._engine.tokenizer, template, self._drafters.lend, self._shares)
 
     def _facts(self) -> Facts:
-        from edgellm.formats import purpose
-
-        engine, session = self._engine, self._engine.tokenizer
-        artifact, info = session.artifact, session.info
-        made_for = purpose.other_than_text(artifact)
-        template = artifact.chat_template or ""
+        info = self._engine.tokenizer.info
         return Facts(
-            name=artifact.name,
             n_ctx=info.n_ctx,
             n_vocab=info.n_vocab,
-            n_ctx_train=artifact.n_ctx_train,
-            n_params=artifact.metadata.get("general.parameter_count"),
-            n_bytes=artifact.size_bytes,
-            n_slots=engine.n_slots,
-            batching=engine.batching,
+            n_slots=self._engine.n_slots,
+            batching=self._engine.batching,
             backend=info.backend,
-            version=info.version,
             device=info.device,
-            chats=bool(template) and not made_for,
-            embeds=made_for == "embedding",
-            ranks=made_for == "reranking",
-            thinks="</think>" in template and not artifact.foreign,
             notes=info.notes,
         )
 
@@ -119,13 +104,12 @@ class Child:
         self._shares.stepped(self._answers.values())
         events: list[tuple[int, list[Event]]] = []
         for one in drawn:
-            number = self._by_request.get(id(one.request))
+            number = self._numbers.get(one.request)
             if number is None:
                 continue  # it ended with an earlier id of this evaluation
             found, ended = self._answers[number].took(one, now)
             if found:
                 events.append((number, found))
-            self._counts[0] += one.token is not None
             if ended:
                 self._end(number)
         if events:
@@ -134,11 +118,9 @@ class Child:
 
     def _end(self, number: int) -> None:
         answer = self._answers.pop(number)
-        del self._by_request[id(answer.request)]
+        del self._numbers[answer.request]
         self._engine.end(answer.request)
         self._drafters.give_back(answer.request.drafter)
-        self._counts[1] += answer.prefill_seconds
-        self._counts[2] += answer.decode_seconds
 
     def _add(self, number: int, answer: Answer) -> None:
         self._coming.discard(number)
@@ -147,7 +129,7 @@ class Child:
             self._drafters.give_back(answer.request.drafter)
             return
         self._answers[number] = answer
-        self._by_request[id(answer.request)] = number
+        self._numbers[answer.request] = number
         self._engine.add(answer.request)
 
     def _cancel(self, number: int) -> None:
@@ -238,11 +220,6 @@ class Child:
         return State(
             n_running=load.n_running,
             n_waiting=load.n_waiting,
-            n_prompt=load.n_evaluated + load.n_cached,
-            n_cached=load.n_cached,
-            n_generated=int(self._counts[0]),
-            prefill_seconds=self._counts[1],
-            decode_seconds=self._counts[2],
             kv_used=load.kv_used,
             kv_size=load.kv_size,
             resident_bytes=psutil.Process().memory_info().rss,
@@ -256,8 +233,7 @@ class Child:
                 message.set()
                 continue
             try:
-                self._sink.write(pipe.packed(message))
-                self._sink.flush()
+                pipe.send(self._sink, message)
             except OSError:
                 os._exit(0)  # nobody listens any more
 

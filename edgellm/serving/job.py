@@ -93,39 +93,25 @@ Event = Started | Piece | Done | Failed
 class Facts:
     """What an engine says of itself when it is open."""
 
-    name: str  # the model's
     n_ctx: int  # tokens of one sequence
     n_vocab: int
-    n_ctx_train: int
-    n_params: int | None
-    n_bytes: int
     n_slots: int  # sequences it decodes together
     batching: str  # "continuous", or why it answers one after the other
     backend: str
-    version: str
     device: str
-    chats: bool  # has a chat template
-    embeds: bool  # was made to embed
-    ranks: bool  # was made to rerank
-    thinks: bool
     notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class State:
-    """What an engine is doing; counts are since its start."""
+    """What an engine is doing."""
 
     n_running: int  # answers being prefilled or decoded
     n_waiting: int  # jobs in its queue
-    n_prompt: int  # tokens
-    n_cached: int
-    n_generated: int
-    prefill_seconds: float
-    decode_seconds: float
     kv_used: int  # tokens in the cache
     kv_size: int
     resident_bytes: int  # of the engine's process
-    joules: float | None = None
+    joules: float | None = None  # of all answers since its start
 
 
 @dataclass(frozen=True)

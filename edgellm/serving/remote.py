@@ -6,26 +6,20 @@ import asyncio
 import contextlib
 import itertools
 import pickle
-import signal
 import sys
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from edgellm import lifeline
+from edgellm.backends import pipe
 from edgellm.errors import EngineCrashError, EngineError
 from edgellm.formats.artifact import Artifact
-from edgellm.serving import pipe
 from edgellm.serving.job import Done, Event, Facts, Failed, Job, ServingOptions, State
 from edgellm.session import EngineOptions
 
 _DEFAULTS = ServingOptions()
-_RESTART_WAITS = (
-    0.0,
-    0.5,
-    2.0,
-    5.0,
-)  # seconds before a restart, by how many died without an answer in between
-_T = TypeVar("_T")
+#: Seconds before a restart, by how many died without an answer in between.
+_RESTART_WAITS = (0.0, 0.5, 2.0, 5.0)
 
 
 class Engine:
@@ -43,7 +37,6 @@ class Engine:
         self._opening = asyncio.Lock()
         self._closed = False
         self._n_deaths = 0  # in a row
-        self.n_restarts = 0
 
     @classmethod
     async def open(
@@ -219,10 +212,8 @@ class Engine:
             except EOFError:
                 self._n_deaths += 1
                 raise EngineCrashError(await self._epitaph()) from None
-            except (
-                BaseException
-            ):  # who asked went away while the model was loaded: nobody else knows the process
-                child.kill()
+            except BaseException:
+                child.kill()  # who asked went away while the model was loaded: nobody else knows the process
                 raise
             if kind == "refused":
                 await child.wait()
@@ -261,7 +252,6 @@ class Engine:
         if self._closed:
             return
         self._n_deaths += 1
-        self.n_restarts += 1
         self._reviving = asyncio.create_task(self._revive())
 
     async def _revive(self) -> None:
@@ -272,8 +262,8 @@ class Engine:
     async def _epitaph(self) -> str:
         assert self._child is not None
         code = await self._child.wait()
-        how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return f"the engine running {self.artifact.path.name} {how}; it is started anew, see: edgellm doctor"
+        name = self.artifact.path.name
+        return f"the engine running {name} {pipe.ending(code)}; it is started anew, see: edgellm doctor"
 
 
 async def _receive(child: asyncio.subprocess.Process) -> Any:

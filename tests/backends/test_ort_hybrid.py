@@ -25,8 +25,7 @@ from edgellm.convert.onnx.writer import OnnxRequest, convert_onnx
 from edgellm.errors import EngineError
 from edgellm.formats import onnx_folder
 from edgellm.formats.artifact import Artifact
-from edgellm.generation.generate import reuse_prefix
-from edgellm.session import GREEDY, EngineOptions, Session
+from edgellm.session import GREEDY, EngineOptions, Session, reuse_prefix
 
 OPTIONS = EngineOptions(n_ctx=512, n_threads=1)
 NAME = "qwen35-grouped"

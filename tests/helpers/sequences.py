@@ -21,8 +21,7 @@ from edgellm import backends
 from edgellm.backends import checkpoints
 from edgellm.errors import CancelledError
 from edgellm.formats.artifact import Artifact
-from edgellm.generation.generate import reuse_prefix
-from edgellm.session import GREEDY, Cancel, EngineOptions, Session
+from edgellm.session import GREEDY, Cancel, EngineOptions, Session, reuse_prefix
 
 #: Relative squared error between kernels for one token and for many: float16 caches, float32 ones.
 BOUNDS = {"gguf": 1e-5, "onnx": 1e-8}

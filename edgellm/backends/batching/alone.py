@@ -7,9 +7,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from edgellm.backends.batching.engine import Drawn, Load, Request, common
+from edgellm.backends.batching.engine import Drawn, Load, Request
 from edgellm.errors import CancelledError, EdgellmError, EngineError
-from edgellm.session import Session
+from edgellm.session import Session, reuse_prefix
 
 
 class OneAtATime:
@@ -23,7 +23,6 @@ class OneAtATime:
         self._waiting: deque[Request] = deque()
         self._running: Request | None = None
         self._ids: Iterator[int] = iter(())
-        self._n_evaluated = self._n_cached = 0
 
     @property
     def tokenizer(self) -> Session:
@@ -56,12 +55,8 @@ class OneAtATime:
 
     def _begin(self, request: Request) -> None:
         request.began = time.perf_counter()
-        shared = 0 if request.exact else common(self._session.tokens, request.prompt[:-1])
-        request.n_cached = self._session.reusable(shared)
-        self._session.rewind(request.n_cached)
-        self._n_cached += request.n_cached
+        request.n_cached = reuse_prefix(self._session, () if request.exact else request.prompt)
         request.n_evaluated = len(request.prompt) - request.n_cached
-        self._n_evaluated += request.n_evaluated
         self._ids = self._session.stream(
             request.prompt[request.n_cached :],
             request.sampling,
@@ -93,15 +88,9 @@ class OneAtATime:
 
     def load(self) -> Load:
         """What it holds and does."""
-        n_ctx = self._session.info.n_ctx
-        return Load(
-            int(self._running is not None),
-            len(self._waiting),
-            len(self._session.tokens),
-            n_ctx,
-            self._n_evaluated,
-            self._n_cached,
-        )
+        session = self._session
+        n_running = int(self._running is not None)
+        return Load(n_running, len(self._waiting), len(session.tokens), session.info.n_ctx)
 
     def close(self) -> None:
         """Free everything."""

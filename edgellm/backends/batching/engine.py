@@ -49,8 +49,6 @@ class Load(NamedTuple):
     n_waiting: int
     kv_used: int  # tokens
     kv_size: int
-    n_evaluated: int = 0  # tokens of prompts since it was opened
-    n_cached: int = 0  # tokens of prompts found in the cache
 
 
 class Engine(Protocol):
@@ -101,18 +99,3 @@ class Engine(Protocol):
     def close(self) -> None:
         """Free everything. Idempotent."""
         ...
-
-
-def common(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many ids both begin with."""
-    n = min(len(one), len(other))
-    if one[:n] == other[:n]:
-        return n
-    low, high = 0, n  # they agree on the first `low`, not on the first `high`
-    while high - low > 1:
-        middle = (low + high) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle
-    return low

@@ -15,19 +15,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edgellm.backends import checks
-from edgellm.backends.batching.engine import Drawn, Load, Request, common
+from edgellm.backends.batching.engine import Drawn, Load, Request
 from edgellm.backends.batching.evaluator import Evaluator, Part
 from edgellm.backends.batching.slot import Slot
 from edgellm.errors import CancelledError, EdgellmError
+from edgellm.session import common
 
 if TYPE_CHECKING:
     from edgellm.session import Session
 
 STALL_SECONDS = 1.0  # that answers wait for a piece of a prompt, about
-_LEAST_CHUNK, _FIRST_CHUNK = (
-    32,
-    128,
-)  # tokens of such a piece: on a slow machine, and before its speed is known
+_LEAST_CHUNK = 32  # tokens of such a piece, on however slow a machine
+_FIRST_CHUNK = 128  # before its speed is known
 _WORTH_WAITING = 32  # tokens that another prompt evaluates just now, and this one begins with as well
 
 
@@ -43,7 +42,6 @@ class Scheduler:
         self._waiting: deque[Request] = deque()
         self._n_steps = self._n_taken = 0
         self._rate: float | None = None  # tokens of prompts evaluated a second, lately
-        self._n_evaluated = self._n_cached = 0
         self._evaluated: list[Slot] = []  # those in the present evaluation, or the last
 
     def add(self, request: Request) -> None:
@@ -95,8 +93,6 @@ class Scheduler:
             len(self._waiting),
             sum(len(slot.tokens) for slot in self._slots),
             self.n_slots * self._evaluator.info.n_ctx,
-            self._n_evaluated,
-            self._n_cached,
         )
 
     def close(self) -> None:
@@ -185,8 +181,6 @@ class Scheduler:
             self._evaluator.share(donor.index, slot.index, n)
         slot.tokens = list(request.prompt[:n])
         request.n_cached, request.began = n, time.perf_counter()
-        self._n_cached += n
-        self._n_evaluated += len(request.prompt) - n
         slot.pieces = self._evaluator.pieces(slot.index, n, len(request.prompt))
         slot.pause()
         return True

@@ -8,16 +8,15 @@ import pytest
 
 from edgellm import backends
 from edgellm.backends.batching import scheduler
-from edgellm.backends.batching.engine import Drawn, Engine, Request, common
+from edgellm.backends.batching.engine import Drawn, Engine, Request
 from edgellm.backends.batching.opening import open_engine
 from edgellm.backends.llama.batch import LlamaBatch
 from edgellm.catalog import first_use
 from edgellm.errors import CancelledError, EngineError, UsageError
 from edgellm.generation.constraints import Grammar
-from edgellm.generation.generate import reuse_prefix
 from edgellm.generation.logprobs import Logprobs
 from edgellm.generation.speculative import Lookup
-from edgellm.session import GREEDY, EngineOptions, Sampling
+from edgellm.session import GREEDY, EngineOptions, Sampling, common, reuse_prefix
 
 OPTIONS = EngineOptions(n_ctx=512, n_threads=1)
 TEXTS = (
