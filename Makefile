@@ -19,7 +19,7 @@ setup: $(VENV)/.ready
 $(VENV)/.engine:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	CMAKE_ARGS="-DLLAVA_BUILD=OFF $(CXXFLAGS_ENGINE)" $(BIN)/python -m pip install --no-cache-dir \
+	CMAKE_ARGS="-DLLAVA_BUILD=OFF -DGGML_RPC=ON $(CXXFLAGS_ENGINE)" $(BIN)/python -m pip install --no-cache-dir \
 		--no-binary llama-cpp-python "llama-cpp-python==$(ENGINE)"
 	touch $@
 

@@ -197,6 +197,15 @@ def test_what_cannot_be_done_is_said():
     assert isinstance(good[-1], Done)
 
 
+def test_a_model_that_was_not_made_to_chat_says_so():
+    async def test(engine):
+        return (await events_of(engine, asked("hi")))[-1]
+
+    failure = with_engine(test, dataclasses.replace(first_use.resolve("tiny-qwen3"), chat_template=None))
+    assert isinstance(failure, Failed)
+    assert (failure.kind, "no chat template" in failure.message) == ("request", True)
+
+
 def test_a_closed_stream_frees_its_slot_at_once():
     async def test(engine):
         running = engine.run(asked("Tell me all.", settings=LONG))
