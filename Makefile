@@ -31,7 +31,7 @@ demo: setup
 	$(BIN)/python bench/demo.py
 
 test: setup lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest --all -n 2 --dist worksteal
 
 # Every fault of docs/reliability.md, as often as it promises: about half an hour.
 faults: setup

@@ -13,6 +13,34 @@ from edgellm import backends, privacy
 from edgellm.catalog import conversion
 
 _FOLDER = pytest.StashKey[Path]()
+#: Cases of a parametrized test in a run of everything that did not ask for `--all`.
+_SPREAD = 3
+_SAMPLED = "EDGELLM_TESTS_SAMPLED"  # xdist's processes are told what was asked for by the environment
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--all`, as `make test` has it."""
+    parser.addoption("--all", action="store_true", help="every case of every test, and those marked `wide`")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Plain `pytest`: of each test a spread of its cases, for an answer in minutes. Whoever names tests gets all."""
+    if _SAMPLED not in os.environ:
+        return
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("wide") is None:
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    kept = {item.nodeid for of_a_test in cases.values() for item in _spread(of_a_test)}
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in kept])
+    items[:] = [item for item in items if item.nodeid in kept]
+
+
+def _spread(cases: list[pytest.Item]) -> list[pytest.Item]:
+    """The first, the last and those midway."""
+    steps = min(_SPREAD, len(cases)) - 1
+    return [cases[round(step * (len(cases) - 1) / max(steps, 1))] for step in range(steps + 1)]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -21,6 +49,12 @@ def pytest_configure(config: pytest.Config) -> None:
     One for the whole run: converting the bundled models anew for each test would take minutes, and nothing in it
     is older than the run. Tests that look at the cache itself give themselves another.
     """
+    if not hasattr(config, "workerinput"):
+        named = config.args_source is pytest.Config.ArgsSource.ARGS or config.option.keyword
+        if config.option.all or named or fault_rows.FULL or config.option.markexpr != "not slow":
+            os.environ.pop(_SAMPLED, None)
+        else:
+            os.environ[_SAMPLED] = "1"
     privacy.refuse_telemetry()
     folder = Path(tempfile.mkdtemp(prefix="edgellm-tests-"))
     config.stash[_FOLDER] = folder

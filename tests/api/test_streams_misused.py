@@ -13,6 +13,7 @@ from places import ROOT
 SCRIPT = ROOT / "tests" / "helpers" / "stream_misuse.py"
 
 
+@pytest.mark.wide
 @pytest.mark.skipif(sys.platform == "win32", reason="the script sends itself signals")
 @pytest.mark.parametrize("isolated", ["0", "1"], ids=["here", "isolated"])
 @pytest.mark.parametrize("model", ["tiny-qwen3", "tiny-qwen3:onnx-int4"])

@@ -95,6 +95,7 @@ def looping(folder, tmp_path):
     return copy
 
 
+@pytest.mark.wide
 def test_an_endless_loop_is_one_line_and_not_opened(folder, tmp_path, monkeypatch):
     path = looping(folder, tmp_path)
     monkeypatch.setattr(trial, "_SECONDS", 4.0)

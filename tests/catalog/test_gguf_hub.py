@@ -73,6 +73,7 @@ def test_one_file_is_fetched_and_run(repository, tmp_path):
     assert missing.returncode == 1 and "has no Q8_0: name one as" in missing.stderr
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(
     "spelling",
     [

@@ -152,6 +152,7 @@ class TestResults:
         code, shown = in_terminal(("report", tmp_path / "a.json", tmp_path / "b.json", "-o", form), places)
         check(shown, document=form == "html")
 
+    @pytest.mark.wide
     @pytest.mark.parametrize(
         "text", ["[" * 200_000, json.dumps({"schema": EVIL}), "\x1b[2J", '"\\ud800"', "{}", "\udce9"]
     )
@@ -218,6 +219,7 @@ class TestChats:
         assert code == 0 and "…" in check(shown)
 
 
+@pytest.mark.wide
 class TestNames:
     def test_files_that_are_there(self, good, tmp_path, places):
         path = write(tmp_path / f"{NAME}.gguf", good)

@@ -47,6 +47,7 @@ def test_a_cache_that_cannot_be_made_stops_nothing(tmp_path, monkeypatch):
     assert json.loads(done.stdout)["text"].startswith("The capital")
 
 
+@pytest.mark.wide
 @faults.needed
 @pytest.mark.fault(2)
 @pytest.mark.parametrize("code", [errno.EROFS, *SLOW])
@@ -70,6 +71,7 @@ def test_any_one_call_that_fails_in_the_cache_stops_nothing(tmp_path, model, ans
     request.node.user_properties.append(("fault", (2, len(numbers))))
 
 
+@pytest.mark.wide
 @faults.needed
 def test_a_cache_that_may_only_be_read_is_read(tmp_path, model, answer):
     cache = tmp_path / "cache"

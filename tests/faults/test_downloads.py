@@ -45,6 +45,7 @@ def test_cut_transfers_end_in_the_right_bytes(tmp_path, request):
     request.node.user_properties.append(("fault", (8, rounds * N_FILES)))
 
 
+@pytest.mark.wide
 @pytest.mark.fault(8, 0)
 @pytest.mark.parametrize("fault", ["range ignored", "too long", "too short"])
 def test_a_server_that_lies_gives_the_right_bytes_or_none(fault, tmp_path, request):

@@ -110,6 +110,7 @@ KINDS = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.fault(1, 0)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kill_at_a_random_moment_leaves_the_old_output_or_the_new(source, tmp_path, kind, request):
@@ -161,6 +162,7 @@ CONVERT = (
 )
 
 
+@pytest.mark.wide
 @faults.needed
 @pytest.mark.fault(2, 0)
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])

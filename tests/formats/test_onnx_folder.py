@@ -97,6 +97,7 @@ def test_a_manifest_that_lacks_something_is_refused(folder):
         Artifact.open(folder)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(
     "name", ["edgellm.json", "genai_config.json", "config.json", "tokenizer_config.json"]
 )

@@ -45,6 +45,7 @@ def wheel(tmp_path_factory) -> Path:
     return next(out.glob("edgellm-*.whl"))
 
 
+@pytest.mark.wide
 def test_it_installs_nothing_but_edgellm(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {

@@ -53,6 +53,7 @@ def test_one_line_says_where_it_is_and_how_to_point_a_client_at_it():
         assert code == 0 and "POST /v1/completions 200" in errors and "Paris" not in errors
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
 def test_a_signal_lets_answers_end_within_bounds(number):
     """One answer can end in time, the other is cut; no process is left."""

@@ -127,6 +127,7 @@ def test_a_reader_that_never_reads_is_hung_up_on():
                 time.sleep(0.02)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("connection", [b"close", b"keep-alive"])
 def test_a_response_that_nobody_takes_is_not_kept_for_ever(connection):
     """Where it is the last of its connection, which is closed when it has been written, and where it is not."""

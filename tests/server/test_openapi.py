@@ -46,6 +46,7 @@ def test_every_path_is_described(server, schema):
     assert {"POST /v1/chat/completions", "GET /v1/models", "POST /tokenize"} <= set(operations(schema))
 
 
+@pytest.mark.wide
 @pytest.mark.fault(13, N * 10)
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
 def test_whatever_is_made_up_is_answered_or_refused(server, schema, mode, capfd):

@@ -13,7 +13,7 @@ from edgellm.serving.pool import Offer, Pool, UnknownModelError
 from edgellm.session import EngineOptions
 
 NAMES = ("tiny-qwen3", "tiny-llama3")
-JOB = Job(prompt="Once", settings={"max_tokens": 2})
+JOB = Job(prompt="Once", settings={"max_tokens": 2, "ignore_eos": True})
 
 
 def pool(**how) -> Pool:

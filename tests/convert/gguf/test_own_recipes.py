@@ -48,6 +48,7 @@ def test_a_model_without_delta_nets_is_refused(tmp_path: Path) -> None:
         convert(ConvertRequest(source, "q4_k_h", tmp_path / "out.gguf"))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("own", OWN)
 def test_a_trained_model_is_nearer_to_its_original_at_about_the_same_size(own: str, tmp_path: Path) -> None:
     """Mean divergence from float32 on held-out dialogues, against llama.cpp's type that it is made like."""

@@ -42,6 +42,7 @@ def training_dialogues() -> itertools.chain[Dialogue]:
     )
 
 
+@pytest.mark.wide
 def test_a_full_pass_over_training_holds_no_held_out_key_and_no_held_out_prompt() -> None:
     forbidden: dict[tuple[str, ...], str] = {}
     for item in tasks.load():

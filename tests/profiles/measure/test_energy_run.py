@@ -39,6 +39,7 @@ def test_processor_and_gpu_stay_apart(model, monkeypatch):
     assert found["decode_watts@gpu"].samples == pytest.approx([70.0])
 
 
+@pytest.mark.wide
 def test_no_meter_an_estimate_and_a_log_imported_later(model, tmp_path):
     """The log says 10 W whatever happens, so every watt is 10 W and net of idle is nothing."""
     out, plug = tmp_path / "run.json", tmp_path / "plug.csv"

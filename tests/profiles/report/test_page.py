@@ -75,6 +75,7 @@ def pages(report, lang):
     yield render("html", compare({HOSTILE: report, f"b{HOSTILE}": later}), None, lang)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_nothing_that_a_result_says_is_markup(hostile, lang):
     for page in pages(hostile, lang):

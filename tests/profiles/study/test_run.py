@@ -145,6 +145,7 @@ def test_clocks_agree_with_an_outside_observer(models):
     assert 0 < inside * 1e-9 < outside
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(
     "period", [1e-7, 0.0005]
 )  # fast: each repetition is a window; slow: loops are needed
@@ -279,6 +280,7 @@ def test_a_folder_keeps_the_dots_of_its_name(tmp_path):
     assert display_name(artifact) == "Qwen2.5-0.5B-onnx-int8"
 
 
+@pytest.mark.wide
 def test_a_study_makes_a_run_for_each_combination(models, tmp_path):
     out = tmp_path / "r.json"
     result = invoke(
