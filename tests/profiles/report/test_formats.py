@@ -226,7 +226,7 @@ def test_a_difference_is_claimed_only_when_the_samples_carry_it():
     fast = samples.run("fast")
     slow = samples.run("slow", tuple(samples.launch(i, gap_ms=(12.0, 12.1, 11.9)) for i in range(2)))
     assert "fast decodes text <b>1.20 times as fast</b> as slow" in text_of(samples.report(slow, fast))
-    assert "No measurable difference</b> in decode speed" in text_of(
+    assert "Decode speed of fast and same: <b>the same within 1%</b>" in text_of(
         samples.report(fast, samples.run("same"))
     )
 
@@ -239,7 +239,21 @@ def test_launches_that_overlap_carry_no_claim():
     b = samples.run(
         "b", (samples.launch(0, gap_ms=(12.0, 12.1, 11.9)), samples.launch(1, gap_ms=(14.0, 14.1, 13.9)))
     )
-    assert "No measurable difference</b> in decode speed" in text_of(samples.report(a, b))
+    text = text_of(samples.report(a, b))
+    assert (
+        "Decode speed of b and a: <b>cannot tell (×0.57 to ×2.26; 60 launches each would)</b>"
+        in text.replace("a and b:", "b and a:")
+    )
+
+
+def test_one_launch_each_carries_no_claim_but_of_memory():
+    fast, slow = (
+        samples.run("fast", (samples.launch(0),)),
+        samples.run("slow", (samples.launch(0, gap_ms=(99.0,) * 3),)),
+    )
+    text = text_of(samples.report(fast, slow))
+    assert "Decode speed of fast and slow: <b>cannot tell: too few launches</b>" in text
+    assert "Memory of fast and slow: <b>the same within 1%</b>" in text
 
 
 def claims(rng: random.Random, factor: float, launch_noise: float, drift: float, trials: int) -> float:
@@ -280,7 +294,7 @@ def test_a_busy_machine_comes_first():
 
 def test_findings_name_energy_or_its_absence():
     assert "Energy was not measured" in text_of(samples.report())
-    assert "in decode energy" in text_of(CASES["energy"])
+    assert "Energy to decode: <b>cannot tell" in text_of(CASES["energy"])
     assert "bad did not run" in text_of(CASES["one failed"])
 
 
