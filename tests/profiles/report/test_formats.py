@@ -31,6 +31,7 @@ from edgellm.profiles.result.result import (
     MemoryRecord,
     Report,
     from_json,
+    read,
 )
 
 HOSTILE = '<script>alert("x")</script>&"\'|`'
@@ -179,6 +180,52 @@ def test_llama_cpp_s_own_script_compares_our_rows(tmp_path, suffix):
     lines = [[cell.strip() for cell in line.split("\t")] for line in done.stdout.splitlines()]
     speedups = {tuple(line[:-3][-1:]): line[-1] for line in lines}
     assert speedups[("pp512",)] == "1.00" and speedups[("tg128@d512",)] == "1.05"  # mean of m and n
+
+
+@pytest.mark.skipif(
+    not os.environ.get("EDGELLM_COMPARE_LLAMA_BENCH"),
+    reason="set EDGELLM_COMPARE_LLAMA_BENCH to llama.cpp's scripts/compare-llama-bench.py (needs tabulate, GitPython)",
+)
+@pytest.mark.parametrize("model", ["tiny-qwen3", "tiny-qwen3:onnx-int4"])
+def test_llama_cpp_s_own_script_compares_rows_of_a_profile_by_defaults(tmp_path, model):
+    """What was left to the engine has a value: the script joins on equal ones, and no null equals another."""
+    command = [
+        sys.executable,
+        "-m",
+        "edgellm",
+        "profile",
+        model,
+        "-p",
+        "16",
+        "-n",
+        "4",
+        "-r",
+        "2",
+        "--launches",
+        "1",
+    ]
+    subprocess.run([*command, "--out", str(tmp_path / "a.json"), "-q"], check=True, capture_output=True)
+    report = read(tmp_path / "a.json")
+    (row, *_) = [json.loads(line) for line in reports.render(report, "jsonl").splitlines()]
+    assert (row["backends"], row["gpu_info"]) == ("CPU", "")
+    another = "x" * len(row["build_commit"])  # builds of one length, as commits are
+    launches = (replace(x, engine=replace(x.engine, version=another)) for x in report.runs[0].launches)
+    other = replace(report, runs=(replace(report.runs[0], launches=tuple(launches)),))
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(reports.render(report, "jsonl") + reports.render(other, "jsonl"))
+    builds = ["-b", row["build_commit"], "-c", another, "-o", "tsv"]
+    command = [
+        sys.executable,
+        os.environ["EDGELLM_COMPARE_LLAMA_BENCH"],
+        "-t",
+        "llama-bench",
+        "-i",
+        str(rows),
+        *builds,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [line.split("\t")[-1].strip() for line in done.stdout.splitlines()[-2:]] == ["1.00", "1.00"]
 
 
 def deep(gap: float, version: str):
