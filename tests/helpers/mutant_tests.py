@@ -105,7 +105,10 @@ def load(path: Path) -> Map:
 
 
 def measure(root: Path, folder: Path, tests: tuple[str, ...] = (), echo: Any = None, jobs: int = 1) -> Map:
-    """Run the tests (all of them, unless some are named) of the tree at `root`; what they leave lies in `folder`."""
+    """Run the tests (all of them, unless some are named) of the tree at `root`; what they leave lies in `folder`.
+
+    Tests that are named run with all their cases.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     settings, times = folder / "coverage.ini", folder / "times.json"
     settings.write_text(_COVERAGE.format(folder=folder, root=root), encoding="utf-8")
@@ -113,7 +116,17 @@ def measure(root: Path, folder: Path, tests: tuple[str, ...] = (), echo: Any = N
         "COVERAGE_PROCESS_START": str(settings),
         "EDGELLM_TEST_TIMES": str(times),
     }
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "line_contexts", "-p", "no:cacheprovider", *tests]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "line_contexts",
+        "-p",
+        "no:cacheprovider",
+        *(tests or ("tests",)),
+    ]
     if jobs > 1:
         command += ["-p", "xdist.plugin", "-n", str(jobs), "--dist", "worksteal"]
     subprocess.run(command, cwd=root, env=environment, stdout=echo, stderr=echo, check=False)
