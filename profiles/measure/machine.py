@@ -90,7 +90,10 @@ def power_source() -> str | None:
     """ "mains" or "battery"; None for a machine without a battery or one that does not tell."""
     import psutil
 
-    battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
+    try:
+        battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
+    except OSError:  # containers without /sys/class/power_supply
+        return None
     if battery is None or battery.power_plugged is None:
         return None
     return "mains" if battery.power_plugged else "battery"

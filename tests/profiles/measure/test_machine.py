@@ -103,3 +103,11 @@ def test_an_odd_cache_size_is_unknown(tmp_path, size):
     cache = "sys/devices/system/cpu/cpu0/cache/index3"
     tree(tmp_path, {f"{cache}/level": "3", f"{cache}/size": size})
     assert machine.last_level_cache(tmp_path / "sys/devices/system/cpu") is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="psutil reads a folder there")
+def test_a_system_that_hides_its_power_supplies_tells_of_none(monkeypatch):
+    import psutil._pslinux
+
+    monkeypatch.setattr(psutil._pslinux, "POWER_SUPPLY_PATH", "/nowhere")
+    assert machine.power_source() is None
