@@ -24,26 +24,32 @@ BYTES_FIXED = 12 << 20
 
 
 @dataclass(frozen=True)
-class Item:
-    """One tensor to convert and the place its bytes go to."""
+class Target:
+    """What one tensor becomes in one output, and the place its bytes go to."""
 
-    source: TensorSource
     plan: PlannedTensor
     fd: int  # of the output
     offset: int
 
-    @property
-    def copies(self) -> bool:
+
+@dataclass(frozen=True)
+class Item:
+    """One tensor to convert, into one output or several: it is read once."""
+
+    source: TensorSource
+    targets: tuple[Target, ...]
+
+    def copies(self, target: Target) -> bool:
         """Whether the stored bytes are already the output's."""
-        return self.source.storage == self.plan.type
+        return self.source.storage == target.plan.type
 
     def buffer_bytes(self, block_weights: int) -> tuple[int, int, int]:
         """Bytes a block needs as stored, as float32 and encoded; 0 where it is not needed."""
         rows = self.rows_per_block(block_weights)
         n_weights = rows * self.source.row_size
-        widened = 0 if self.copies or self.source.storage.name == "F32" else 4 * n_weights
-        encoded = 0 if self.copies else self.plan.type.nbytes(n_weights)
-        return rows * self.source.row_bytes, widened, encoded
+        encoded = [target.plan.type.nbytes(n_weights) for target in self.targets if not self.copies(target)]
+        widened = 4 * n_weights if encoded and self.source.storage.name != "F32" else 0
+        return rows * self.source.row_bytes, widened, max(encoded, default=0)
 
     def rows_per_block(self, block_weights: int) -> int:
         """Rows of a block of about `block_weights`: at least one, at most all."""

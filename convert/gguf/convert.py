@@ -20,6 +20,7 @@ from edgellm.convert.gguf.plan import Plan, QuantOptions, make_plan
 from edgellm.convert.gguf.recipes import canonical
 from edgellm.convert.gguf.source_model import SourceModel, open_model
 from edgellm.convert.gguf.writer import Layout, TensorEntry, encode, layout, shard_name, split, split_keys
+from edgellm.errors import CheckFailedError, UsageError
 
 if TYPE_CHECKING:
     from edgellm.convert.gguf.blocks import Buffers, Item
@@ -83,9 +84,18 @@ class _Job:
     layouts: tuple[Layout, ...] = field(repr=False)
 
     @property
+    def files(self) -> list[tuple[Path, Layout]]:
+        return list(zip(self.paths, self.layouts, strict=True))
+
+    @property
     def preview(self) -> Preview:
-        sizes = (place.size for place in self.layouts)
-        return Preview(self.plan, tuple(zip(self.paths, sizes, strict=True)), self.model.remarks)
+        sizes = tuple((path, place.size) for path, place in self.files)
+        return Preview(self.plan, sizes, self.model.remarks)
+
+
+def preview(self) -> Preview:
+    sizes = (place.size for place in self.layouts)
+    return Preview(self.plan, tuple(zip(self.paths, sizes, strict=True)), self.model.remarks)
 
 
 def preview(request: ConvertRequest) -> Preview:
@@ -110,92 +120,158 @@ def convert(
     one that was there is unchanged; a set of several files that a kill caught in the moment of renaming is
     finished by whoever looks next.
     """
+    (done,) = convert_all([request], verify=[verify] if verify else None, report=report, tell=tell)
+    if isinstance(done, CheckFailedError):
+        raise done
+    return done
+
+
+def convert_all(
+    requests: Sequence[ConvertRequest],
+    *,
+    verify: Sequence[Verifier] | None = None,
+    report: Callable[[Progress], None] | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> list[Artifact | CheckFailedError]:
+    """One source into several outputs that differ in type: every weight is read, checked and widened once.
+
+    What `convert` says holds for each; one that fails its proof is told of in its place, and the others stay.
+    `verify` has a verifier for each. Raises as `convert` does for what concerns all: then nothing is written.
+    """
     from edgellm.formats.artifact import Artifact
 
-    with _prepare(request) as job:
-        for path in job.paths:
-            files.check_output(path, force=request.force)
-        files.check_space(job.paths[0].parent, job.preview.total_bytes)
-        for remark in job.model.remarks:
+    failures: dict[int, CheckFailedError] = {}
+    with _prepare_all(requests) as jobs:
+        _check_outputs(jobs)
+        for remark in jobs[0].model.remarks:
             tell(remark)
-        first = job.paths[0]
 
-        def finish(temporary: Path) -> None:
-            if verify:
-                _tell(report, "verify", job)
-                verdict = _verdict(verify(temporary))
-                with files.storage_errors(first):
-                    _patch(temporary, job.layouts[0], provenance.VERIFICATION_KEY, *verdict)
+        def grow(index: int, growing: list[Path]) -> None:
+            """Make a place for output `index` and those before it, write them all, and let this one get its name."""
+            if index < 0:
+                return _write(jobs, growing[::-1], report)
+            job, check = jobs[index], verify[index] if verify else None
+            place = files.atomic_path(
+                job.paths[0],
+                force=job.request.force,
+                validate=lambda path: _prove(job, path, check, report),
+                others=job.paths[1:],
+            )
+            try:
+                with place as temporary:
+                    grow(index - 1, [*growing, temporary])
+            except CheckFailedError as error:  # of this one's proof: the others have nothing to do with it
+                failures[index] = error
 
-        with files.atomic_path(
-            first, force=request.force, validate=finish, others=job.paths[1:]
-        ) as temporary:
-            _write(job, temporary, report)
-    return Artifact.open(first)
+        grow(len(jobs) - 1, [])
+        first = [job.paths[0] for job in jobs]
+    return [failures.get(index) or Artifact.open(path) for index, path in enumerate(first)]
+
+
+def _prove(
+    job: _Job, temporary: Path, verify: Verifier | None, report: Callable[[Progress], None] | None
+) -> None:
+    """Check an output that is all there and write the verdict into it. Raises what `verify` raises."""
+    if verify is None:
+        return
+    _tell(report, "verify", job.plan.n_weights)
+    verdict = _verdict(verify(temporary))
+    with files.storage_errors(job.paths[0]):
+        _patch(temporary, job.layouts[0], provenance.VERIFICATION_KEY, *verdict)
+
+
+def _check_outputs(jobs: Sequence[_Job]) -> None:
+    """Raises UsageError, OutputExistsError, StorageError."""
+    paths = [path for job in jobs for path in job.paths]
+    if len(set(paths)) < len(paths):
+        twice = next(path for path in paths if paths.count(path) > 1)
+        raise UsageError(
+            f"two of the types would be written to {twice}: name each once, and give -o a folder"
+        )
+    for job in jobs:
+        for path in job.paths:
+            files.check_output(path, force=job.request.force)
+    files.check_space(paths[0].parent, sum(job.preview.total_bytes for job in jobs))
 
 
 @contextlib.contextmanager
 def _prepare(request: ConvertRequest) -> Iterator[_Job]:
+    with _prepare_all([request]) as jobs:
+        yield jobs[0]
+
+
+@contextlib.contextmanager
+def _prepare_all(requests: Sequence[ConvertRequest]) -> Iterator[list[_Job]]:
     """Open the source, plan, and lay out the files."""
-    quant = canonical(request.quant)
+    first = requests[0]
+    with open_model(
+        first.source,
+        canonical(first.quant),
+        allow_requantize=first.allow_requantize,
+        lora=first.lora,
+        ignore_adapter=first.ignore_adapter,
+    ) as model:
+        imatrix = _open_imatrix(first.imatrix)
+        yield [_job(request, model.of_type(canonical(request.quant)), imatrix) for request in requests]
+
+
+def _job(request: ConvertRequest, model: SourceModel, imatrix: Imatrix | None) -> _Job:
     options = QuantOptions(
-        quant,
+        canonical(request.quant),
         request.pure,
         _upper(request.output_type),
         _upper(request.token_embd_type),
         tuple((pattern, type_.upper()) for pattern, type_ in request.tensor_types),
     )
-    with open_model(
-        request.source,
-        quant,
-        allow_requantize=request.allow_requantize,
-        lora=request.lora,
-        ignore_adapter=request.ignore_adapter,
-    ) as model:
-        imatrix = _open_imatrix(request.imatrix)
-        sizes = imatrix.sizes if imatrix else None
-        plan = make_plan([tensor.info for tensor in model.tensors], model.facts, options, sizes)
-        keys = dict(model.key_values) | _imatrix_keys(imatrix) | _provenance(request, plan, model, imatrix)
-        runs = split([_entry(tensor) for tensor in plan.tensors], request.split_max_bytes)
-        paths = _paths(request, model.stem, len(runs))
-        yield _Job(request, model, imatrix, plan, paths, tuple(_layouts(keys, runs)))
+    sizes = imatrix.sizes if imatrix else None
+    plan = make_plan([tensor.info for tensor in model.tensors], model.facts, options, sizes)
+    keys = dict(model.key_values) | _imatrix_keys(imatrix) | _provenance(request, plan, model, imatrix)
+    runs = split([_entry(tensor) for tensor in plan.tensors], request.split_max_bytes)
+    paths = _paths(request, model.stem, len(runs))
+    return _Job(request, model, imatrix, plan, paths, tuple(_layouts(keys, runs)))
 
 
-def _write(job: _Job, first: Path, report: Callable[[Progress], None] | None) -> None:
-    """Write all files of the output into the folder of `first`, headers and weights, hashes filled in."""
+def _write(jobs: Sequence[_Job], firsts: Sequence[Path], report: Callable[[Progress], None] | None) -> None:
+    """Write all files of each output into the folder of its first, headers and weights, hashes filled in."""
     from edgellm.convert.gguf import stream
 
+    model, request = jobs[0].model, jobs[0].request
     with ExitStack() as stack:
         fds = [
-            _create(first.parent / path.name, place, stack)
-            for path, place in zip(job.paths, job.layouts, strict=True)
+            [_create(first.parent / path.name, place, stack) for path, place in job.files]
+            for job, first in zip(jobs, firsts, strict=True)
         ]
-        items = _items(job, fds)
-        buffers = _buffers(job.request, items)
-        hasher = provenance.Hasher(job.model.files) if job.request.hash_sources else None
+        items = _items(jobs, fds)
+        buffers = _buffers(request, items)
+        hasher = provenance.Hasher(model.files) if request.hash_sources else None
         if hasher:
             stack.callback(hasher.stop)
-        stream.run(items, buffers, job.imatrix, report)
+        stream.run(items, buffers, jobs[0].imatrix, report)
         if hasher:
-            _tell(report, "hash", job)
-            names = job.model.files
-            old, new = (provenance.source_text(names, hashes) for hashes in (None, hasher.result()))
-            _patch(first, job.layouts[0], provenance.SOURCE_KEY, old, new)
-        _tell(report, "flush", job)
-        for fd in fds:
+            _tell(report, "hash", jobs[0].plan.n_weights)
+            old, new = (provenance.source_text(model.files, hashes) for hashes in (None, hasher.result()))
+            for job, first in zip(jobs, firsts, strict=True):
+                _patch(first, job.layouts[0], provenance.SOURCE_KEY, old, new)
+        _tell(report, "flush", jobs[0].plan.n_weights)
+        for fd in (fd for own in fds for fd in own):
             os.fsync(fd)
 
 
-def _items(job: _Job, fds: Sequence[int]) -> list[Item]:
-    from edgellm.convert.gguf.blocks import Item
+def _items(jobs: Sequence[_Job], fds: Sequence[Sequence[int]]) -> list[Item]:
+    """What each tensor becomes in each output, in the order of the first: all have the same tensors."""
+    from edgellm.convert.gguf.blocks import Item, Target
 
-    sources = {tensor.info.name: tensor for tensor in job.model.tensors}
-    places = {
-        name: (fd, at)
-        for fd, place in zip(fds, job.layouts, strict=True)
-        for name, at in place.offsets.items()
-    }
-    return [Item(sources[tensor.name], tensor, *places[tensor.name]) for tensor in job.plan.tensors]
+    sources = {tensor.info.name: tensor for tensor in jobs[0].model.tensors}
+    targets: dict[str, list[Target]] = {}
+    for job, own in zip(jobs, fds, strict=True):
+        places = {
+            name: (fd, at)
+            for fd, place in zip(own, job.layouts, strict=True)
+            for name, at in place.offsets.items()
+        }
+        for tensor in job.plan.tensors:
+            targets.setdefault(tensor.name, []).append(Target(tensor, *places[tensor.name]))
+    return [Item(sources[name], tuple(own)) for name, own in targets.items()]
 
 
 def _buffers(request: ConvertRequest, items: Sequence[Item]) -> Buffers:
@@ -293,12 +369,11 @@ def _provenance(
     return provenance.key_values(recipe, hashed, f"ggml {ggml.version()}")
 
 
-def _tell(report: Callable[[Progress], None] | None, phase: str, job: _Job) -> None:
+def _tell(report: Callable[[Progress], None] | None, phase: str, n_weights: int) -> None:
     from edgellm.convert.gguf.stream import Progress
 
     if report:
-        total = job.plan.n_weights
-        report(Progress(phase, total, total, 0.0))
+        report(Progress(phase, n_weights, n_weights, 0.0))
 
 
 def _upper(name: str | None) -> str | None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from edgellm.convert.gguf.plan import ModelFacts
@@ -50,10 +51,21 @@ class SourceModel:
     facts: ModelFacts
     tensors: tuple[TensorSource, ...] = field(repr=False)
     key_values: Mapping[str, bytes] = field(repr=False)
-    stem: str  # of an output's file name, by GGUF's convention
+    stem_of: Callable[[str], str]  # of an output's file name, by GGUF's convention, for a type
+    type: str  # a recipe's canonical name
     files: tuple[Path, ...]  # what the output is made of: weights first
     adapter: Mapping[str, object] = field(default_factory=dict)  # what is recorded of one that was merged
     remarks: tuple[str, ...] = ()  # what is left out and what kept, for people
+
+    @property
+    def stem(self) -> str:
+        """Of an output's file name."""
+        return self.stem_of(self.type)
+
+    def of_type(self, quant: str) -> SourceModel:
+        """The same source for another recipe's canonical name."""
+        key = {"general.file_type": encode("u32", file_type(quant))}
+        return replace(self, type=quant, key_values={**self.key_values, **key})
 
 
 @contextlib.contextmanager
@@ -109,7 +121,8 @@ def _open_folder(
         facts=facts_of_spec(spec),
         tensors=from_checkpoint(checkpoint, spec),
         key_values={key: encode(type_, value) for key, (type_, value) in keys.items()},
-        stem=default_stem(keys, quant),
+        stem_of=partial(default_stem, keys),
+        type=quant,
         files=(*(shard.path for shard in checkpoint.shards), *(file for file in side if file.is_file())),
         adapter=checkpoint.adapter,
         remarks=tuple(remarks(spec, checkpoint.config, keeps_nextn=True)),
@@ -141,7 +154,8 @@ def _open_gguf(path: Path, quant: str, allow_requantize: bool, stack: ExitStack)
         facts=facts,
         tensors=from_gguf(parts, fds, allow_requantize=allow_requantize),
         key_values=keys,
-        stem=default_stem(named, quant),
+        stem_of=partial(default_stem, named),
+        type=quant,
         files=tuple(part.path for part in parts),
     )
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from edgellm.convert.checkpoint import finite
 from edgellm.convert.gguf import ggml
 from edgellm.convert.gguf.blocks import Buffers, Item, cut
+from edgellm.convert.gguf.plan import PlannedTensor
 from edgellm.convert.gguf.sources import TensorSource
 from edgellm.errors import CheckpointError
 
@@ -71,7 +72,7 @@ def run(
         if report:
             report(Progress("quantize", state.weights, total, time.monotonic() - started))
 
-    fds = sorted({item.fd for item in items})
+    fds = sorted({target.fd for item in items for target in item.targets})
     with ThreadPoolExecutor(buffers.n_threads + 1) as pool, state.stopping():
         flusher = pool.submit(state.flush, fds)
         workers = [pool.submit(_Worker(state, buffers, imatrix).run) for _ in range(buffers.n_threads)]
@@ -147,44 +148,47 @@ class _Worker:
             self.convert(*block)
 
     def convert(self, item: Item, start: int, stop: int) -> None:
-        """Read, check, encode and write rows [start, stop)."""
-        source, type_ = item.source, item.plan.type
+        """Read and check rows [start, stop); encode and write them for each output."""
+        source = item.source
         n_rows, n_weights = stop - start, (stop - start) * source.row_size
         raw = self.raw[: n_rows * source.row_bytes]
         source.read(start, stop, raw.data)
         check_finite(source, start, raw)
-        if item.copies:
-            out = raw
-        else:
-            out = self.encoded[: type_.nbytes(n_weights)]
-            self.encode(item, start, n_rows)
-            self.check_encoded(item, out)
-        _write(item.fd, out.data, item.offset + type_.nbytes(start * source.row_size))
-        self.state.count(n_weights, out.nbytes)
-
-    def encode(self, item: Item, start: int, n_rows: int) -> None:
-        source = item.source
         floats = self.raw_at
-        if source.storage.name != "F32":
+        if source.storage.name != "F32" and not all(map(item.copies, item.targets)):
             floats = self.wide_at
-            ggml.dequantizer(source.storage)(self.raw_at, floats, n_rows * source.row_size)
-        weights = self.columns(item, start).ctypes.data if item.plan.uses_imatrix else None
-        ggml.quantize(item.plan.type, floats, self.encoded_at, n_rows, source.row_size, weights)
+            ggml.dequantizer(source.storage)(self.raw_at, floats, n_weights)
+        n_bytes = 0
+        for target in item.targets:
+            out = raw if item.copies(target) else self.encode(source, target.plan, floats, start, n_rows)
+            _write(target.fd, out.data, target.offset + target.plan.type.nbytes(start * source.row_size))
+            n_bytes += out.nbytes
+        self.state.count(n_weights, n_bytes)
 
-    def columns(self, item: Item, start: int) -> Any:
+    def encode(
+        self, source: TensorSource, plan: PlannedTensor, floats: int, start: int, n_rows: int
+    ) -> Bytes:
+        """Rows that lie at `floats` as `plan` has them."""
+        weights = self.columns(source, start).ctypes.data if plan.uses_imatrix else None
+        ggml.quantize(plan.type, floats, self.encoded_at, n_rows, source.row_size, weights)
+        out = self.encoded[: plan.type.nbytes(n_rows * source.row_size)]
+        self.check_encoded(plan, out)
+        return out
+
+    def columns(self, source: TensorSource, start: int) -> Any:
         """The importance of each column, for the expert that row `start` belongs to."""
         assert self.imatrix is not None
-        shape = item.source.info.shape
+        name, shape = source.info.name, source.info.shape
         expert = start // shape[1] if len(shape) == 3 else 0
-        if self._weights_of != (item.plan.name, expert):
+        if self._weights_of != (name, expert):
             n = shape[-1]
-            self._weights = self.imatrix.weights(item.plan.name, expert * n, n)
-            self._weights_of = (item.plan.name, expert)
+            self._weights = self.imatrix.weights(name, expert * n, n)
+            self._weights_of = (name, expert)
         return self._weights
 
-    def check_encoded(self, item: Item, out: Bytes) -> None:
+    def check_encoded(self, plan: PlannedTensor, out: Bytes) -> None:
         """Refuse what finite weights can still become: beyond the range of the type or of its scales."""
-        type_ = item.plan.type
+        type_ = plan.type
         overflows = (
             finite.first_not_finite(out.view(finite.DTYPES[type_.name])[None]) is not None
             if type_.block_size == 1
@@ -192,7 +196,7 @@ class _Worker:
         )
         if overflows:
             raise CheckpointError(
-                f"tensor {item.plan.name} has values too large for {type_.name}: choose BF16 or F32 for it"
+                f"tensor {plan.name} has values too large for {type_.name}: choose BF16 or F32 for it"
             )
 
 

@@ -8,7 +8,7 @@ import tensor_files
 import tinymodels
 
 from edgellm.convert.checkpoint.folder import Checkpoint
-from edgellm.convert.gguf.blocks import Item
+from edgellm.convert.gguf.blocks import Item, Target
 from edgellm.convert.gguf.plan import PlannedTensor
 from edgellm.convert.gguf.sources import TensorSource, from_checkpoint
 from edgellm.formats.gguf.types import GGML_TYPES_BY_NAME
@@ -183,6 +183,7 @@ def test_a_block_takes_no_more_memory_than_its_steps_need(opened, stored, quant,
     sources, _ = opened("llama" if stored == "BF16" else "qwen3-f32")
     source = sources["blk.0.ffn_up.weight"]
     assert source.storage.name == stored
-    item = Item(source, PlannedTensor(source.info, GGML_TYPES_BY_NAME[quant]), fd=-1, offset=0)
+    target = Target(PlannedTensor(source.info, GGML_TYPES_BY_NAME[quant]), fd=-1, offset=0)
+    item = Item(source, (target,))
     n_weights = 2 * source.row_size
     assert item.buffer_bytes(n_weights) == tuple(n_weights * size for size in bytes_a_weight)
