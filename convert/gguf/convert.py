@@ -88,7 +88,12 @@ class _Job:
         return list(zip(self.paths, self.layouts, strict=True))
 
     @property
-    def preview(request: ConvertRequest) -> Preview:
+    def preview(self) -> Preview:
+        sizes = tuple((path, place.size) for path, place in self.files)
+        return Preview(self.plan, sizes, self.model.remarks)
+
+
+def preview(request: ConvertRequest) -> Preview:
     """The plan, the files and their exact sizes, without writing. Raises as `convert` does."""
     with _prepare(request) as job:
         return job.preview

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -32,7 +32,10 @@ _PHASES = {"flush": "writing to disk", "hash": "hashing the source", "verify": "
 
 @dataclass(frozen=True)
 class Converted:
-    """A finished conversion. `verdict` is None when it was not verified, `failure` what made it fail."""
+    """A finished conversion. `verdict` is None when it was not verified, `failure` what made it fail.
+
+    `seconds` are those of all that were made with one reading of the source.
+    """
 
     artifact: Artifact
     verdict: str | None
@@ -45,21 +48,38 @@ def run(request: ConvertRequest, *, verify: bool = True, keep_unverified: bool =
 
     With `keep_unverified` a failed check is returned as `failure` instead of raised, and the file stays.
     """
+    (done,) = run_all([request], verify=verify, keep_unverified=keep_unverified)
+    if isinstance(done, CheckFailedError):
+        raise done
+    return done
+
+
+def run_all(
+    requests: Sequence[ConvertRequest], *, verify: bool = True, keep_unverified: bool = False
+) -> list[Converted | CheckFailedError]:
+    """The same into several types with one reading of the source: what became of each, in order."""
     _one_thread_each()
-    from edgellm.convert.gguf.convert import convert
+    from edgellm.convert.gguf.convert import convert_all
     from edgellm.convert.verify import gguf as verifying
 
+    source, lora = requests[0].source, requests[0].lora
     with Display() as display:
-        checker = _Checker(
-            lambda path: verifying.verify(path, request.source, open_engine, display.note, lora=request.lora),
-            keep_unverified,
+        checkers = [
+            _Checker(
+                lambda path: verifying.verify(path, source, open_engine, display.note, lora=lora),
+                keep_unverified,
+            )
+            for _ in requests
+        ]
+        start = time.monotonic()
+        made = convert_all(
+            requests, verify=checkers if verify else None, report=display.weights, tell=terminal.note
         )
-        return _timed(
-            lambda: convert(
-                request, verify=checker if verify else None, report=display.weights, tell=terminal.note
-            ),
-            checker,
-        )
+        seconds = time.monotonic() - start
+    return [
+        each if isinstance(each, CheckFailedError) else _finished(each, checker, seconds)
+        for each, checker in zip(made, checkers, strict=True)
+    ]
 
 
 def run_onnx(request: OnnxRequest, *, verify: bool = True, keep_unverified: bool = False) -> Converted:
@@ -77,12 +97,11 @@ def run_onnx(request: OnnxRequest, *, verify: bool = True, keep_unverified: bool
             lambda path: verify_onnx(path, request.source, open_engine, display.note, lora=request.lora),
             keep_unverified,
         )
-        return _timed(
-            lambda: convert_onnx(
-                request, verify=checker if verify else None, report=display.pace, tell=terminal.note
-            ),
-            checker,
+        start = time.monotonic()
+        artifact = convert_onnx(
+            request, verify=checker if verify else None, report=display.pace, tell=terminal.note
         )
+        return _finished(artifact, checker, time.monotonic() - start)
 
 
 def convert_checkpoint(source: Path, output: Path, quant: str) -> Artifact:
@@ -200,14 +219,12 @@ def _one_thread_each() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
-def _timed(convert: Callable[[], Artifact], checker: _Checker) -> Converted:
-    start = time.monotonic()
-    artifact = convert()
+def _finished(artifact: Artifact, checker: _Checker, seconds: float) -> Converted:
     if checker.verdict:  # an engine has run it
         from edgellm.backends import trial
 
         trial.remember(artifact)
-    return Converted(artifact, checker.verdict, checker.failure, time.monotonic() - start)
+    return Converted(artifact, checker.verdict, checker.failure, seconds)
 
 
 class Display(terminal.Progress):

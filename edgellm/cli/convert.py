@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +11,7 @@ import click
 
 from edgellm.cli.shared.model_argument import hub_option
 from edgellm.cli.shared.threads import THREADS
-from edgellm.errors import UsageError
+from edgellm.errors import CheckFailedError, UsageError
 from edgellm.terminal import aligned, note, say
 from edgellm.units import format_seconds, format_size, parse_size
 
@@ -27,12 +29,17 @@ class _Size(click.ParamType[int]):
 
 @click.command(short_help="Convert a checkpoint to one verified file that runs here.")
 @click.argument("source", metavar="SRC")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write, or a folder for it.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="File to write, or a folder for it; for several types a folder.",
+)
 @click.option(
     "-q",
     "--quant",
-    metavar="TYPE",
-    help="Q4_K_M (default), Q8_0, Q4_0, ..., onnx-int4, onnx-int8, onnx-w8a8, onnx-fp32.",
+    metavar="TYPE,...",
+    help="Q4_K_M (default), Q8_0, Q4_0, ..., onnx-int4, onnx-int8, onnx-w8a8, onnx-fp32; several: Q4_K_M,Q8_0.",
 )
 @click.option("--onnx", multiple=True, metavar="KEY=VALUE", help="Refine an ONNX type, e.g. block=128.")
 @click.option(
@@ -77,36 +84,92 @@ def command(source: str, dry_run: bool, no_verify: bool, keep_unverified: bool, 
       edgellm convert tiny-qwen3
       edgellm convert ./Qwen2.5-0.5B-Instruct --quant q8_0 -o qwen.gguf
       edgellm convert ./Qwen2.5-0.5B-Instruct --quant onnx-int4 -o qwen-onnx
+      edgellm convert ./Qwen2.5-0.5B-Instruct --quant Q4_K_M,Q8_0,onnx-int4 -o models
       edgellm convert ./Qwen2.5-0.5B-Instruct --lora ./my-adapter
     """
-    from edgellm.catalog import conversion
     from edgellm.cli.shared import convert_onnx
-    from edgellm.convert.onnx import is_onnx
 
     if options["lora"] and options["no_lora"]:
         raise UsageError("--lora and --no-lora exclude each other: give one")
     if options.pop("lora_gguf"):
         return _convert_adapter(source, options, verify=not no_verify)
-    if is_onnx(options["quant"] or ""):
-        convert_onnx.command(
-            source, options, dry_run=dry_run, verify=not no_verify, keep_unverified=keep_unverified
-        )
-        return 0
-    if options["onnx"] or options["exporter"] != "direct":
+    gguf, onnx = _types(options["quant"])
+    if not onnx and (options["onnx"] or options["exporter"] != "direct"):
         raise UsageError(
             "--onnx and --exporter refine ONNX types; choose one with --quant, e.g. --quant onnx-int4"
         )
-    request = _request(source, options)
-    if dry_run:
-        from edgellm.convert.gguf.convert import preview
-
-        _print_preview(preview(request))
-        return 0
-    done = conversion.run(request, verify=not no_verify, keep_unverified=keep_unverified)
-    _print_result(done)
-    if done.failure:
-        raise done.failure
+    alone = len(gguf) + len(onnx) == 1
+    if not alone:
+        options["output"] = _folder(options["output"], make=not dry_run)
+    how = {"verify": not no_verify, "keep_unverified": keep_unverified}
+    failures = _convert_gguf(source, options, gguf, how, dry_run=dry_run, alone=alone) if gguf else []
+    for name in onnx:
+        own = convert_onnx.without_gguf_options(options) if gguf else options
+        try:
+            convert_onnx.command(source, own | {"quant": name}, dry_run=dry_run, alone=alone, **how)
+        except CheckFailedError as failure:
+            failures.append(failure)
+    for other in failures[1:]:
+        note(str(other))
+    if failures:
+        raise failures[0]
     return 0
+
+
+def _types(quant: str | None) -> tuple[list[str | None], list[str]]:
+    """The types asked for, GGUF's and ONNX's apart; None is the usual one. Raises UsageError."""
+    from edgellm.convert.onnx import is_onnx
+
+    names = [name.strip() for name in (quant or "").split(",")]
+    if quant and not all(names):
+        raise UsageError(f"--quant {quant}: a type is missing between the commas")
+    onnx = [name for name in names if is_onnx(name)]
+    return [name or None for name in names if not is_onnx(name)], onnx
+
+
+def _folder(output: Path | None, *, make: bool) -> Path | None:
+    """Where several outputs go by their conventional names. Raises UsageError, StorageError."""
+    from edgellm import files
+
+    if output is None or output.is_dir():
+        return output
+    if output.exists() or output.suffix.lower() == ".gguf":
+        raise UsageError(f"several types do not fit in one file: {output} is no folder; give -o a folder")
+    if not make:
+        return None
+    with files.storage_errors(output):
+        output.mkdir()
+    return output
+
+
+def _convert_gguf(
+    source: str,
+    options: dict[str, Any],
+    types: Sequence[str | None],
+    how: dict[str, bool],
+    *,
+    dry_run: bool,
+    alone: bool,
+) -> list[CheckFailedError]:
+    """One reading of the source, a file of each type; what failed its proof."""
+    from edgellm.catalog import conversion
+    from edgellm.convert.gguf.convert import preview
+
+    first = _request(source, options | {"quant": types[0]})
+    requests = [first, *(replace(first, quant=name or first.quant) for name in types[1:])]
+    if dry_run:
+        for request in requests:
+            _print_preview(preview(request), tensors=alone)
+        return []
+    failures = []
+    for done in conversion.run_all(requests, **how):
+        if isinstance(done, CheckFailedError):
+            failures.append(done)
+            continue
+        _print_result(done)
+        if done.failure:
+            failures.append(done.failure)
+    return failures
 
 
 def _convert_adapter(source: str, options: dict[str, Any], *, verify: bool) -> int:
@@ -162,7 +225,7 @@ def _tensor_type(text: str) -> tuple[str, str]:
     return pattern, type_
 
 
-def _print_preview(found: Preview) -> None:
+def _print_preview(found: Preview, *, tensors: bool) -> None:
     plan = found.plan
     rows = [
         (
@@ -176,7 +239,9 @@ def _print_preview(found: Preview) -> None:
     ]
     for remark in found.remarks:
         note(remark)
-    say(*aligned(rows, "<><><"), *(f"{path}: {size:,} bytes" for path, size in found.files))
+    say(
+        *aligned(rows if tensors else [], "<><><"), *(f"{path}: {size:,} bytes" for path, size in found.files)
+    )
     say(
         f"{len(plan.tensors)} tensors, {plan.n_weights / 1e6:.1f}M weights, "
         f"{format_size(found.total_bytes)}, {plan.bits_per_weight:.2f} bits per weight"

@@ -28,14 +28,14 @@ _GGUF_ONLY = {
 
 
 def command(
-    source: str, options: dict[str, Any], *, dry_run: bool, verify: bool, keep_unverified: bool
+    source: str, options: dict[str, Any], *, dry_run: bool, alone: bool, verify: bool, keep_unverified: bool
 ) -> None:
-    """What `edgellm convert` does for an ONNX type. Raises EdgellmError."""
+    """What `edgellm convert` does for an ONNX type, `alone` or one of several. Raises EdgellmError."""
     request = _request(source, options)
     if options["exporter"] == "optimum":
         return _export(request)
     if dry_run:
-        return _print_preview(request)
+        return _print_preview(request, tensors=alone)
     done = conversion.run_onnx(request, verify=verify, keep_unverified=keep_unverified)
     artifact = done.artifact
     say(
@@ -48,6 +48,13 @@ def command(
         say("not verified (--no-verify)")
     if done.failure:
         raise done.failure
+
+
+def without_gguf_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a command that names types of both kinds, as they concern ONNX."""
+    return {name: value for name, value in options.items() if name not in _GGUF_ONLY} | dict.fromkeys(
+        _GGUF_ONLY
+    )
 
 
 def _request(source: str, options: dict[str, Any]) -> OnnxRequest:
@@ -80,12 +87,14 @@ def _export(request: OnnxRequest) -> None:
         raise UsageError(
             "--exporter optimum knows no adapters: use the direct exporter, with --lora or --no-lora"
         )
-    output = request.output or Path(f"{request.source.resolve().name}-{request.quant}-optimum")
+    output = request.output or Path()
+    if request.output is None or output.is_dir():
+        output = output / f"{request.source.resolve().name}-{request.quant}-optimum"
     artifact = optimum.export(request.source, output, request.quant, force=request.force)
     say(f"{artifact.path}: {format_size(artifact.size_bytes)}, exported by optimum, not verified")
 
 
-def _print_preview(request: OnnxRequest) -> None:
+def _print_preview(request: OnnxRequest, *, tensors: bool) -> None:
     from edgellm.convert.checkpoint.remarks import remarks
     from edgellm.convert.onnx.writer import make_plan
 
@@ -98,8 +107,11 @@ def _print_preview(request: OnnxRequest) -> None:
             note(remark)
     heads = [(job.regions[0], format_size(job.nbytes)) for job in plan.jobs]
     rows = [(head.name, "x".join(map(str, head.shape)), head.type.name, size) for head, size in heads]
+    output = request.output
+    if output is None or output.is_dir():
+        output = (output or Path()) / plan.stem
     bits = 8 * plan.nbytes / plan.spec.n_params
     say(
-        *aligned(rows, "<><>"),
-        f"{request.output or plan.stem}: {format_size(plan.nbytes)}, {bits:.2f} bits per weight",
+        *aligned(rows if tensors else [], "<><>"),
+        f"{output}: {format_size(plan.nbytes)}, {bits:.2f} bits per weight",
     )
