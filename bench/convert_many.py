@@ -27,7 +27,8 @@ requests = [ConvertRequest(Path(source), t, Path(folder) / f"{t}.gguf", n_thread
 def read(): return int(dict(line.split(": ") for line in open("/proc/self/io").read().splitlines())["rchar"])
 before, start = read(), time.monotonic()
 convert_all(requests)
-print(json.dumps([time.monotonic() - start, read() - before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024]))
+took, peak = time.monotonic() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(json.dumps([took, read() - before, peak]))
 """
 
 
