@@ -59,6 +59,17 @@ def test_a_hybrid_that_the_engine_runs_is_accepted(name, tmp_path):
     assert logits.std() > 0.5
 
 
+def test_without_an_interval_every_fourth_layer_attends_as_for_the_engine(tmp_path):
+    path = tiny_hybrid.write(tmp_path / "told.gguf", Hybrid(n_layer=8, interval=4))
+    bare = tmp_path / "bare.gguf"
+    bare.write_bytes(take_apart(path).with_key("qwen35.full_attention_interval", None).bytes())
+    logits = []
+    for each in (path, bare):
+        with backends.open_session(Artifact.open(each), EngineOptions(n_ctx=64, n_threads=1)) as session:
+            logits.append(session.eval_all(range(20)))
+    assert (logits[0] == logits[1]).all()
+
+
 @pytest.mark.parametrize(("name", "kind", "value"), WRONG, ids=str)
 def test_a_number_that_fits_nothing_is_refused_in_one_line(raw, tmp_path, name, kind, value):
     path = tmp_path / "wrong.gguf"

@@ -65,6 +65,8 @@ UNORDERED = (
 )
 #: Functions whose output is for a developer's eyes.
 UNSEEN = ("__repr__", "__str__")
+#: Tests of what reads or runs the code: a type checker, another Python.
+OTHERS = ("TYPE_CHECKING", "version_info")
 LOGGING = ("debug", "info", "warning", "warn")
 
 
@@ -165,7 +167,7 @@ class _Finder:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             yield from self.definition(node, top=top)
             return
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+        if isinstance(node, ast.If) and any(name in ast.dump(node.test) for name in OTHERS):
             return
         outer = self.lines
         if outer:

@@ -140,6 +140,9 @@ class TestResponses:
         usage = answer.usage
         assert usage.total_tokens == usage.input_tokens + usage.output_tokens
         assert usage.output_tokens_details.reasoning_tokens == 0
+        system = [{"role": "system", "content": "Be brief."}, *FRANCE]
+        same = chat(client, system, model="tiny-qwen3", temperature=0)
+        assert usage.input_tokens == same.usage.prompt_tokens, "instructions are a system message"
 
     def test_it_thinks_and_calls(self, client):
         answer = respond(client, tools=TOOLS)

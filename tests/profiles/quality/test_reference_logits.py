@@ -92,6 +92,17 @@ def test_a_small_vocabulary_is_kept_whole(tmp_path):
     np.testing.assert_allclose(compact, exact, rtol=0.02, atol=1e-6)
 
 
+@pytest.mark.parametrize("n_vocab", [1 << 16, (1 << 16) + 1, 128_256])
+def test_token_ids_beyond_sixteen_bits_are_kept_whole(n_vocab, tmp_path):
+    """Llama 3's vocabulary: a likeliest token of an id that would fit no sixteen bits is the likeliest still."""
+    p = np.random.default_rng(1).normal(0, 1, (4, n_vocab)).astype(np.float32)
+    p[:, n_vocab - 1] = 20
+    q = p.copy()
+    q[2:, n_vocab - 1] = -20
+    exact, compact = divergences(tmp_path / "ref", p, q)
+    assert compact == pytest.approx(exact, rel=0.02, abs=1e-6) and compact[3] > 10
+
+
 def test_a_model_does_not_diverge_from_itself(tmp_path):
     p = peaked(64, 5000, np.random.default_rng(4))
     exact, compact = divergences(tmp_path / "ref", p, p)
