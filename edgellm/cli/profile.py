@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgellm.cli.shared.model_argument import hub_option
+from edgellm.cli.shared.nodes import node_options, openers
 from edgellm.cli.shared.profile_options import grid_options
 from edgellm.cli.shared.report_options import outputs, report_options
+from edgellm.errors import UsageError
 from edgellm.terminal import Progress, emit, note
 
 if TYPE_CHECKING:
@@ -47,6 +49,15 @@ _WRITING_SHARE = 0.05
 @click.option("--no-tune", is_flag=True, help="Without the settings that edgellm tune found.")
 @click.option("--offline", is_flag=True, help="Download nothing.")
 @hub_option
+@node_options
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path),
+    default="fleet",
+    metavar="FOLDER",
+    help="With --ssh or --ray: each machine's result, as MACHINE.json.  [default: fleet]",
+)
+@click.option("--finish", is_flag=True, help="Measure only what is missing in --into.")
 @report_options(" JSON is up to date after each launch.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on standard error.")
 def command(
@@ -58,6 +69,11 @@ def command(
     no_repack: bool,
     no_tune: bool,
     offline: bool,
+    ssh: str | None,
+    ssh_command: str,
+    ray_address: str | None,
+    into: Path,
+    finish: bool,
     format_: str | None,
     files: tuple[Path, ...],
     force: bool,
@@ -75,7 +91,9 @@ def command(
       edgellm profile tiny-qwen3 --types Q8_0,Q4_0,onnx-int4 -t 1,2 -p 128,512 -n 64 --until 2%
       edgellm profile --plan bundled --out study.html --out study.json
       edgellm profile --resume study.json
+      edgellm profile --plan bundled --ssh pi@rpi5,jetson --out boards.html
     """
+    from edgellm.cli.shared import fleet_profile
     from edgellm.profiles import report as reports
     from edgellm.profiles.study.run import profile
 
@@ -84,6 +102,16 @@ def command(
     given = {name: value for name, value in grid.items() if value is not None}
     wanted = outputs(files, format_, force=force)
     on_screen = _screen_format(files, format_)
+    if others := openers(ssh, ssh_command, ray_address):
+        if resume is not None:
+            raise UsageError(
+                "--resume is for this machine; with --ssh or --ray, --finish goes on with --into"
+            )
+        plan = _grid(models, plan_name, given)
+        request = _new(plan, offline=offline, roofline=not no_roofline)
+        return fleet_profile.command(
+            others, plan, request, into, wanted, on_screen, finish=finish, force=force, lang=lang, quiet=quiet
+        )
     if resume is not None:
         wanted[resume] = "json"
         request = _resumed(resume, models, plan_name, given, roofline=not no_roofline)
@@ -95,6 +123,7 @@ def command(
     emit(reports.render(result, on_screen, lang))
     for path in () if quiet else wanted:
         note(f"wrote {path}")
+    return None
 
 
 def _grid(models: tuple[str, ...], plan_name: str | None, given: dict[str, Any]) -> Grid:
@@ -146,7 +175,6 @@ def _resumed(
     """What is left of a report; only how long to go on may be said anew."""
     from dataclasses import replace
 
-    from edgellm.errors import UsageError
     from edgellm.profiles.result.result import read
     from edgellm.profiles.study import plan, resume
 
