@@ -165,6 +165,14 @@ class Scratch:
         return spared, ""
 
     @staticmethod
+    def _check_there(tests: Sequence[str]) -> None:
+        """Raise RuntimeError where the tree that was copied does not have the tests either."""
+        command = [sys.executable, "-m", "pytest", "--co", "-q", "-p", "no:cacheprovider", *tests]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode == 4:
+            raise RuntimeError(f"the map names tests that are gone; make it anew:\n{done.stderr[-500:]}")
+
+    @staticmethod
     def _limit(tests: Sequence[str], known: mutant_tests.Map) -> float:
         """Seconds after which tests count as hung."""
         return 60 + 5 * sum(known.tests.get(test, 5.0) for test in tests)
@@ -194,7 +202,8 @@ class Scratch:
         if process.returncode in (0, 5):  # 5: a file whose tests are all skipped or left out here
             return "survived", ""
         if process.returncode == 4 and "not found" in said:
-            raise RuntimeError(f"the map names tests that are gone; make it anew:\n{said[-500:]}")
+            self._check_there(tests)
+            return "killed", "its tests are not even collected"
         failed = [line for line in said.splitlines() if line.startswith(("FAILED", "ERROR"))]
         return "killed", failed[0].split(" ", 1)[1].split(" - ")[
             0
