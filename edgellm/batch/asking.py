@@ -7,7 +7,7 @@ kills it is found, and no other is blamed.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from edgellm.batch.answer import CRASHED, Answer, refused, responded
@@ -15,6 +15,7 @@ from edgellm.batch.client import Client
 from edgellm.batch.rows import Refusal, Row
 from edgellm.batch.turns import Turns
 from edgellm.errors import EngineError
+from edgellm.terminal import note
 
 if TYPE_CHECKING:
     from edgellm.serving.job import State
@@ -38,11 +39,6 @@ class Asker:
         """Rows in its slots, and some that are made ready meanwhile."""
         n_slots = self._engine.facts.n_slots
         return n_slots + max(2, n_slots // 4)
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """What the engine had to say when it was opened."""
-        return self._engine.facts.notes
 
     async def ask(self, row: Row) -> Answer:
         """The answer to a row. Raises EngineError where the engine cannot be started any more."""
@@ -85,6 +81,8 @@ async def asker(offer: Offer) -> AsyncIterator[Asker]:
     pool = Pool([offer])
     try:
         async with pool.use(None) as engine:
+            for text in engine.facts.notes:
+                note(text)
             yield Asker(Client(application(pool, ServerSettings(log=False))), engine)
     finally:
         await pool.close(0.0)

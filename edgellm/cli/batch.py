@@ -61,6 +61,7 @@ _FILE = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
 @click.option(
     "--alias", "aliases", multiple=True, metavar="NAME", help="Another name by which rows may ask the model."
 )
+@click.option("--ray", "address", metavar="auto|ADDRESS", help="Answer on every node of a Ray cluster.")
 @click.option("--raw", is_flag=True, help="Continue plain prompts as they are, without a chat template.")
 @click.option("-sys", "--system", metavar="TEXT", callback=valid_text, help="System prompt of plain rows.")
 @think_option
@@ -76,6 +77,7 @@ def command(
     ordered: bool,
     slots: int,
     aliases: tuple[str, ...],
+    address: str | None,
     raw: bool,
     system: str | None,
     think: bool | None,
@@ -111,7 +113,7 @@ def command(
     )
     offer = Offer(served.name_of(model), artifact, aliases, engine, serving)
     with _file_of(source) as file:
-        tally = _answer(file, manner, offer, output, force=force, resume=resume, ordered=ordered)
+        tally = _answer(file, manner, offer, address, output, force=force, resume=resume, ordered=ordered)
     (note if output == _STREAM else say)(tally.summary())
     if tally.n_errors:
         raise CheckFailedError(
@@ -153,17 +155,25 @@ def _file_of(source: Path) -> Iterator[Path]:
 
 
 def _answer(
-    source: Path, manner: Manner, offer: Offer, output: Path, *, force: bool, resume: bool, ordered: bool
+    source: Path,
+    manner: Manner,
+    offer: Offer,
+    address: str | None,
+    output: Path,
+    *,
+    force: bool,
+    resume: bool,
+    ordered: bool,
 ) -> Tally:
     """Ask all rows and keep the answers; where that ends early, how to go on is said."""
     from edgellm.batch import journal, rows
 
     ids = rows.check(source, manner)
     if output == _STREAM:
-        return asyncio.run(_run(source, manner, ids, offer, journal.Printed()))
+        return asyncio.run(_run(source, manner, ids, offer, address, journal.Printed()))
     with journal.journal(output, ids, force=force, resume=resume) as sink:
         try:
-            tally = asyncio.run(_run(source, manner, ids, offer, sink))
+            tally = asyncio.run(_run(source, manner, ids, offer, address, sink))
             sink.finish(ids if ordered else None)
         except BaseException:
             note(
@@ -173,14 +183,14 @@ def _answer(
     return tally
 
 
-async def _run(source: Path, manner: Manner, ids: dict[str, str], offer: Offer, sink: Sink) -> Tally:
-    from edgellm.batch import asking, run
+async def _run(
+    source: Path, manner: Manner, ids: dict[str, str], offer: Offer, address: str | None, sink: Sink
+) -> Tally:
+    from edgellm.batch import asking, nodes, run
 
-    async with asking.asker(offer) as asker:
-        for text in asker.notes:
-            note(text)
+    async with asking.asker(offer) if address is None else nodes.nodes(offer, address) as asks:
         with Progress() as progress:
-            return await run.run(source, manner, ids, asker, sink, lambda tally: progress.show(tally.line()))
+            return await run.run(source, manner, ids, asks, sink, lambda tally: progress.show(tally.line()))
 
 
 def _model(artifact: Artifact, engine: EngineOptions) -> str:

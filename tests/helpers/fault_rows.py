@@ -71,6 +71,12 @@ ROWS = {
         40,
         "resumed: every row once, the answers of one session",
     ),
+    18: (
+        "a node of a batch is killed, or its driver",
+        "SIGKILL to all of a node; another one added",
+        2000,
+        "every row once, the answers of one session",
+    ),
 }
 
 FULL = os.environ.get("EDGELLM_FAULTS") == "full"
