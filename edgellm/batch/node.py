@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from edgellm.batch import shipping
 from edgellm.batch.turns import Turns
 from edgellm.errors import EdgellmError
 from edgellm.version import __version__
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from edgellm.batch.answer import Answer
     from edgellm.batch.rows import Row
+    from edgellm.formats.artifact import Artifact
     from edgellm.serving.job import State
     from edgellm.serving.pool import Offer
 
@@ -26,22 +31,31 @@ class Holder:
 
     def __init__(self) -> None:
         self._open = contextlib.AsyncExitStack()
+        self._files = shipping.Receiver()
 
-    async def open(self, offer: Offer, version: str, fingerprint: str) -> int:
-        """Open the model, which has to be there: how many rows to have here at a time.
+    async def version(self) -> str:
+        """Of the edgellm that is installed there."""
+        return __version__
 
-        Raises EdgellmError where it is another one, or cannot be opened.
-        """
+    async def find(self, path: Path, fingerprint: str) -> Path | None:
+        """As shipping.Receiver."""
+        return await asyncio.to_thread(self._files.find, path, fingerprint)
+
+    async def take(self, fingerprint: str, name: str, piece: bytes, *, first: bool) -> None:
+        """As shipping.Receiver."""
+        await asyncio.to_thread(self._files.take, fingerprint, name, piece, first=first)
+
+    async def keep(self, fingerprint: str, name: str) -> Path:
+        """As shipping.Receiver."""
+        return await asyncio.to_thread(self._files.keep, fingerprint, name)
+
+    async def open(self, offer: Offer, path: Path, draft: Path | None) -> int:
+        """Open the model, which is at `path`: how many rows to have here at a time. Raises EdgellmError."""
         from edgellm.batch import asking
-        from edgellm.formats.artifact import Artifact
 
-        if version != __version__:
-            raise EdgellmError(
-                f"edgellm {__version__} is installed there and {version} here; install the same"
-            )
-        found = await asyncio.to_thread(lambda: Artifact.open(offer.artifact.path).fingerprint)
-        if found != fingerprint:
-            raise EdgellmError(f"{offer.artifact.path} is another file there")
+        drafting = None if draft is None else _artifact(draft)
+        serving = dataclasses.replace(offer.serving, draft=drafting)
+        offer = dataclasses.replace(offer, artifact=_artifact(path), serving=serving)
         self._asker = await self._open.enter_async_context(asking.asker(offer))
         return self._asker.window + _AHEAD
 
@@ -71,7 +85,7 @@ class Node:
         return self.n_asked / self.window
 
 
-async def opened(node_id: str, name: str, offer: Offer, fingerprint: str) -> Node:
+async def opened(node_id: str, name: str, offer: Offer) -> Node:
     """An actor on that node and no other, which takes one of its processors, with the model of `offer` open.
 
     Raises EdgellmError where that cannot be, Ray's RayActorError where the actor died over it.
@@ -83,10 +97,26 @@ async def opened(node_id: str, name: str, offer: Offer, fingerprint: str) -> Nod
     kind: Any = ray.remote(Holder)
     actor = kind.options(num_cpus=1, max_concurrency=_CALLS, scheduling_strategy=here).remote()
     try:
-        window: int = await actor.open.remote(offer, __version__, fingerprint)
+        return Node(node_id, name, actor, await _open(actor, offer))
     except BaseException as error:
         ray.kill(actor)
         if isinstance(error, ray.exceptions.RayTaskError):
             raise EdgellmError(f"node {name} does not take part: {error.cause}") from None
+        if isinstance(error, EdgellmError):
+            raise EdgellmError(f"node {name} does not take part: {error}") from None
         raise
-    return Node(node_id, name, actor, window)
+
+
+async def _open(actor: Any, offer: Offer) -> int:
+    if (version := await actor.version.remote()) != __version__:
+        raise EdgellmError(f"edgellm {version} is installed there and {__version__} here; install the same")
+    draft = offer.serving.draft
+    path = await shipping.ship(actor, offer.artifact)
+    window: int = await actor.open.remote(offer, path, draft and await shipping.ship(actor, draft))
+    return window
+
+
+def _artifact(path: Path) -> Artifact:
+    from edgellm.formats.artifact import Artifact
+
+    return Artifact.open(path)

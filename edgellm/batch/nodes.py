@@ -36,7 +36,7 @@ class Nodes:
     """Asks rows of whichever node has room. Made by `nodes`."""
 
     def __init__(self, offer: Offer) -> None:
-        self._offer, self._fingerprint = offer, offer.artifact.fingerprint
+        self._offer = offer
         self._nodes: dict[str, Node] = {}
         self._joining: dict[str, asyncio.Task[None]] = {}  # by node, done ones too
         self._changed = asyncio.Condition()
@@ -130,7 +130,7 @@ class Nodes:
 
         for _ in range(_STARTS):
             try:
-                node = await one.opened(node_id, name, self._offer, self._fingerprint)
+                node = await one.opened(node_id, name, self._offer)
             except ray.exceptions.RayActorError:
                 if node_id not in await _alive():
                     del self._joining[node_id]

@@ -10,9 +10,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import psutil
+
+_T = TypeVar("_T")
 
 _SMALL = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
 
@@ -20,15 +24,16 @@ _SMALL = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
 class Rack:
     """The cluster as its program knows it."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        command = [sys.executable, __file__, *names]
+    def __init__(self, names: Sequence[str], *, own_processors: bool) -> None:
+        command = [sys.executable, __file__, "own" if own_processors else "any", *names]
         environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._program = subprocess.Popen(
             command,
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._errors,
             text=True,
         )
         self.address = self._said()
@@ -44,6 +49,7 @@ class Rack:
     def close(self) -> None:
         """End all of it."""
         self._program.communicate()
+        self._errors.close()
 
     def _tell(self, what: str, name: str) -> None:
         assert self._program.stdin is not None
@@ -56,29 +62,43 @@ class Rack:
         for line in self._program.stdout:
             if line.startswith("rack "):
                 return line.split()[1]
-        raise AssertionError("the cluster's program ended")
+        self._errors.seek(0)
+        raise AssertionError(self._errors.read()[-4000:].decode(errors="replace"))
 
 
 @contextlib.contextmanager
-def rack(*names: str) -> Iterator[Rack]:
-    """A cluster with nodes of these names, gone at the end."""
-    made = Rack(names)
+def rack(*names: str, own_processors: bool = False) -> Iterator[Rack]:
+    """A cluster with nodes of these names, gone at the end; with `own_processors` each is kept to one, by turns."""
+    made = Rack(names, own_processors=own_processors)
     try:
         yield made
     finally:
         made.close()
 
 
-def _serve(names: Sequence[str]) -> None:
+def _patiently(start: Callable[..., _T], **options: Any) -> _T:
+    """What `start` gives: Ray gives a node half a minute to start, which a busy machine may not have."""
+    for _ in range(4):
+        with contextlib.suppress(Exception):
+            return start(**options, **_SMALL)
+    return start(**options, **_SMALL)
+
+
+def _serve(processors: str, *names: str) -> None:
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **_SMALL})
-    nodes = {name: cluster.add_node(num_cpus=1, node_name=name, **_SMALL) for name in names}
+    cluster = _patiently(lambda **options: Cluster(initialize_head=True, head_node_args=options), num_cpus=0)
+    there, nodes = sorted(os.sched_getaffinity(0)), {}
+    for i, name in enumerate(names):
+        if processors == "own":  # of this process, and so of those that it starts
+            os.sched_setaffinity(0, {there[i % len(there)]})
+        nodes[name] = _patiently(cluster.add_node, num_cpus=1, node_name=name, wait=False)
+    os.sched_setaffinity(0, there)
     print("rack", cluster.address, flush=True)
     for line in sys.stdin:
         what, name = line.split()
         if what == "add":
-            nodes[name] = cluster.add_node(num_cpus=1, node_name=name, wait=False, **_SMALL)
+            nodes[name] = _patiently(cluster.add_node, num_cpus=1, node_name=name, wait=False)
         else:
             (raylet,) = nodes.pop(name).all_processes["raylet"]
             tree = psutil.Process(raylet.process.pid)
@@ -90,4 +110,4 @@ def _serve(names: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1:])
+    _serve(*sys.argv[1:])
