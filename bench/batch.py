@@ -63,6 +63,7 @@ class Counted:
 
     def __init__(self) -> None:
         self.answered: set[str] = set()
+        self.n_errors = 0
 
     def add(self, answer: Answer) -> None:
         """Check and count."""

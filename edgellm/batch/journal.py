@@ -26,7 +26,8 @@ _SYNC_SECONDS = 5.0  # a machine that loses power loses at most the rows of so l
 class Sink(Protocol):
     """Where answers go."""
 
-    answered: set[str]  # custom_ids that an earlier run answered
+    answered: set[str]  # custom_ids that need not be asked: an earlier run did
+    n_errors: int  # of these, error rows
 
     def add(self, answer: Answer) -> None:
         """Take one."""
@@ -42,6 +43,7 @@ class Printed:
 
     def __init__(self) -> None:
         self.answered: set[str] = set()
+        self.n_errors = 0
 
     def add(self, answer: Answer) -> None:
         """Print a row."""
@@ -59,6 +61,7 @@ class _Kept:
         default_factory=dict
     )  # where the row of a custom_id begins: the last of them
     answered: set[str] = field(default_factory=set)
+    n_errors: int = 0  # of the answered
     n_rows: int = 0
     n_bytes: int = 0  # of whole rows
 
@@ -68,7 +71,7 @@ class Journal:
 
     def __init__(self, output: Path, file: IO[bytes], kept: _Kept) -> None:
         self.output, self._file, self._kept = output, file, kept
-        self.answered = kept.answered
+        self.answered, self.n_errors = kept.answered, kept.n_errors
         self._synced = time.monotonic()
 
     @property
@@ -182,9 +185,11 @@ def _kept(path: Path, ids: Mapping[str, str]) -> _Kept:
             kept.places[custom_id] = kept.n_bytes
             kept.n_bytes += len(line)
             kept.n_rows += 1
+            error, response = row["error"] or {}, row["response"] or {}
+            if error.get("code") == CRASHED:
+                continue  # and is asked again
             kept.answered.add(custom_id)
-            if row["error"] is not None and row["error"].get("code") == CRASHED:
-                kept.answered.discard(custom_id)
+            kept.n_errors += bool(error) or response.get("status_code") != 200
     return kept
 
 

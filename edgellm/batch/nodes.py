@@ -62,11 +62,14 @@ class Nodes:
                         answer: Answer = await node.actor.ask.remote(row)
                         self._counts[node.name] += 1
                         return answer
-                except ray.exceptions.RayActorError:
+                except ray.exceptions.RayError as error:
                     if not await self._lost(node):
                         continue  # the node's end is no row's fault
+                    why = str(error).strip().splitlines()[0]
             if suspected:
-                return refused(row, Refusal(CRASHED, "the node's worker died twice while it had this row"))
+                return refused(
+                    row, Refusal(CRASHED, f"a node's worker failed twice while it had this row: {why}")
+                )
             suspected = True
 
     async def states(self) -> Mapping[str, State]:
@@ -86,8 +89,8 @@ class Nodes:
         while self._over is None:
             try:
                 alive = await _alive()
-            except Exception as error:  # Ray's kinds of it are many
-                self._over = EdgellmError(f"the cluster does not say who is there: {error}")
+            except EdgellmError as error:
+                self._over = error
             else:
                 for node_id in alive.keys() - self._joining.keys():
                     self._joining[node_id] = asyncio.create_task(self._join(node_id, alive[node_id]))
@@ -166,7 +169,10 @@ class Nodes:
         return found if found is not None and found.share < 1 else None
 
     async def _lost(self, node: Node) -> bool:
-        """A node's actor is gone: whether the node itself lives, and so will have another."""
+        """A node's actor is gone, or fails: whether the node itself lives, and so will have another."""
+        import ray
+
+        ray.kill(node.actor)
         if self._nodes.get(node.id) is node:
             del self._nodes[node.id]
             self._joining.pop(node.id, None)
@@ -174,10 +180,13 @@ class Nodes:
 
 
 async def _alive() -> dict[str, str]:
-    """Names of the nodes that can hold a model, by id."""
+    """Names of the nodes that can hold a model, by id. Raises EdgellmError."""
     import ray
 
-    found = await asyncio.to_thread(ray.nodes)
+    try:
+        found = await asyncio.to_thread(ray.nodes)
+    except Exception as error:  # of Ray's, which are many
+        raise EdgellmError(f"the cluster does not say who is there: {error}") from None
     return {
         each["NodeID"]: each["NodeName"] or each["NodeManagerAddress"]
         for each in found

@@ -52,7 +52,7 @@ async def run(
 
     Raises EdgellmError; what was answered until then is kept.
     """
-    tally = Tally(len(ids), len(sink.answered))
+    tally = Tally(len(ids), len(sink.answered), sink.n_errors)
     left = (row for row in rows.rows(source, manner) if row.custom_id not in sink.answered)
     looking = asyncio.create_task(_look(asks, tally, shown))
     try:

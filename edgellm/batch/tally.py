@@ -19,7 +19,8 @@ class Tally:
     """Of one run. Seconds, tokens, joules."""
 
     n_rows: int  # of the input
-    n_before: int = 0  # of these, answered by an earlier run
+    n_before: int = 0  # of these, an earlier run asked
+    n_errors_before: int = 0  # of these, error rows
     n_answered: int = 0
     n_errors: int = 0
     first_error: str = ""

@@ -115,10 +115,9 @@ def command(
     with _file_of(source) as file:
         tally = _answer(file, manner, offer, address, output, force=force, resume=resume, ordered=ordered)
     (note if output == _STREAM else say)(tally.summary())
-    if tally.n_errors:
-        raise CheckFailedError(
-            f"{tally.n_errors:,} of {tally.n_rows:,} rows are error rows, the first {tally.first_error}"
-        )
+    if n_errors := tally.n_errors + tally.n_errors_before:
+        first = f", the first {tally.first_error}" if tally.n_errors else ""
+        raise CheckFailedError(f"{n_errors:,} of {tally.n_rows:,} rows are error rows{first}")
 
 
 def _check(output: Path, *, force: bool, resume: bool, ordered: bool, raw: bool, system: str | None) -> None:
@@ -176,9 +175,9 @@ def _answer(
             tally = asyncio.run(_run(source, manner, ids, offer, address, sink))
             sink.finish(ids if ordered else None)
         except BaseException:
-            note(
-                f"{sink.n_rows:,} of {len(ids):,} rows are in {journal.part_of(output)}: --resume goes on with it"
-            )
+            if sink.n_rows:
+                there = f"{sink.n_rows:,} of {len(ids):,} rows are in {journal.part_of(output)}"
+                note(f"{there}: --resume goes on with it")
             raise
     return tally
 
@@ -187,7 +186,10 @@ async def _run(
     source: Path, manner: Manner, ids: dict[str, str], offer: Offer, address: str | None, sink: Sink
 ) -> Tally:
     from edgellm.batch import asking, nodes, run
+    from edgellm.batch.tally import Tally
 
+    if len(sink.answered) == len(ids):
+        return Tally(len(ids), len(ids), sink.n_errors)
     async with asking.asker(offer) if address is None else nodes.nodes(offer, address) as asks:
         with Progress() as progress:
             return await run.run(source, manner, ids, asks, sink, lambda tally: progress.show(tally.line()))

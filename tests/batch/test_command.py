@@ -100,6 +100,9 @@ def test_every_protocol_and_every_error_is_a_row(tmp_path):
     assert found["name"]["response"]["body"]["error"]["code"] == "model_not_found"
     codes = {name: found[name]["error"]["code"] for name in ("url", "line-11", "stream")}
     assert codes == {"url": "invalid_url", "line-11": "invalid_line", "stream": "stream"}
+    again = batch(source, output, "--alias", "gpt-4o-mini", "--resume")  # asks nothing, and says the same
+    assert again.returncode == 3 and "6 of 13 rows are error rows" in check(again.stderr)
+    assert by_id(output) == found
 
 
 def test_from_and_to_pipes(tmp_path):

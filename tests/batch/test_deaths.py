@@ -31,7 +31,7 @@ class Kept:
     """A sink in memory."""
 
     def __init__(self):
-        self.answered, self.found = set(), {}
+        self.answered, self.n_errors, self.found = set(), 0, {}
 
     def add(self, answer):
         assert answer.custom_id not in self.found

@@ -35,7 +35,7 @@ class Deadly(node.Holder):
 
 class Kept:
     def __init__(self):
-        self.answered, self.found = set(), {}
+        self.answered, self.n_errors, self.found = set(), 0, {}
 
     def add(self, answer):
         assert answer.custom_id not in self.found
