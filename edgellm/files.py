@@ -234,7 +234,7 @@ def _locked(place: Path) -> int | None:
     """A descriptor that locks `place`, None when someone else has it. Raises FileNotFoundError when it is gone."""
     lock = os.open(place / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        _flock(lock)
+        flock(lock)
         if os.path.samestat((place / _LOCK).stat(), os.fstat(lock)):
             return lock
         raise FileNotFoundError(place)  # taken away while we asked; what is there now is another's
@@ -379,13 +379,13 @@ def turn(name: str, waiting: Callable[[], None] = lambda: None) -> Iterator[None
 def _busy(descriptor: int) -> bool:
     """Whether another process has the lock; where there are no locks, nobody has."""
     try:
-        _flock(descriptor)
+        flock(descriptor)
     except OSError as error:
         return error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
     return False
 
 
-def _flock(descriptor: int) -> None:
+def flock(descriptor: int) -> None:
     """Lock a file that is open, or raise OSError at once."""
     if os.name == "nt":
         import msvcrt

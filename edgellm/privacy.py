@@ -16,6 +16,7 @@ _SWITCHES = {
     "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime: uploads, event queue, device id (its Privacy.md, since 1.29)
     "HF_HUB_DISABLE_TELEMETRY": "1",  # huggingface_hub, transformers, optimum: counters, versions sent along
     "HF_XET_TELEMETRY_ENABLED": "0",  # hf_xet, which huggingface_hub downloads with: reports on transfers
+    "RAY_USAGE_STATS_ENABLED": "0",  # Ray: what a cluster is made of and what runs on it, every hour
     "DO_NOT_TRACK": "1",  # what others agree on (https://donottrack.sh)
 }
 

@@ -96,7 +96,7 @@ PARAMETERS = (
     ),
     Parameter(
         "max_tokens",
-        ("-n", "--n-predict"),
+        ("-n", "--max-tokens", "--n-predict"),
         "Most tokens in an answer; -1 is no limit.",
         _or_none(_number(0, whole=True)),
     ),

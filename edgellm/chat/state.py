@@ -22,10 +22,9 @@ from array import array
 from pathlib import Path
 from typing import Any
 
-from edgellm import digests, files
+from edgellm import files
 from edgellm.chat.spans import Span, SpanCache
 from edgellm.errors import EdgellmError, EngineError
-from edgellm.formats.artifact import Artifact
 from edgellm.session import Session
 
 SUFFIX = ".state"
@@ -138,15 +137,8 @@ def _identity(session: Session) -> dict[str, Any]:
     """What must be the same for a state to mean the same."""
     info = session.info
     options = dataclasses.asdict(info.options)
-    made = {"model": _fingerprint(session.artifact), "engine": info.backend, "build": info.version}
+    made = {"model": session.artifact.fingerprint, "engine": info.backend, "build": info.version}
     made |= {"CPU and build flags": info.system}
     made |= {name: value for name, value in options.items() if name not in _FREE}
     plain: dict[str, Any] = json.loads(json.dumps(made, default=str))
     return plain
-
-
-def _fingerprint(artifact: Artifact) -> str:
-    """What a model's files hold."""
-    path = artifact.path
-    folder = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    return digests.of_all(artifact.parts or folder)

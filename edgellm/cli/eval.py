@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgellm.cli.shared.lines import text_file_option
 from edgellm.cli.shared.model_argument import hub_option
 from edgellm.cli.shared.sampling import device_options
-from edgellm.cli.shared.text import text_file_option
 from edgellm.errors import UsageError
 from edgellm.terminal import Progress, emit
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,15 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgellm.cli.shared import model_argument
+from edgellm.cli.shared import model_argument, served
 from edgellm.cli.shared.sampling import engine_options
-from edgellm.errors import MissingExtraError, UsageError
+from edgellm.errors import UsageError
 from edgellm.terminal import say
 
 if TYPE_CHECKING:
     import socket
 
-    from edgellm.formats.artifact import Artifact
     from edgellm.serving.job import ServingOptions
     from edgellm.serving.pool import Offer
     from edgellm.session import EngineOptions
@@ -84,10 +82,7 @@ def _seconds(context: click.Context, param: click.Parameter, value: str) -> floa
     help="How long a model that nobody asks stays loaded.",
 )
 @click.option("--max-models", type=_COUNT, metavar="N", help="Models loaded at the same time.")
-@click.option(
-    "--draft", metavar="MODEL", help="Speculative decoding with this smaller model of the same family."
-)
-@click.option("--lookup", is_flag=True, help="Speculative decoding with draft tokens looked up in the text.")
+@served.drafting_options
 @click.option(
     "--api-key", metavar="KEY", help=f"What clients have to show; others can see it here: {_KEY} is better."
 )
@@ -142,11 +137,7 @@ def command(
 
     Ctrl-C or SIGTERM ends it in order, a second one at once.
     """
-    for library in ("pydantic", "starlette", "uvicorn"):
-        try:
-            importlib.import_module(library)
-        except ModuleNotFoundError:
-            raise MissingExtraError("edgellm serve", "server") from None
+    served.need_libraries("edgellm serve")
     from edgellm.server import app, listen
     from edgellm.server.settings import ServerSettings
     from edgellm.serving.job import ServingOptions
@@ -167,7 +158,7 @@ def command(
             max_queue=queue,
             timeout_seconds=timeout or None,
             lookup=lookup,
-            draft=_draft(draft, lookup, offline),
+            draft=served.draft_model(draft, lookup, offline),
         )
         offers = _offers(models, aliases, engine, serving, offline)
         pool = Pool(offers, keep_seconds=keep, max_loaded=max_models)
@@ -186,14 +177,6 @@ def _key(given: str | None, file: Path | None) -> str | None:
     if key is not None and not key.strip():
         raise UsageError("the key is empty; leave it out, or give one that is hard to guess")
     return key
-
-
-def _draft(model: str | None, lookup: bool, offline: bool) -> Artifact | None:
-    if model is None:
-        return None
-    if lookup:
-        raise UsageError("--lookup and --draft exclude each other: give one")
-    return model_argument.resolve(model, offline=offline)
 
 
 def _offers(
@@ -217,17 +200,15 @@ def _offers(
             raise UsageError(f"--alias {alias} is not NAME=MODEL with one of the models served: {known}")
         names[model].append(name)
     return [
-        Offer(_name(model), model_argument.resolve(model, offline=offline), tuple(more), engine, serving)
+        Offer(
+            served.name_of(model),
+            model_argument.resolve(model, offline=offline),
+            tuple(more),
+            engine,
+            serving,
+        )
         for model, more in names.items()
     ]
-
-
-def _name(model: str) -> str:
-    """What clients call a model: as it is spelled, a file without its folder and suffix."""
-    path = Path(model)
-    if not path.exists():
-        return model
-    return path.resolve().name if path.is_dir() else path.stem
 
 
 def _greeting(offers: Sequence[Offer], listening: socket.socket) -> str:

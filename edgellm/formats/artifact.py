@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from edgellm import files
+from edgellm import digests, files
 from edgellm.errors import ArtifactError
 
 
@@ -40,6 +40,12 @@ class Artifact:
 
             return onnx_folder.digest(self.path)
         return files.sha256(*(self.parts or (self.path,)))
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of all its files, remembered where they are large: the key of what was made with it."""
+        folder = sorted(path for path in self.path.rglob("*") if path.is_file()) if self.path.is_dir() else ()
+        return digests.of_all(self.parts or folder or (self.path,))
 
     @property
     def provenance(self) -> dict[str, Any]:

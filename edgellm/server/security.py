@@ -187,6 +187,8 @@ class _Exchange:
         metrics, record = self._guard._metrics, self.record
         status = self._status or 499  # as nginx has it: the client went away before
         metrics.statuses[status] = metrics.statuses.get(status, 0) + 1
+        if not self._settings.log:
+            return
         seconds = time.monotonic() - self._begin
         what = f"{self._scope['method']} {self._scope['path'][:120]} {status} {seconds:.3f} s"
         if record.model:

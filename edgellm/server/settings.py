@@ -26,4 +26,5 @@ class ServerSettings:
     idle_seconds: float = 30.0  # of a connection on which nothing more is asked
     quiet_seconds: float = 5.0  # of silence in a stream, after which a comment says that it lives
     grace_seconds: float = 5.0  # for running answers after the first signal to end
+    log: bool = True  # a line a request
     log_text: bool = False  # whether prompts and answers may be logged

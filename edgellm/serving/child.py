@@ -224,6 +224,7 @@ class Child:
             kv_size=load.kv_size,
             resident_bytes=psutil.Process().memory_info().rss,
             joules=self._shares.total,
+            energy=self._shares.said,
         )
 
     def _write(self) -> None:

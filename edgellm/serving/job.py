@@ -112,6 +112,7 @@ class State:
     kv_size: int
     resident_bytes: int  # of the engine's process
     joules: float | None = None  # of all answers since its start
+    energy: str = ""  # what the meter covers, or why nothing is measured
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,11 @@ class Shares:
         self._last: Reading | None = None
         self.total: float | None = 0.0 if self._meter else None  # joules of all answers
 
+    @property
+    def said(self) -> str:
+        """What `total` covers, or why there is none."""
+        return f"not measured: {self.why_not}" if self._meter is None else self._meter.scope
+
     def mark(self) -> None:
         """What was counted until now is nobody's."""
         self._read()
@@ -61,11 +66,11 @@ class Shares:
     def of(self, joules: float, seconds: float) -> tuple[float | None, str]:
         """An answer's share, as it may be told, and what it covers; or None and why."""
         if self._meter is None:
-            return None, f"not measured: {self.why_not}"
+            return None, self.said
         shortest = energy.min_window_seconds(self._meter)
         if seconds < shortest:
             return None, f"not measured: an answer under {shortest:g} s is too short for this counter"
-        return joules, self._meter.scope
+        return joules, self.said
 
     def _read(self) -> Reading | None:
         if self._meter is None:
@@ -73,5 +78,5 @@ class Shares:
         try:
             self._last = self._meter.read()
         except EnergyLostError as error:
-            self._meter, self._last, self.why_not = None, None, str(error)
+            self._meter, self._last, self.total, self.why_not = None, None, None, str(error)
         return self._last

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from edgellm import files
+from edgellm.cluster import shelf
 from edgellm.errors import EdgellmError, UsageError
 from edgellm.formats.artifact import Artifact
-from edgellm.profiles.fleet import facts, shelf
+from edgellm.profiles.fleet import facts
 from edgellm.profiles.result.codec import from_plain, to_plain
 from edgellm.profiles.result.result import from_json, to_json
 from edgellm.profiles.study import resume
@@ -70,17 +71,17 @@ def _facts(say: Say, _payload: bytes) -> None:
     say({"facts": to_plain(facts.here())})
 
 
-def _find(say: Say, _payload: bytes, *, path: str, sha256: str) -> None:
-    place = shelf.find(Path(path), sha256)
+def _find(say: Say, _payload: bytes, *, path: str, digest: str) -> None:
+    place = shelf.find(Path(path), digest)
     say({"path": None if place is None else str(place)})
 
 
-def _take(_say: Say, payload: bytes, *, sha256: str, name: str, first: bool) -> None:
-    shelf.take(sha256, name, payload, first=first)
+def _take(_say: Say, payload: bytes, *, digest: str, name: str, first: bool) -> None:
+    shelf.take(digest, name, payload, first=first)
 
 
-def _keep(say: Say, _payload: bytes, *, sha256: str, name: str) -> None:
-    say({"path": str(shelf.keep(sha256, name))})
+def _keep(say: Say, _payload: bytes, *, digest: str, name: str) -> None:
+    say({"path": str(shelf.keep(digest, name))})
 
 
 def _profile(

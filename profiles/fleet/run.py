@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from edgellm.cluster import shelf
 from edgellm.errors import EdgellmError, EngineError
-from edgellm.profiles.fleet import shelf
 from edgellm.profiles.fleet.facts import Facts
 from edgellm.profiles.result.codec import from_plain, to_plain
 from edgellm.profiles.result.result import Report, from_json, to_json
@@ -149,18 +149,18 @@ class _Member:
 
     def _bring(self, node: Node, artifact: Artifact) -> str:
         """The model's path on the node, where it is brought if it is not there. Raises EdgellmError."""
-        sha256 = artifact.sha256
-        (there,) = node.ask("find", path=str(artifact.path.resolve()), sha256=sha256)
+        digest = artifact.fingerprint
+        (there,) = node.ask("find", path=str(artifact.path.resolve()), digest=digest)
         if there["path"]:
             return str(there["path"])
         sent = 0
         for name, piece in shelf.pieces(artifact):
             if self._ended.is_set():
                 raise EngineError("interrupted")
-            list(node.ask("take", piece, sha256=sha256, name=name, first=sent == 0))
+            list(node.ask("take", piece, digest=digest, name=name, first=sent == 0))
             sent += len(piece)
             self._tell(self._name, f"sending {artifact.path.name}: {sent / max(artifact.size_bytes, 1):.0%}")
-        (kept,) = node.ask("keep", sha256=sha256, name=artifact.path.name)
+        (kept,) = node.ask("keep", digest=digest, name=artifact.path.name)
         return str(kept["path"])
 
 

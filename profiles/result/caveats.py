@@ -21,6 +21,10 @@ TEXT: dict[str, tuple[str, str]] = {
         "{n} launches",
         "repeat at a quieter time, or on a machine of your own",
     ),
+    "ray": (
+        "Ray ran beside it: {count} processes, {seconds} s of processor time, {megabytes} MB",
+        "measure over --ssh where the board is small: nothing but edgellm runs there",
+    ),
     "throttled": (
         "the processor throttled {count} times",
         "improve cooling or lower the thread count: the figures are of a hot machine",

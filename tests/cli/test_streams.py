@@ -20,6 +20,7 @@ from edgellm.profiles.result.result import to_json
 
 #: command -> a line that ends well; `{m}` is a model, `{r}` a result.
 COMMANDS = {
+    "batch": "batch --help",
     "cache": "cache",
     "calibrate": "calibrate {m} --chunks 1 -c 32 -t 1 -o {r}.gguf --force",
     "chat": "chat {m} -p 你好 -st -n 3 -t 1",

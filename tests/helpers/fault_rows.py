@@ -65,6 +65,18 @@ ROWS = {
         "clear error, next one served",
     ),
     16: ("numbers and tokens differ from the reference", "NMSE per type; random strings", 10_000, "none"),
+    17: (
+        "a batch is ended",
+        "SIGKILL, SIGTERM, SIGINT after a random row",
+        40,
+        "resumed: every row once, the answers of one session",
+    ),
+    18: (
+        "a node of a batch is killed, or its driver",
+        "SIGKILL to all of a node; another one added",
+        2000,
+        "every row once, the answers of one session",
+    ),
 }
 
 FULL = os.environ.get("EDGELLM_FAULTS") == "full"

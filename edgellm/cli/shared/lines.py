@@ -1,9 +1,13 @@
-"""Texts given as arguments, or as the lines of a file or of standard input."""
+"""Texts given as arguments, as the lines of a file or of standard input, or as a whole file."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import click
 
 from edgellm.errors import UsageError
 
@@ -25,3 +29,14 @@ def given(texts: tuple[str, ...], what: str, to_do: str, file: Path | None = Non
             place = "standard input" if file is None else str(file)
             raise UsageError(f"line {number} of {place} is empty, so nothing to {to_do}; leave it out")
     return lines
+
+
+def text_file_option(purpose: str, own: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`-f FILE`, given to the command as `text_file`; `own` is what stands in for it."""
+    return click.option(
+        "-f",
+        "--file",
+        "text_file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help=f"Text to {purpose}.  [default: edgellm's own {own}]",
+    )

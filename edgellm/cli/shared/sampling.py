@@ -148,6 +148,22 @@ def engine_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return collected
 
 
+def drawing_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the sampling options alone; the command gets those that were given as `drawing`, by their fields' names."""
+
+    @functools.wraps(function)
+    def collected(**values: Any) -> Any:
+        found = {parameter.field: values.pop(parameter.field) for parameter in settings.PARAMETERS}
+        return function(
+            drawing={name: value for name, value in found.items() if value not in (None, ())}, **values
+        )
+
+    command: Callable[..., Any] = collected
+    for option in map(_option, reversed(settings.PARAMETERS)):
+        command = option(command)
+    return command
+
+
 def device_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--device` and `-ngl` alone; the command gets them as `device` and `n_gpu_layers`."""
     for option in reversed(_DEVICE_OPTIONS):

@@ -10,12 +10,13 @@ import click
 
 from edgellm.chat.terminal.answer import View
 
+think_option = click.option(
+    "--think/--no-think",
+    default=None,
+    help="Have a reasoning model think or not.  [default: the model's]",
+)
 _OPTIONS = (
-    click.option(
-        "--think/--no-think",
-        default=None,
-        help="Have a reasoning model think or not.  [default: the model's]",
-    ),
+    think_option,
     click.option("--hide-thinking", is_flag=True, help="Do not show what the model thinks."),
     click.option("--no-markdown", is_flag=True, help="Show Markdown as it is written, without styles."),
     click.option("--no-wrap", is_flag=True, help="Let the terminal break lines, inside words too."),

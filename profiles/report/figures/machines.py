@@ -6,12 +6,13 @@ to refuse; joined pages and tables are made from it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
 from edgellm.errors import UsageError
-from edgellm.profiles.compare.comparison import Point, machine_key, point_of
+from edgellm.profiles.compare.comparison import Point, point_of
 from edgellm.profiles.compare.verdict import pair_ratio
 from edgellm.profiles.report.figures.line import COLOURS, Line, lines
 from edgellm.profiles.report.figures.pairs import axis_of
@@ -67,12 +68,10 @@ def places(results: Mapping[str, Report], lang: str) -> list[Place]:
 
 
 def _check_same(found: Sequence[Place]) -> None:
-    seen: dict[object, str] = {}
-    for place in found:
-        key = machine_key(place.report.machine), place.report.created, place.report.command
-        if key in seen:
-            raise UsageError(f"{seen[key]} and {place.name} are the same result; leave one out")
-        seen[key] = place.name
+    """Boards of one kind may well end in the same second; their samples are never the same to the nanosecond."""
+    for a, b in itertools.combinations(found, 2):
+        if a.report.runs == b.report.runs:
+            raise UsageError(f"{a.name} and {b.name} are the same result; leave one out")
 
 
 def shared(found: Sequence[Place]) -> list[Shared]:

@@ -1,4 +1,6 @@
-"""A node's models: found by what they hold, or taken in piece by piece and kept.
+"""A machine's models from elsewhere: found by what they hold, or taken in piece by piece and kept.
+
+`digest` is Artifact.fingerprint, the content of all files.
 
 A path that is the same there and here - a shared folder - is used as it is, if its content is the same.
 """
@@ -19,20 +21,20 @@ from edgellm.formats.artifact import Artifact
 PIECE = 4 << 20
 
 
-def find(path: Path, sha256: str) -> Path | None:
+def find(path: Path, digest: str) -> Path | None:
     """Where the model is on this machine; None where it is not, or is another one."""
-    for place in (path, _home(sha256) / path.name):
+    for place in (path, _home(digest) / path.name):
         with contextlib.suppress(EdgellmError, OSError):
-            if Artifact.open(place).sha256 == sha256:
+            if Artifact.open(place).fingerprint == digest:
                 return place
     return None
 
 
-def take(sha256: str, name: str, piece: bytes, *, first: bool) -> None:
+def take(digest: str, name: str, piece: bytes, *, first: bool) -> None:
     """The next piece of the file `name`, a path from the model's folder; `first` of all begins anew."""
     if not is_inside(name):
         raise EdgellmError(f"{name!r} is no path inside a model's folder")
-    folder = _coming(sha256)
+    folder = _coming(digest)
     with files.storage_errors(folder):
         if first:
             shutil.rmtree(folder, ignore_errors=True)
@@ -41,14 +43,14 @@ def take(sha256: str, name: str, piece: bytes, *, first: bool) -> None:
             file.write(piece)
 
 
-def keep(sha256: str, name: str) -> Path:
+def keep(digest: str, name: str) -> Path:
     """All pieces are there: the model's path from now on. Raises CheckFailedError where it came otherwise."""
-    folder, home = _coming(sha256), _home(sha256)
+    folder, home = _coming(digest), _home(digest)
     with files.storage_errors(home):
         files.fsync_tree(folder)
-    if not is_inside(name) or Artifact.open(folder / name).sha256 != sha256:
+    if not is_inside(name) or Artifact.open(folder / name).fingerprint != digest:
         shutil.rmtree(folder, ignore_errors=True)
-        raise CheckFailedError(f"{name} came otherwise than it was sent (SHA-256)")
+        raise CheckFailedError(f"{name} came otherwise than it was sent")
     with contextlib.suppress(OSError):  # another process was first
         shutil.rmtree(home, ignore_errors=True)
         folder.rename(home)
@@ -77,15 +79,15 @@ def is_inside(name: str) -> bool:
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name
 
 
-def _home(sha256: str) -> Path:
-    return files.cache_dir("shipped") / _hexadecimal(sha256)
+def _home(digest: str) -> Path:
+    return files.cache_dir("shipped") / _hexadecimal(digest)
 
 
-def _coming(sha256: str) -> Path:
-    return files.cache_dir("shipped") / f"{_hexadecimal(sha256)}.{os.getpid()}"
+def _coming(digest: str) -> Path:
+    return files.cache_dir("shipped") / f"{_hexadecimal(digest)}.{os.getpid()}"
 
 
-def _hexadecimal(sha256: str) -> str:
-    if len(sha256) != 64 or set(sha256) - set("0123456789abcdef"):
-        raise EdgellmError(f"{sha256[:80]!r} is no SHA-256")
-    return sha256[:32]
+def _hexadecimal(digest: str) -> str:
+    if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
+        raise EdgellmError(f"{digest[:80]!r} is no digest")
+    return digest[:32]
