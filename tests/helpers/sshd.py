@@ -23,7 +23,7 @@ needed = pytest.mark.skipif(
 
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[str]:
-    """`EDGELLM_SSH` for hosts a, b and c, which are this machine; in `folder` (short: sshd checks who owns it)."""
+    """`EDGELLM_SSH` for hosts a, b and c: this machine, which finds that name in `NODE`. All of it lies in `folder`."""
     folder.chmod(0o700)
     for name in ("host", "user"):
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
@@ -34,11 +34,13 @@ def running(folder: Path) -> Iterator[str]:
         port = probe.getsockname()[1]
     (folder / "sshd_config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile none\nStrictModes no\n"
-        f"AuthorizedKeysFile {folder}/authorized\nPasswordAuthentication no\nUsePAM no\nPermitRootLogin yes\n"
+        f"AuthorizedKeysFile {folder}/authorized\nPasswordAuthentication no\nUsePAM no\n"
+        "PermitRootLogin yes\nAcceptEnv NODE\n"
     )
     (folder / "config").write_text(
         f"Host a b c\n HostName 127.0.0.1\n Port {port}\n User {getpass.getuser()}\n IdentityFile {folder}/user\n"
         f" IdentitiesOnly yes\n UserKnownHostsFile {folder}/known\n StrictHostKeyChecking accept-new\n LogLevel ERROR\n"
+        + "".join(f"Host {name}\n SetEnv NODE={name}\n" for name in "abc")
     )
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)  # where it leaves its privileges
