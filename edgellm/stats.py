@@ -273,21 +273,14 @@ def estimate_ratio(a: float, error_a: float | None, b: float, error_b: float | N
 
 
 def combined(ratios: Sequence[Ratio]) -> Ratio:
-    """The geometric mean of several ratios, with what each is uncertain by and what they differ by.
-
-    Without an interval where one of them has none. Degrees of freedom are Welch's and Satterthwaite's.
-    """
+    """The geometric mean of these very ratios, as uncertain as they are. Without an interval where one has none."""
     logs = [math.log(each.value) for each in ratios]
     centre, n = statistics.fmean(logs), len(ratios)
     if n == 1 or any(each.error is None for each in ratios):
         return ratios[0] if n == 1 else Ratio(math.exp(centre), None, None)
-    inside = sum((each.error or 0.0) ** 2 for each in ratios) / n**2
-    between = statistics.variance(logs) / n
+    error = math.sqrt(sum((each.error or 0.0) ** 2 for each in ratios)) / n
     own = [each.df for each in ratios if each.df is not None]
-    parts = [(between, n - 1)] + [(inside, sum(own))] * bool(own)
-    spread = sum(part**2 / df for part, df in parts)
-    df = max(1, int((inside + between) ** 2 / spread)) if spread else n - 1
-    return log_ratio(centre, math.sqrt(inside + between), df)
+    return log_ratio(centre, error, sum(own) or None)
 
 
 def log_ratio(centre: float, error: float, df: int | None = None, value: float | None = None) -> Ratio:

@@ -68,9 +68,9 @@ def places(results: Mapping[str, Report], lang: str) -> list[Place]:
 
 
 def _check_same(found: Sequence[Place]) -> None:
-    """Boards of one kind may well end in the same second; their samples are never the same to the nanosecond."""
+    """Boards of one kind may well end in the same second, but not with the same samples."""
     for a, b in itertools.combinations(found, 2):
-        if a.report.runs == b.report.runs:
+        if a.report.created == b.report.created and a.report.runs == b.report.runs:
             raise UsageError(f"{a.name} and {b.name} are the same result; leave one out")
 
 
