@@ -88,7 +88,8 @@ def atomic_path(
 ) -> Iterator[Path]:
     """Yield a temporary path (nothing there yet); on a clean exit it becomes `target`.
 
-    `validate` sees the finished file before it gets its name; what it raises leaves `target` untouched.
+    `validate` sees the finished file before it is flushed and gets its name, and may write its verdict into it; what
+    it raises leaves `target` untouched.
     The yielded path may be made a file or a folder. `others`, in the folder of `target`, are written beside the
     yielded path and get their names with it: a kill between two renames leaves none of the old ones in use, and
     the rest to be finished. Raises OutputExistsError, StorageError.
@@ -99,10 +100,10 @@ def atomic_path(
         temporary = place / target.name
         with storage_errors(target):
             yield temporary
-            fsync_tree(place)
         if validate:
             validate(temporary)
         with storage_errors(target):
+            fsync_tree(place)
             check_output(target, force=force)
             _commit(place, [*(path.name for path in others), target.name])
 

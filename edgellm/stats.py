@@ -52,13 +52,52 @@ class Ratio:
     ci95_low: float | None
     ci95_high: float | None
     p_value: float | None = None  # of a true ratio of 1
+    error: float | None = None  # standard error of its logarithm
+    df: int | None = None  # degrees of freedom of that error; None: it is known, and the normal law holds
 
     @property
     def differs(self) -> bool:
-        """Whether the interval leaves out 1: only then may a difference be claimed."""
+        """Whether the interval leaves out 1."""
         if self.ci95_low is None or self.ci95_high is None:
             return False
         return self.ci95_low > 1 or self.ci95_high < 1
+
+    @property
+    def inverse(self) -> Ratio:
+        """The second quantity over the first."""
+        low = None if self.ci95_high is None else 1 / self.ci95_high
+        high = None if self.ci95_low is None else 1 / self.ci95_low
+        return replace(self, value=1 / self.value, ci95_low=low, ci95_high=high)
+
+    def p_beyond(self, bound: float) -> float | None:
+        """Chance of an estimate like this, or one farther off, if the truth were within a factor of 1 + `bound`."""
+        if self.error is None:
+            return None
+        return 1.0 if self._log <= math.log1p(bound) else self._tails(self._log - math.log1p(bound))
+
+    def p_within(self, bound: float) -> float | None:
+        """Chance of an estimate like this, or one nearer to 1, if the truth were at least a factor of 1 + `bound` off.
+
+        The larger of two one-sided tests (D. J. Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987).
+        """
+        if self.error is None:
+            return None
+        inside = math.log1p(bound) - self._log
+        return 1.0 if inside <= 0 else self._tails(inside) / 2
+
+    @property
+    def _log(self) -> float:
+        """How far the middle of the interval is from 1, on the logarithm's scale."""
+        assert self.ci95_low is not None and self.ci95_high is not None
+        return abs(math.log(self.ci95_low * self.ci95_high)) / 2
+
+    def _tails(self, distance: float) -> float:
+        assert self.error is not None
+        if self.error == 0:
+            return 0.0
+        if self.df is None:
+            return math.erfc(distance / self.error / math.sqrt(2))
+        return student_p(distance / self.error, self.df)
 
 
 def summarize(samples: Sequence[float], launches: Sequence[int] | None = None) -> Summary:
@@ -206,8 +245,7 @@ def ratio(a: Sequence[float], b: Sequence[float]) -> Ratio:
     pooled = ((len(a) - 1) * statistics.variance(log_a) + (len(b) - 1) * statistics.variance(log_b)) / df
     error = math.sqrt(pooled * (1 / len(a) + 1 / len(b)))
     centre = statistics.fmean(log_a) - statistics.fmean(log_b)
-    half = t95(df) * error
-    return Ratio(value, math.exp(centre - half), math.exp(centre + half), _p_value(centre, error, df))
+    return log_ratio(centre, error, df, value)
 
 
 def paired_ratio(a: Sequence[float], b: Sequence[float]) -> Ratio:
@@ -221,11 +259,7 @@ def paired_ratio(a: Sequence[float], b: Sequence[float]) -> Ratio:
     if len(logs) < 2:
         return Ratio(math.exp(centre), None, None)
     df = len(logs) - 1
-    error = statistics.stdev(logs) / math.sqrt(len(logs))
-    half = t95(df) * error
-    return Ratio(
-        math.exp(centre), math.exp(centre - half), math.exp(centre + half), _p_value(centre, error, df)
-    )
+    return log_ratio(centre, statistics.stdev(logs) / math.sqrt(len(logs)), df)
 
 
 def estimate_ratio(a: float, error_a: float | None, b: float, error_b: float | None) -> Ratio:
@@ -235,18 +269,56 @@ def estimate_ratio(a: float, error_a: float | None, b: float, error_b: float | N
     """
     if error_a is None or error_b is None:
         return Ratio(a / b, None, None)
-    centre, error = math.log(a / b), math.hypot(error_a / a, error_b / b)
-    if error == 0:
-        return Ratio(a / b, a / b, a / b, 1.0 if a == b else 0.0)
-    half = _Z95 * error
-    p = math.erfc(abs(centre) / error / math.sqrt(2))
-    return Ratio(a / b, math.exp(centre - half), math.exp(centre + half), p)
+    return log_ratio(math.log(a / b), math.hypot(error_a / a, error_b / b))
 
 
-def _p_value(centre: float, error: float, df: int) -> float:
-    if error == 0:
-        return 1.0 if centre == 0 else 0.0
-    return student_p(centre / error, df)
+def combined(ratios: Sequence[Ratio]) -> Ratio:
+    """The geometric mean of several ratios, with what each is uncertain by and what they differ by.
+
+    Without an interval where one of them has none. Degrees of freedom are Welch's and Satterthwaite's.
+    """
+    logs = [math.log(each.value) for each in ratios]
+    centre, n = statistics.fmean(logs), len(ratios)
+    if n == 1 or any(each.error is None for each in ratios):
+        return ratios[0] if n == 1 else Ratio(math.exp(centre), None, None)
+    inside = sum((each.error or 0.0) ** 2 for each in ratios) / n**2
+    between = statistics.variance(logs) / n
+    own = [each.df for each in ratios if each.df is not None]
+    parts = [(between, n - 1)] + [(inside, sum(own))] * bool(own)
+    spread = sum(part**2 / df for part, df in parts)
+    df = max(1, int((inside + between) ** 2 / spread)) if spread else n - 1
+    return log_ratio(centre, math.sqrt(inside + between), df)
+
+
+def log_ratio(centre: float, error: float, df: int | None = None, value: float | None = None) -> Ratio:
+    """The ratio whose logarithm was found as `centre` with a standard error of `df` degrees of freedom.
+
+    `value` is told where the ratio itself is another estimate than exp(centre).
+    """
+    half = (_Z95 if df is None else t95(df)) * error
+    found = Ratio(
+        math.exp(centre) if value is None else value,
+        math.exp(centre - half),
+        math.exp(centre + half),
+        error=error,
+        df=df,
+    )
+    return replace(found, p_value=found.p_beyond(0.0))
+
+
+def student_t(p: float, df: int | None) -> float:
+    """The t that is exceeded, to either side, with a chance of `p`; df None: the normal law's."""
+    low, high = 0.0, 1.0
+
+    def of(t: float) -> float:
+        return math.erfc(t / math.sqrt(2)) if df is None else student_p(t, df)
+
+    while of(high) > p:
+        low, high = high, high * 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if of(middle) > p else (low, middle)
+    return high
 
 
 def student_p(t: float, df: int) -> float:

@@ -123,7 +123,9 @@ def convert(
         def finish(temporary: Path) -> None:
             if verify:
                 _tell(report, "verify", job)
-                _patch(temporary, job.layouts[0], provenance.VERIFICATION_KEY, *_verdict(verify(temporary)))
+                verdict = _verdict(verify(temporary))
+                with files.storage_errors(first):
+                    _patch(temporary, job.layouts[0], provenance.VERIFICATION_KEY, *verdict)
 
         with files.atomic_path(
             first, force=request.force, validate=finish, others=job.paths[1:]
@@ -224,8 +226,6 @@ def _patch(path: Path, place: Layout, key: str, old: str, new: str) -> None:
     with path.open("r+b") as file:
         file.seek(start)
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _verdict(text: str) -> tuple[str, str]:

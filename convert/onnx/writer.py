@@ -123,7 +123,9 @@ def convert_onnx(
 
         def finish(folder: Path) -> None:
             if verify:
-                _record(folder, verification=verify(folder))
+                verdict = verify(folder)
+                with files.storage_errors(output):
+                    _record(folder, verification=verdict)
 
         with files.atomic_path(output, force=request.force, validate=finish) as folder:
             folder.mkdir()

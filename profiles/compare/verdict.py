@@ -1,9 +1,11 @@
 """Which of several measured models is ahead, axis by axis, and whether the samples carry the claim.
 
 Takes measurements, knows no engine and no file. Launches of one interleaved run form blocks, and a ratio is
-taken inside each block, so that what the machine did in that time leaves it. A winner is named only where it
-differs measurably from every other; with many axes and models, chance alone would name some, so the p-values
-are adjusted together (Holm): at most 5% of comparisons of equals name any difference at all.
+taken inside each block, so that what the machine did in that time leaves it. Each pair is found to differ, to be
+the same within a margin, or it cannot be told: no claim without a test. With many axes and models chance alone
+would make some, so the p-values of all claims of a kind are adjusted together (Holm): at most 5% of comparisons
+of equals name any difference at all, and at most 5% of comparisons of what differs by a margin call anything the
+same within it.
 """
 
 from __future__ import annotations
@@ -14,15 +16,35 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from edgellm.profiles.result.quality_record import QualityRecord
+from edgellm.profiles.result.quality_stats import Share
 from edgellm.profiles.result.result import Measurement
-from edgellm.stats import Ratio, estimate_ratio, holm, launch_medians, paired_ratio, ratio
+from edgellm.stats import (
+    Ratio,
+    estimate_ratio,
+    holm,
+    launch_medians,
+    log_ratio,
+    paired_ratio,
+    ratio,
+    student_t,
+)
 
-#: Less than this is called the same, however sure.
+#: Less than this is no difference, however sure.
 MIN_DIFFERENCE = 0.01
-#: What was not measured in turns may differ by this much for the machine's sake alone, and is no difference.
+#: Margins within which two may be called the same; the least that is proven is named.
+SAME_WITHIN = (0.01, 0.02, 0.05, 0.1)
+#: What was not measured in turns may differ by this much for the machine's sake alone: neither a difference nor
+#: a sameness can be told within it.
 UNPAIRED_MARGIN = 0.25
-#: Chance of naming any difference where there is none, over all axes and models of one comparison.
+#: Chance of any false claim of a kind, over all axes and models of one comparison.
 SIGNIFICANCE = 0.05
+#: Standard error of one launch's memory, of itself: from launch to launch peaks vary by 0.1% (docs/study), which
+#: no counting of launches has to show anew.
+MEMORY_ERROR = 0.0025
+#: Launches that are enough decide within this margin: the two differ, or are the same within it.
+DECIDED_WITHIN = 0.05
+#: More launches than this are not asked for.
+MOST_LAUNCHES = 99
 
 
 @dataclass(frozen=True)
@@ -52,27 +74,62 @@ AXES = (
 
 
 def _bits(a: QualityRecord, b: QualityRecord) -> Ratio | None:
+    """The same text was scored: dialogue by dialogue, what makes one hard for both leaves the ratio."""
     if a.bits_per_byte is None or b.bits_per_byte is None or a.text != b.text:
         return None
     x, y = a.bits_per_byte, b.bits_per_byte
-    return estimate_ratio(x.value, x.error, y.value, y.error)
+    pairs = list(zip(_shares(a), _shares(b), strict=False))
+    if len(_shares(a)) != len(_shares(b)) or len(pairs) < 2:
+        return estimate_ratio(x.value, x.error, y.value, y.error)
+    return _paired(math.log(x.value / y.value), [p - q for p, q in pairs])
+
+
+def _shares(record: QualityRecord) -> list[float]:
+    """By how much of the whole each dialogue's bits are more than its bytes would have; none where not kept.
+
+    Linearised: W. G. Cochran, Sampling Techniques, 3rd ed. 1977, chapter 6.
+    """
+    bits, size = record.dialogue_bits or (), record.dialogue_bytes or ()
+    whole, text = sum(bits), sum(size)
+    return [b / whole - s / text for b, s in zip(bits, size, strict=True)] if whole and text else []
 
 
 def _right(a: QualityRecord, b: QualityRecord) -> Ratio | None:
-    """Shares of right answers; half an answer is added to each count, so that none and all have a logarithm."""
+    """Shares of right answers, item by item where both answered the same ones.
+
+    Half an answer is added to each count, so that none and all have a logarithm.
+    """
     if not a.total or not b.total or not a.total.n or not b.total.n:
         return None
-    x, y = ((t.k + 0.5) / (t.n + 0.5) for t in (a.total, b.total))
-    errors = (math.sqrt(1 / (t.k + 0.5) - 1 / (t.n + 0.5)) for t in (a.total, b.total))
-    found = estimate_ratio(x, x * next(errors), y, y * next(errors))
-    plain = a.total.value / b.total.value if b.total.k else found.value
-    return replace(found, value=plain)
+    x, y = (t.k + 0.5 for t in (a.total, b.total))
+    if a.right and b.right and len(a.right) == len(b.right) == a.total.n:
+        differences = [int(p) / x - int(q) / y for p, q in zip(a.right, b.right, strict=True)]
+        found = _paired(math.log(x / y), [*differences, 0.5 / x, -0.5 / y])
+        return replace(found, value=_over(a.total, b.total, found.value))
+    errors = [math.sqrt(1 / (t.k + 0.5) - 1 / (t.n + 0.5)) for t in (a.total, b.total)]
+    x, y = x / (a.total.n + 0.5), y / (b.total.n + 0.5)
+    found = estimate_ratio(x, x * errors[0], y, y * errors[1])
+    return replace(found, value=_over(a.total, b.total, found.value))
 
 
-#: Axes that launches do not carry -> the ratio of two records, or None where one has no such figure.
+def _over(a: Share, b: Share, otherwise: float) -> float:
+    return a.value / b.value if b.k else otherwise
+
+
+def _paired(log: float, parts: Sequence[float]) -> Ratio:
+    """The ratio whose logarithm is the sum of so many independent parts, but for their mean."""
+    n = len(parts)
+    centre = math.fsum(parts) / n
+    return log_ratio(log, math.sqrt(n / (n - 1) * math.fsum((part - centre) ** 2 for part in parts)))
+
+
+#: Axes that launches do not carry.
+BITS = Axis("quality", "bits_per_byte", "lower", timed=False)
+TASKS = Axis("quality", "tasks_right", "higher", timed=False)
+#: The same -> the ratio of two records, or None where one has no such figure.
 QUALITY_AXES: dict[Axis, Callable[[QualityRecord, QualityRecord], Ratio | None]] = {
-    Axis("quality", "bits_per_byte", "lower", timed=False): _bits,
-    Axis("quality", "tasks_right", "higher", timed=False): _right,
+    BITS: _bits,
+    TASKS: _right,
 }
 
 
@@ -83,16 +140,19 @@ class Pair:
     a: int
     b: int
     ratio: Ratio
-    adjusted_p: float | None  # together with all others of the comparison; None: too few launches to tell
+    adjusted_p: float | None  # of no difference, together with all others; None: too few launches to tell
     differs: bool
+    same_within: float | None = None  # the least margin within which they are the same; None: not told
+    launches_to_tell: int | None = None  # where neither is told: how many would; None: unknown, or too many
 
     def flipped(self) -> Pair:
         """`b` over `a`."""
-        old = self.ratio
-        low = None if old.ci95_high is None else 1 / old.ci95_high
-        high = None if old.ci95_low is None else 1 / old.ci95_low
-        turned = Ratio(1 / old.value, low, high, old.p_value)
-        return Pair(self.b, self.a, turned, self.adjusted_p, self.differs)
+        return replace(self, a=self.b, b=self.a, ratio=self.ratio.inverse)
+
+    @property
+    def told(self) -> bool:
+        """Whether there is a claim at all."""
+        return self.differs or self.same_within is not None
 
 
 @dataclass(frozen=True)
@@ -126,7 +186,7 @@ def judge(
     each candidate, or none at all.
     """
     tests = [
-        (axis, a, b, _ratio(first, second, paired=paired))
+        (axis, a, b, pair_ratio(axis, first, second, paired=paired))
         for axis in axes
         for (a, first), (b, second) in itertools.combinations(_measured(axis, candidates), 2)
     ]
@@ -136,12 +196,61 @@ def judge(
         for (a, first), (b, second) in itertools.combinations(enumerate(quality), 2)
         if first and second and (found := of(first, second))
     ]
-    adjusted = iter(holm([t.p_value for *_, t in tests if t.p_value is not None]))
     pairs: dict[Axis, list[Pair]] = {}
-    for axis, a, b, found in tests:
-        p = None if found.p_value is None else next(adjusted)
-        pairs.setdefault(axis, []).append(Pair(a, b, found, p, _differs(axis, found, p, paired=paired)))
+    for (axis, *_), pair in zip(tests, settle(tests, paired=paired), strict=True):
+        pairs.setdefault(axis, []).append(pair)
     return tuple(Verdict(axis, tuple(own), _winner(axis, own)) for axis, own in pairs.items())
+
+
+def settle(tests: Sequence[tuple[Axis, int, int, Ratio]], *, paired: bool) -> list[Pair]:
+    """What may be claimed of each ratio (axis, a, b, a over b), judged together."""
+    least = [UNPAIRED_MARGIN if axis.timed and not paired else 0.0 for axis, *_ in tests]
+    beyond = _adjusted([found.p_beyond(floor) for (*_, found), floor in zip(tests, least, strict=True)])
+    within = {
+        margin: _adjusted(
+            [
+                found.p_within(margin) if margin > floor else None
+                for (*_, found), floor in zip(tests, least, strict=True)
+            ]
+        )
+        for margin in SAME_WITHIN
+    }
+    settled = []
+    for index, (_, a, b, found) in enumerate(tests):
+        p = beyond[index]
+        same = [margin for margin in SAME_WITHIN if _is_small(within[margin][index])]
+        apart = max(found.value, 1 / found.value) if found.value > 0 else 1.0
+        differs = (
+            _is_small(p) and apart > 1 + max(least[index], MIN_DIFFERENCE) and MIN_DIFFERENCE not in same
+        )
+        pair = Pair(a, b, found, p, differs, None if differs or not same else min(same))
+        if not pair.told and not least[index]:
+            pair = replace(pair, launches_to_tell=_launches_to_tell(found, len(tests)))
+        settled.append(pair)
+    return settled
+
+
+def _adjusted(p_values: Sequence[float | None]) -> list[float | None]:
+    adjusted = iter(holm([p for p in p_values if p is not None]))
+    return [None if p is None else next(adjusted) for p in p_values]
+
+
+def _is_small(p: float | None) -> bool:
+    return p is not None and p < SIGNIFICANCE
+
+
+def _launches_to_tell(found: Ratio, n_tests: int) -> int | None:
+    """Launches with which the interval, fit for so many tests, is half as wide as DECIDED_WITHIN.
+
+    Wherever such an interval lies, it leaves out 1 or lies within the margin.
+    """
+    if not found.error or found.df is None:
+        return None
+    spread = found.error * math.sqrt(found.df + 1)  # of one launch
+    for n in range(found.df + 2, MOST_LAUNCHES + 1):
+        if student_t(SIGNIFICANCE / n_tests, n - 1) * spread / math.sqrt(n) <= math.log1p(DECIDED_WITHIN) / 2:
+            return n
+    return None
 
 
 def _measured(axis: Axis, candidates: Sequence[Mapping[str, Measurement]]) -> list[tuple[int, Measurement]]:
@@ -149,20 +258,20 @@ def _measured(axis: Axis, candidates: Sequence[Mapping[str, Measurement]]) -> li
     return [(index, m) for index, m in found if m is not None and m.samples]
 
 
-def _ratio(a: Measurement, b: Measurement, *, paired: bool) -> Ratio:
+def pair_ratio(axis: Axis, a: Measurement, b: Measurement, *, paired: bool = True) -> Ratio:
+    """`a` over `b`; `paired` by the launches they share."""
     first, second = (launch_medians(m.samples, m.launches) for m in (a, b))
-    if not paired:
-        return ratio(list(first.values()), list(second.values()))
     shared = sorted(set(first) & set(second))
-    if not shared:
-        return ratio(list(first.values())[:1], list(second.values())[:1])  # a value, and no claim
-    return paired_ratio([first[i] for i in shared], [second[i] for i in shared])
-
-
-def _differs(axis: Axis, found: Ratio, p: float | None, *, paired: bool) -> bool:
-    least = UNPAIRED_MARGIN if axis.timed and not paired else MIN_DIFFERENCE
-    apart = max(found.value, 1 / found.value) if found.value > 0 else 1.0
-    return p is not None and p < SIGNIFICANCE and apart > 1 + least
+    if not paired:
+        found = ratio(list(first.values()), list(second.values()))
+    elif not shared:
+        found = ratio(list(first.values())[:1], list(second.values())[:1])  # a value, and no claim
+    else:
+        found = paired_ratio([first[i] for i in shared], [second[i] for i in shared])
+    if axis.timed:
+        return found
+    floor = MEMORY_ERROR * math.sqrt(1 / len(first) + 1 / len(second))
+    return log_ratio(math.log(found.value), floor) if (found.error or 0.0) < floor else found
 
 
 def _winner(axis: Axis, pairs: Sequence[Pair]) -> int | None:

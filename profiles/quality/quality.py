@@ -69,6 +69,8 @@ class Quality:
     perplexity: Estimate
     bits_per_byte: Estimate | None  # None: the scored tokens stand for no text
     divergence: Divergence | None
+    chunk_bits: tuple[float, ...] = ()  # of each chunk's scored text
+    chunk_bytes: tuple[int, ...] = ()
 
 
 class LiveReference:
@@ -161,6 +163,7 @@ def _summarize(
     n_bytes = np.array(
         [len(session.piece(token)) for chunk in chunks for token in chunk.tokens[chunk.first :]], dtype=float
     )
+    of_chunk = np.repeat(np.arange(len(chunks)), [chunk.n_scored for chunk in chunks])
     bits = quality_stats.ratio(-log_q / _LN2, n_bytes, ids) if n_bytes.any() else None
     return Quality(
         n_chunks=len(chunks),
@@ -168,6 +171,8 @@ def _summarize(
         n_bytes=int(n_bytes.sum()),
         perplexity=quality_stats.exponential(quality_stats.mean(-log_q, ids)),
         bits_per_byte=bits,
+        chunk_bits=tuple(np.bincount(of_chunk, -log_q / _LN2, len(chunks)).tolist()),
+        chunk_bytes=tuple(np.bincount(of_chunk, n_bytes, len(chunks)).astype(int).tolist()),
         divergence=_diverge(log_q, compared, ids) if compared else None,
     )
 

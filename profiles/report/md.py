@@ -5,17 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edgellm.profiles.report.figures import machines
+from edgellm.profiles.report.figures.doubts import doubts
 from edgellm.profiles.report.figures.llama_bench import Row, model_type, params, rows
 from edgellm.profiles.report.figures.numbers import energy_reason
 from edgellm.profiles.report.figures.scale import scale_for
 from edgellm.profiles.report.figures.text_table import escape, markdown
-from edgellm.profiles.report.words import caveat_words, say
+from edgellm.profiles.report.words import say
 from edgellm.profiles.result.result import Report
 from edgellm.stats import plus_minus
 
 SUFFIX = ".md"
 
-_HEAD = ("model", "size", "params", "backend", "threads", "test", "t/s", "text B/s", "ttft", "peak", "J/tok")
+_HEAD = (
+    "model",
+    "size",
+    "params",
+    "backend",
+    "threads",
+    "test",
+    "t/s",
+    "text B/s",
+    "ttft",
+    "peak",
+    "J/tok",
+    "bits/B",
+    "right",
+)
 
 
 def render(report: Report, lang: str = "en") -> str:
@@ -27,9 +42,7 @@ def render(report: Report, lang: str = "en") -> str:
     text = [about, "", markdown(table), ""]
     if reason := energy_reason(report):
         text += [f"{say('energy', lang)}: {say('not_measured', lang)} ({escape(reason)})", ""]
-    for caveat in report.caveats:
-        fact, advice = caveat_words(caveat, lang)
-        text.append(escape(f"- {caveat.subject + ': ' if caveat.subject else ''}{fact}; {advice}"))
+    text += [escape(f"- {line}") for line in doubts(report, lang)]
     return "\n".join(text).rstrip() + "\n"
 
 
@@ -52,6 +65,8 @@ def _cells(row: Row, kind: str) -> list[str]:
         _scaled("s", row["ttft_seconds"]),
         _scaled("B", row["peak_bytes"]),
         f"{row['joules_per_token']:.4g}" if row["joules_per_token"] is not None else "",
+        f"{row['bits_per_byte']:.3f}" if row["bits_per_byte"] is not None else "",
+        f"{row['tasks_exact']}/{row['tasks']}" if row["tasks"] else "",
     ]
 
 

@@ -1,34 +1,43 @@
-"""A table for the terminal: a row for each quantity, a column for each run."""
+"""A table for the terminal: a line for each run, the figures people ask for first, and what to doubt.
+
+Everything else is in the page and in the JSON.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from edgellm.profiles.report.figures import machines
+from edgellm.profiles.report.figures.doubts import FEW, doubts
 from edgellm.profiles.report.figures.line import Line, lines
-from edgellm.profiles.report.figures.numbers import energy_reason, number_rows
+from edgellm.profiles.report.figures.numbers import Row, energy_reason, number_rows
 from edgellm.profiles.report.figures.text_table import aligned
-from edgellm.profiles.report.words import caveat_words, metric_name, say
+from edgellm.profiles.report.words import say
+from edgellm.profiles.result.quality_record import QualityRecord
 from edgellm.profiles.result.result import Report
 from edgellm.terminal import visible
 
 SUFFIX = ".txt"
 
-#: Runs side by side before the table goes on below.
-_COLUMNS = 4
+#: Columns in this order, each where a run has the figure -> what they are called.
+_COLUMNS = {
+    "prefill_tokens_per_second": "col_prefill",
+    "decode_tokens_per_second": "col_decode",
+    "decode_bytes_per_second": "col_decode_text",
+    "ttft_seconds": "col_ttft",
+    "peak_bytes": "col_peak",
+    "decode_joules_per_token": "col_energy",
+}
 
 
 def render(report: Report, lang: str = "en") -> str:
-    """Aligned text, nothing but the measurements, the reason for missing energy, and the caveats."""
-    ran = lines([run for run in report.runs if run.launches], lang)
-    blocks = [_block(report, ran[i : i + _COLUMNS], lang) for i in range(0, len(ran), _COLUMNS)]
-    text = ["\n\n".join(blocks)] if blocks else []
-    reason = energy_reason(report)
-    if reason:
-        text.append(visible(f"{say('energy', lang)}: {say('not_measured', lang)} - {reason}"))
-    for caveat in report.caveats:
-        fact, advice = caveat_words(caveat, lang)
-        text.append(visible(f"! {caveat.subject + ': ' if caveat.subject else ''}{fact}; {advice}"))
+    """Aligned text: a head of names and units, a line for each run, why energy is missing, and the caveats."""
+    shown = lines([run for run in report.runs if run.launches], lang)
+    text = [_head(shown, lang), aligned(_table(report, shown, lang))] if shown else []
+    if reason := energy_reason(report):
+        off = all(line.run.workload.energy == "none" for line in shown)
+        text.append(visible(reason) if off else say("table_no_energy", lang))
+    text += [f"! {line}" for line in doubts(report, lang, FEW)]
     return "\n".join(text) + "\n"
 
 
@@ -39,10 +48,51 @@ def render_many(results: Mapping[str, Report], lang: str = "en") -> str:
     )
 
 
-def _block(report: Report, shown: Sequence[Line], lang: str) -> str:
-    table = [["", *(line.label for line in shown), ""]]
-    for row in number_rows(report, [line.run for line in shown]):
-        label = f"{metric_name(row.name, lang)}{f'  {row.test}' if row.test else ''}"
-        cells = [row.scale.spread(cell) if cell else "-" for cell in row.cells]
-        table.append([label, *cells, row.scale.unit])
-    return aligned(table, left=(0, len(table[0]) - 1))
+def _head(shown: Sequence[Line], lang: str) -> str:
+    """What all runs did, and how to read a figure."""
+    works = {f"{line.run.workload.label_prefill}, {line.run.workload.label_decode}" for line in shown}
+    counts = sorted({len(line.run.launches) for line in shown})
+    return say(
+        "table_head",
+        lang,
+        work="; ".join(works) if len(works) == 1 else say("table_works", lang),
+        n="-".join(str(count) for count in dict.fromkeys((counts[0], counts[-1]))),
+    )
+
+
+def _table(report: Report, shown: Sequence[Line], lang: str) -> list[list[str]]:
+    columns = [row for row in number_rows(report, [line.run for line in shown]) if _is_shown(row, shown)]
+    order = list(_COLUMNS)
+    columns.sort(key=lambda row: order.index(row.name.partition("@")[0]))
+    names, units = [""], [""]
+    for row in columns:
+        base, _, meter = row.name.partition("@")
+        names.append(say(_COLUMNS[base], lang) + (f" ({meter})" if meter else ""))
+        units.append(row.scale.unit)
+    body = [
+        [line.label, *(row.scale.spread(cell) if (cell := row.cells[index]) else "-" for row in columns)]
+        for index, line in enumerate(shown)
+    ]
+    _add_quality(
+        [names, units, *body], [(report.quality or {}).get(line.run.model.name) for line in shown], lang
+    )
+    return [names, units, *body]
+
+
+def _is_shown(row: Row, shown: Sequence[Line]) -> bool:
+    """Text per second is told where models cut text otherwise: there tokens do not compare."""
+    alike = len({round(line.run.launches[0].prompt.bytes_per_token, 6) for line in shown}) == 1
+    return row.name.partition("@")[0] in _COLUMNS and not (alike and row.name == "decode_bytes_per_second")
+
+
+def _add_quality(table: list[list[str]], records: Sequence[QualityRecord | None], lang: str) -> None:
+    """Columns of what the models are worth, as far as it was measured."""
+    found = [record or QualityRecord() for record in records]
+    for key, cells in (
+        ("col_bits", [f"{r.bits_per_byte.value:.3f}" if r.bits_per_byte else "-" for r in found]),
+        ("col_kld", [f"{r.kld_mean.value:.4f}" if r.kld_mean else "-" for r in found]),
+        ("col_right", [f"{r.total.value:.1%}" if r.total and r.total.n else "-" for r in found]),
+    ):
+        if any(cell != "-" for cell in cells):
+            for line, cell in zip(table, [say(key, lang), "", *cells], strict=True):
+                line.append(cell)

@@ -19,11 +19,14 @@ class QualityRecord:
     n_tokens: int | None = None  # scored
     perplexity: Estimate | None = None
     bits_per_byte: Estimate | None = None  # comparable where tokenizers differ
+    dialogue_bits: tuple[float, ...] | None = None  # of each dialogue: two models are compared in pairs
+    dialogue_bytes: tuple[int, ...] | None = None  # of the text that these bits stand for
     reference: str | None = None  # the name of the model that the divergence is from
     kld_mean: Estimate | None = None  # nats
     kld_max: float | None = None
     same_top: Estimate | None = None  # share of positions
     tasks: Mapping[str, Share] | None = None  # exact answers by task
     total: Share | None = None  # of all closed tasks
+    right: str | None = None  # of each closed task in order: 1 where the answer was right, else 0
     reason: str | None = None  # why something is missing
     seconds: float | None = None  # what measuring it took

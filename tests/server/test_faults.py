@@ -50,6 +50,7 @@ def vanish(server, rng):
     stream.reset()
 
 
+@pytest.mark.fault(10, 0)
 def test_clients_that_vanish_free_their_slots_and_leave_nothing(server, request):
     """Row 10. One after the other, and four at once, which is all slots."""
     rng, count = random.Random(10), trials(300, 12)
@@ -74,6 +75,7 @@ def test_clients_that_vanish_free_their_slots_and_leave_nothing(server, request)
     request.node.user_properties.append(("fault", (10, done)))
 
 
+@pytest.mark.fault(15, 0)
 def test_a_killed_engine_is_a_clear_error_and_the_next_request_is_served(server, request):
     """Row 15. Two streams and a whole answer run; each is told in one line."""
     rng, count = random.Random(15), trials(50, 2)

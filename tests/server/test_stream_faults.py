@@ -112,6 +112,7 @@ def wild(server, seed):
     assert whole == decoder.decode(as_bytes(told), final=True)
 
 
+@pytest.mark.fault(12, 0)
 def test_a_stream_is_the_whole_answer_and_both_are_the_bytes_drawn(server, request):
     """Row 12 through the server, as many clients at once as there are slots: no stream gets another's bytes."""
     count = trials(2000, 24)

@@ -51,7 +51,9 @@ def _plain_axis(comparison: Comparison, verdict: Verdict, names: Sequence[str]) 
                 "ci95_high": pair.ratio.ci95_high,
                 "p_value": pair.ratio.p_value,
                 "adjusted_p_value": pair.adjusted_p,
-                "differs": pair.differs,
+                "verdict": "differs" if pair.differs else "same" if pair.told else "cannot tell",
+                "same_within": pair.same_within,
+                "launches_to_tell": pair.launches_to_tell,
             }
             for pair in verdict.pairs
         ],

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from edgellm.profiles.compare.comparison import Comparison, label
-from edgellm.profiles.compare.verdict import Pair
 from edgellm.profiles.report.comparison.rows import Row, axis_title, lines_of, names_of, notes, rows
 from edgellm.profiles.report.figures.scale import capital
 from edgellm.profiles.report.page.blocks import Card, Cell, Section, Table
@@ -88,19 +87,13 @@ def _card(comparison: Comparison, names: Sequence[str], index: int, lang: str) -
     for verdict in comparison.verdicts:
         pair = verdict.pair(index, 0)
         if pair:
-            better = pair if verdict.axis.better == "higher" else _turned(pair)
-            low, high = better.ratio.ci95_low, better.ratio.ci95_high
+            better = pair.ratio if verdict.axis.better == "higher" else pair.ratio.inverse
+            low, high = better.ci95_low, better.ci95_high
             ends = None if low is None or high is None else (low, high)
             css = lines_of(comparison, lang)[index].css if pair.differs else "same"
-            whiskers.append(plot.Whisker(axis_title(verdict.axis, lang), better.ratio.value, ends, css))
+            whiskers.append(plot.Whisker(axis_title(verdict.axis, lang), better.value, ends, css))
     title = say("cmp_against", lang, a=names[index], b=names[0])
     return Card(title, plot.forest(title, whiskers, say("cmp_worse", lang), say("cmp_better", lang)))
-
-
-def _turned(pair: Pair) -> Pair:
-    """The same pair as a ratio of rates where it was one of costs."""
-    flipped = pair.flipped()
-    return Pair(pair.a, pair.b, flipped.ratio, pair.adjusted_p, pair.differs)
 
 
 def _table(found: Sequence[Row], names: Sequence[str], lang: str) -> Table:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from edgellm.profiles.compare.comparison import Comparison, label
 from edgellm.profiles.report.comparison.json_ import to_json
 from edgellm.profiles.report.comparison.rows import notes, table
-from edgellm.profiles.report.figures.text_table import aligned, markdown
+from edgellm.profiles.report.figures.doubts import FEW, doubts
+from edgellm.profiles.report.figures.text_table import aligned, escape, markdown
 from edgellm.profiles.result.result import Report
 
 
@@ -20,8 +21,18 @@ def render(format_: str, comparisons: Sequence[Comparison], report: Report | Non
 
         return to_html(comparisons, report, lang)
     if format_ == "md":
-        return "\n\n".join(_markdown(comparison, lang) for comparison in comparisons) + "\n"
-    return "\n".join(_text(comparison, lang) for comparison in comparisons)
+        told = [escape(f"- {line}") for line in _doubts(report, lang)]
+        return (
+            "\n\n".join([*(_markdown(each, lang) for each in comparisons), *(["\n".join(told)] * bool(told))])
+            + "\n"
+        )
+    return "\n".join(_text(each, lang) for each in comparisons) + "".join(
+        f"! {line}\n" for line in _doubts(report, lang)
+    )
+
+
+def _doubts(report: Report | None, lang: str) -> list[str]:
+    return doubts(report, lang, FEW) if report else []
 
 
 def _text(comparison: Comparison, lang: str) -> str:

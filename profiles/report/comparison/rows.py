@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from edgellm.profiles.compare.comparison import Comparison, value
 from edgellm.profiles.compare.verdict import SIGNIFICANCE, UNPAIRED_MARGIN, Axis, Pair, Verdict
 from edgellm.profiles.report.figures.line import Line, lines
+from edgellm.profiles.report.figures.pairs import standing
 from edgellm.profiles.report.figures.scale import capital, scale_for
 from edgellm.profiles.report.words import metric_name, say
 from edgellm.profiles.result.derive import METRICS
@@ -90,11 +91,15 @@ def ratio_words(pair: Pair) -> str:
 def _who(verdict: Verdict, names: Sequence[str], lang: str) -> str:
     if verdict.winner is not None:
         return say("cmp_winner", lang, a=names[verdict.winner])
-    if any(pair.adjusted_p is None for pair in verdict.pairs):
-        return say("p_untold", lang)
     if any(pair.differs for pair in verdict.pairs):
         return say("cmp_several", lang)
-    return say("p_same", lang)
+    untold = [pair for pair in verdict.pairs if not pair.told]
+    return str(standing(max(untold or verdict.pairs, key=_doubt), lang))
+
+
+def _doubt(pair: Pair) -> tuple[int, float]:
+    """How little is known of a pair: the greatest of several is told."""
+    return pair.launches_to_tell or 0, pair.same_within or 0.0
 
 
 def notes(comparison: Comparison, lang: str) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from edgellm.profiles.result.quality_record import QualityRecord
@@ -82,13 +83,13 @@ def _row(report: Report, run: Run, phase: str) -> Row:
 
 
 def _llama_bench_head(report: Report, run: Run, engine: EngineRecord) -> Row:
-    model, settings = run.model, run.settings
+    model, device = run.model, str(engine.options.get("device", run.settings.device))
     return {
         "build_commit": engine.version.replace(" ", "-").replace("'", ""),
         "build_number": 0,
         "cpu_info": report.machine.cpu_model or "",
-        "gpu_info": "" if settings.device == "cpu" else settings.device,
-        "backends": settings.device.upper(),
+        "gpu_info": "" if device == "cpu" else device,
+        "backends": device.upper(),
         "model_filename": model.path,
         "model_type": model_type(model),
         "model_size": model.tensor_bytes or model.size_bytes,
@@ -98,32 +99,33 @@ def _llama_bench_head(report: Report, run: Run, engine: EngineRecord) -> Row:
 
 
 def _llama_bench_settings(run: Run, engine: EngineRecord) -> Row:
-    """What the engine was told, in llama-bench's order; its own defaults where an engine has no such thing."""
-    settings, options = run.settings, engine.options
+    """What the engine ran with, in llama-bench's order; its own defaults where an engine has no such thing."""
+    told = {name: value for name, value in asdict(run.settings).items() if value is not None}
+    used = told | {name: value for name, value in engine.options.items() if value is not None}
     return {
-        "n_batch": options.get("n_batch", run.workload.n_batch),
-        "n_ubatch": options.get("n_ubatch", run.workload.n_batch),
-        "n_threads": settings.n_threads,
+        "n_batch": used.get("n_batch", run.workload.n_batch or 0),
+        "n_ubatch": used.get("n_ubatch", run.workload.n_batch or 0),
+        "n_threads": used["n_threads"],
         "cpu_mask": "0x0",
         "cpu_strict": False,
         "poll": 50,
-        "type_k": settings.type_k,
-        "type_v": settings.type_v,
-        "n_gpu_layers": settings.n_gpu_layers,
+        "type_k": used.get("type_k", "f16"),
+        "type_v": used.get("type_v", "f16"),
+        "n_gpu_layers": used.get("n_gpu_layers", 0),
         "n_cpu_moe": 0,
         "split_mode": "layer",
         "main_gpu": 0,
         "no_kv_offload": False,
-        "flash_attn": _FLASH_ATTN.get(settings.flash_attn, -1),
+        "flash_attn": _FLASH_ATTN.get(used["flash_attn"], -1),
         "devices": "auto",
         "tensor_split": "0.00",
         "tensor_buft_overrides": "none",
-        "load_mode": "mmap" if settings.use_mmap else "none",
+        "load_mode": "mmap" if used.get("use_mmap", True) else "none",
         "lazy_mode": "auto",
         "embeddings": False,
         "no_op_offload": 0,
         "no_host": False,
-        "repack": options.get("repack") is not False,
+        "repack": used.get("repack", True),
         "fit_target": 0,
         "fit_min_ctx": 0,
     }

@@ -12,13 +12,13 @@ from pathlib import PurePath
 
 from edgellm.errors import UsageError
 from edgellm.profiles.compare.comparison import Point, machine_key, point_of
-from edgellm.profiles.compare.verdict import judge
+from edgellm.profiles.compare.verdict import pair_ratio
 from edgellm.profiles.report.figures.line import COLOURS, Line, lines
 from edgellm.profiles.report.figures.pairs import axis_of
 from edgellm.profiles.report.figures.scale import capital, scale_for
 from edgellm.profiles.report.words import metric_name, say
 from edgellm.profiles.result.result import Report
-from edgellm.stats import Ratio, paired_ratio
+from edgellm.stats import Ratio, combined
 
 #: What machines are held against each other by.
 METRICS = (
@@ -133,11 +133,8 @@ def ratio_over(models: Sequence[Shared], index: int, metric: str) -> tuple[Ratio
     pairs = [(a, b) for a, b in pairs if a.samples and b.samples]
     if not pairs:
         return None
-    if len(pairs) == 1:
-        (verdict,) = judge([axis_of(metric)], [{metric: m} for m in pairs[0]], paired=False)
-        return verdict.pairs[0].ratio, 1
-    means = [[sum(m.samples) / len(m.samples) for m in own] for own in zip(*pairs, strict=True)]
-    return paired_ratio(*means), len(pairs)
+    axis = axis_of(metric)
+    return combined([pair_ratio(axis, a, b, paired=False) for a, b in pairs]), len(pairs)
 
 
 def table(found: Sequence[Place], models: Sequence[Shared], metric: str, unit: str) -> list[list[str]]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+import statistics
+from collections.abc import Callable, Hashable, Sequence
 
 from markupsafe import Markup
 
-from edgellm.profiles.compare.verdict import AXES, Axis, Pair, judge
+from edgellm.profiles.compare.verdict import AXES, QUALITY_AXES, Axis, Pair, pair_ratio, settle
 from edgellm.profiles.report.figures.line import Line
 from edgellm.profiles.report.figures.scale import scale_for
 from edgellm.profiles.report.words import say, sentence
+from edgellm.profiles.result.quality_record import QualityRecord
 from edgellm.profiles.result.result import Measurement
-from edgellm.stats import Ratio
+from edgellm.stats import Ratio, launch_medians, paired_ratio
 
 
 def axis_of(metric: str) -> Axis:
@@ -19,25 +22,77 @@ def axis_of(metric: str) -> Axis:
     return next(axis for axis in AXES if axis.metric == metric)
 
 
-def versus(a: Line, b: Line, metric: str) -> Pair:
-    """`a` over `b`, paired by the launches they share; both were measured."""
-    return _pair(a.run.measurement(metric), b.run.measurement(metric), axis_of(metric))
+#: A metric, and what is held against what.
+_Key = tuple[str, Hashable, Hashable]
 
 
-def _pair(a: Measurement, b: Measurement, axis: Axis) -> Pair:
-    (verdict,) = judge([axis], [{axis.metric: a}, {axis.metric: b}], paired=True)
-    return verdict.pairs[0]
+class Tests:
+    """What a page claims of pairs of runs, judged together: a page is written until it asks for no further test."""
+
+    def __init__(self) -> None:
+        self._asked: dict[_Key, tuple[Axis, Ratio]] = {}
+        self._told: dict[_Key, Pair] = {}
+
+    def versus(self, a: Line, b: Line, metric: str) -> Pair:
+        """`a` over `b`, paired by the launches they share; both were measured."""
+        axis = axis_of(metric)
+        first, second = (line.run.measurement(metric) for line in (a, b))
+        return self._pair(axis, id(a.run), id(b.run), lambda: pair_ratio(axis, first, second))
+
+    def quality(self, axis: Axis, a: QualityRecord, b: QualityRecord) -> Pair | None:
+        """`a` over `b` on an axis of quality; None where one of them has no such figure."""
+        found = QUALITY_AXES[axis](a, b)
+        return None if found is None else self._pair(axis, id(a), id(b), lambda: found)
+
+    def across(self, pairs: Sequence[tuple[Line, Line]], metric: str) -> Pair:
+        """The first of each pair over the second: the geometric mean over the pairs, launch by launch."""
+        axis = axis_of(metric)
+        logs: dict[int, list[float]] = {}
+        for pair in pairs:
+            own = [
+                launch_medians(m.samples, m.launches) for m in (line.run.measurement(metric) for line in pair)
+            ]
+            for launch in own[0].keys() & own[1].keys():
+                logs.setdefault(launch, []).append(math.log(own[0][launch] / own[1][launch]))
+        means = [math.exp(statistics.fmean(of)) for _, of in sorted(logs.items()) if len(of) == len(pairs)]
+        firsts, seconds = (tuple(id(pair[side].run) for pair in pairs) for side in (0, 1))
+        return self._pair(axis, firsts, seconds, lambda: paired_ratio(means, [1.0] * len(means)))
+
+    def settled(self) -> bool:
+        """Judge what was asked for; whether all of it had been judged together already."""
+        done = self._asked.keys() == self._told.keys()
+        tests = [(axis, 0, 1, found) for axis, found in self._asked.values()]
+        self._told = dict(zip(self._asked, settle(tests, paired=True), strict=True))
+        return done
+
+    def _pair(self, axis: Axis, a: Hashable, b: Hashable, ratio: Callable[[], Ratio]) -> Pair:
+        key, turned = (axis.metric, a, b), (axis.metric, b, a)
+        if turned in self._asked:
+            return self._told_of(turned).flipped()
+        if key not in self._asked:
+            self._asked[key] = axis, ratio()
+        return self._told_of(key)
+
+    def _told_of(self, key: _Key) -> Pair:
+        axis, found = self._asked[key]
+        return self._told.get(key) or settle([(axis, 0, 1, found)], paired=True)[0]
 
 
-def clear(found: Pair) -> bool:
-    """Whether a difference may be claimed."""
-    return found.differs
+def standing(pair: Pair, lang: str) -> Markup:
+    """What is to be said of two that were not found to differ: the same within a margin, or that nobody can tell."""
+    if pair.same_within is not None:
+        return sentence("told_same", lang, margin=f"{pair.same_within:.0%}")
+    low, high = pair.ratio.ci95_low, pair.ratio.ci95_high
+    if low is None or high is None:
+        return sentence("told_nothing", lang)
+    values = {"low": f"{low:.2f}", "high": f"{high:.2f}", "n": pair.launches_to_tell}
+    return sentence("told_not" if pair.launches_to_tell is None else "told_not_yet", lang, **values)
 
 
 def differs(larger: Measurement, smaller: Measurement) -> bool:
     """Whether the samples carry the claim that `larger` is larger."""
     axis = Axis("any", larger.name, "higher")
-    pair = _pair(larger, Measurement(larger.name, smaller.unit, smaller.samples, smaller.launches), axis)
+    (pair,) = settle([(axis, 0, 1, pair_ratio(axis, larger, smaller))], paired=True)
     return pair.differs and pair.ratio.value > 1
 
 

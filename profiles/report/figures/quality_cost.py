@@ -5,7 +5,6 @@ Knows the report; draws nothing and says nothing.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -116,27 +115,6 @@ def seconds_per_kilobyte(run: Run) -> Figure | None:
         return None
     ends = (None, None) if not rate.low or not rate.high else (KILOBYTE / rate.high, KILOBYTE / rate.low)
     return Figure(KILOBYTE / rate.value, *ends)
-
-
-def apart(a: Estimate | None, b: Estimate | None) -> bool:
-    """Whether two quality figures of different models differ beyond their errors.
-
-    They are of the same text, so their errors go together, and this is stricter than it need be.
-    """
-    if a is None or b is None or a.error is None or b.error is None:
-        return False
-    return abs(a.value - b.value) > _Z95 * math.hypot(a.error, b.error)
-
-
-def shares_apart(a: Share | None, b: Share | None) -> bool:
-    """Whether two shares differ: Newcombe's interval from Wilson's (R. G. Newcombe, Stat. Med. 17, 1998)."""
-    if a is None or b is None or not a.n or not b.n:
-        return False
-    (low_a, high_a), (low_b, high_b) = a.interval, b.interval
-    difference = a.value - b.value
-    below = math.hypot(a.value - low_a, high_b - b.value)
-    above = math.hypot(high_a - a.value, b.value - low_b)
-    return difference - below > 0 or difference + above < 0
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:

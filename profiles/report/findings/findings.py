@@ -1,17 +1,16 @@
-"""What was found, in sentences: only differences the samples can carry, and the sentence's own numbers.
+"""What was found, in sentences: only what the samples can carry, and the sentence's own numbers.
 
-A difference is claimed when the 95% interval of the paired ratio leaves out 1 and the difference is worth a
-word (compare/verdict.py); otherwise the sentence says that there is none. Sentences are markup, in which what comes
-from files is escaped.
+Of each pair that a sentence is about it says what compare/verdict.py finds when all pairs of the page are judged
+together: that they differ, that they are the same within a margin, or that it cannot be told. Sentences are markup,
+in which what comes from files is escaped.
 """
 
 from __future__ import annotations
 
 from markupsafe import Markup
 
-from edgellm.profiles.compare.verdict import MIN_DIFFERENCE
 from edgellm.profiles.report.figures.line import Line, lines
-from edgellm.profiles.report.figures.pairs import axis_of, clear, interval, mean, ranked, rate, text, versus
+from edgellm.profiles.report.figures.pairs import Tests, interval, mean, ranked, rate, standing, text
 from edgellm.profiles.report.findings.study import study
 from edgellm.profiles.report.words import sentence
 from edgellm.profiles.result.result import Report, Run
@@ -22,6 +21,14 @@ BUSY_SHARE = 0.1
 
 def findings(report: Report, lang: str) -> list[Markup]:
     """Sentences for the top of a report, the most telling first."""
+    tests = Tests()
+    while True:
+        told = _findings(report, tests, lang)
+        if tests.settled():
+            return told
+
+
+def _findings(report: Report, tests: Tests, lang: str) -> list[Markup]:
     shown = lines([run for run in report.runs if run.launches], lang)
     sentences = _busy(report, lang)
     failed = dict.fromkeys(run.model.name for run in report.runs if not run.launches)
@@ -30,8 +37,8 @@ def findings(report: Report, lang: str) -> list[Markup]:
         return [s for s in [*sentences, *_one(shown[0].run, lang)] if s]
     if len(shown) == 2:
         a, b = shown
-        sentences += [_decode(a, b, lang), _prefill(a, b, lang), _memory(a, b, lang), _energy(a, b, lang)]
-    sentences += study(report, shown, lang)
+        sentences += [tell(a, b, tests, lang) for tell in (_decode, _prefill, _memory, _energy)]
+    sentences += study(report, shown, tests, lang)
     return [sentence for sentence in sentences if sentence]
 
 
@@ -61,22 +68,24 @@ def _one(run: Run, lang: str) -> list[Markup]:
     return [*found, no_energy(run, lang)]
 
 
-def _decode(a: Line, b: Line, lang: str) -> Markup:
-    return _speeds(a, b, "decode", "f_faster", "f_same_speed", lang)
+def _decode(a: Line, b: Line, tests: Tests, lang: str) -> Markup:
+    return _speeds(a, b, "decode", "f_faster", "f_same_speed", tests, lang)
 
 
-def _prefill(a: Line, b: Line, lang: str) -> Markup:
-    return _speeds(a, b, "prefill", "f_prefill", "f_same_prefill", lang)
+def _prefill(a: Line, b: Line, tests: Tests, lang: str) -> Markup:
+    return _speeds(a, b, "prefill", "f_prefill", "f_same_prefill", tests, lang)
 
 
-def _speeds(first: Line, second: Line, phase: str, different: str, same: str, lang: str) -> Markup:
+def _speeds(
+    first: Line, second: Line, phase: str, different: str, same: str, tests: Tests, lang: str
+) -> Markup:
     """By text, so that different tokenizers compare."""
     metric = f"{phase}_bytes_per_second"
     order = ranked([first, second], metric, best=max)
     if len(order) < 2:
         return Markup()
     a, b = order
-    found = versus(a, b, metric)
+    found = tests.versus(a, b, metric)
     values = {
         "a": a.spoken,
         "b": b.spoken,
@@ -86,29 +95,31 @@ def _speeds(first: Line, second: Line, phase: str, different: str, same: str, la
         "vb": rate(b, phase, lang),
         "ta": text("s", mean(a, "ttft_seconds")),
         "tb": text("s", mean(b, "ttft_seconds")),
+        "standing": standing(found, lang),
     }
-    return sentence(different if clear(found) else same, lang, **values)
+    return sentence(different if found.differs else same, lang, **values)
 
 
-def _memory(a: Line, b: Line, lang: str) -> Markup:
-    return _less(a, b, "peak_bytes", "B", "f_memory", "f_same_memory", lang)
+def _memory(a: Line, b: Line, tests: Tests, lang: str) -> Markup:
+    return _less(a, b, "peak_bytes", "B", "f_memory", "f_same_memory", tests, lang)
 
 
-def _energy(a: Line, b: Line, lang: str) -> Markup:
+def _energy(a: Line, b: Line, tests: Tests, lang: str) -> Markup:
     metric = "decode_joules_per_byte"
     if not all(line.run.measurement(metric).samples for line in (a, b)):
         return no_energy(a.run, lang)
-    return _less(a, b, metric, "J/B", "f_energy", "f_same_energy", lang)
+    return _less(a, b, metric, "J/B", "f_energy", "f_same_energy", tests, lang)
 
 
-def _less(first: Line, second: Line, metric: str, unit: str, different: str, same: str, lang: str) -> Markup:
+def _less(
+    first: Line, second: Line, metric: str, unit: str, different: str, same: str, tests: Tests, lang: str
+) -> Markup:
     order = ranked([first, second], metric, best=min)
     if len(order) < 2:
         return Markup()
     a, b = order
     share = 1 - mean(a, metric) / mean(b, metric)
-    found = versus(b, a, metric)
-    exact = axis_of(metric).timed is False  # memory hardly varies, so that a single launch tells
+    found = tests.versus(b, a, metric)
     values = {
         "a": a.spoken,
         "b": b.spoken,
@@ -116,10 +127,9 @@ def _less(first: Line, second: Line, metric: str, unit: str, different: str, sam
         "va": text(unit, mean(a, metric)),
         "vb": text(unit, mean(b, metric)),
         "scope": a.run.launches[0].energy.scope or "",
+        "standing": standing(found, lang),
     }
-    return sentence(
-        different if (share > MIN_DIFFERENCE if exact else clear(found)) else same, lang, **values
-    )
+    return sentence(different if found.differs else same, lang, **values)
 
 
 def no_energy(run: Run, lang: str) -> Markup:

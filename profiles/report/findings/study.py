@@ -1,21 +1,22 @@
 """What a study of several models found: the best value, family against family, thread counts.
 
 Sentences as in findings.py. Two models are as good as each other here when their bits per byte differ by less
-than MARGIN: a rule of this page, stated in its sentence, for errors of the same text go together and the single
-figures' intervals are too wide to decide it.
+than MARGIN: a rule of this page, stated in its sentence.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from markupsafe import Markup
 
+from edgellm.profiles.compare.verdict import BITS, TASKS, Pair
 from edgellm.profiles.report.figures.line import Line
-from edgellm.profiles.report.figures.pairs import clear, interval, mean, ranked, rate, text, versus
-from edgellm.profiles.report.figures.quality_cost import KILOBYTE, Offer, apart, offers, shares_apart
+from edgellm.profiles.report.figures.pairs import Tests, interval, mean, ranked, rate, standing, text
+from edgellm.profiles.report.figures.quality_cost import KILOBYTE, Offer, offers
 from edgellm.profiles.report.words import sentence
 from edgellm.profiles.result.result import Report
 
@@ -25,14 +26,15 @@ _DECODES = "decode_bytes_per_second"
 _JOULES = "decode_joules_per_byte"
 
 
-def study(report: Report, shown: Sequence[Line], lang: str) -> list[Markup]:
+def study(report: Report, shown: Sequence[Line], tests: Tests, lang: str) -> list[Markup]:
     """Sentences about several models; none that would need what was not measured."""
     found = [offer for offer in offers(report, shown) if offer.bits and offer.seconds]
-    sentences = _best_value(found, lang) if len(found) > 1 else []
+    sentences = _best_value(found, tests, lang) if len(found) > 1 else []
     if not sentences and len(shown) > 2:
-        sentences = [*_fastest(_best_settings(shown), lang), _memory(shown, lang)]
+        best = _best_settings(shown)
+        sentences = [*_fastest(best, tests, lang), _memory(best, tests, lang)]
         sentences += [sentence("f_no_quality", lang)] if not report.quality else []
-    sentences += [_families(report, shown, lang), _threads(shown, lang)]
+    sentences += [_families(report, shown, tests, lang), _threads(shown, tests, lang)]
     if len(shown) > 2 and not any(line.run.measurement(_JOULES).samples for line in shown):
         off = all(line.run.workload.energy == "none" for line in shown)
         sentences.append(sentence("f_energy_off" if off else "f_no_energy", lang))
@@ -44,11 +46,11 @@ def _bits(offer: Offer) -> float:
     return offer.bits.value
 
 
-def _best_value(found: Sequence[Offer], lang: str) -> list[Markup]:
+def _best_value(found: Sequence[Offer], tests: Tests, lang: str) -> list[Markup]:
     """The cheapest of those that predict as well as the best, and the smallest of all."""
     best = min(found, key=_bits)
     good = [offer for offer in found if _bits(offer) <= _bits(best) * (1 + MARGIN)]
-    offer = _pick(good)
+    offer = _pick(good, tests)
     pick = offer.line
     values = {
         "a": pick.spoken,
@@ -58,40 +60,42 @@ def _best_value(found: Sequence[Offer], lang: str) -> list[Markup]:
         "best": f"{_bits(best):.3f}",
         "rate": rate(pick, "decode", lang),
         "peak": text("B", offer.peak.value) if offer.peak else sentence("not_measured", lang),
-        "versus": "" if offer is best else _versus(pick, best.line, lang),
+        "versus": "" if offer is best else _versus(pick, best.line, tests, lang),
     }
     sentences = [sentence("f_value_best" if offer is best else "f_value", lang, **values)]
     metered = ranked([o.line for o in good], _JOULES, best=min)
-    if metered:
+    if len(metered) > 1 and tests.versus(metered[1], metered[0], _JOULES).differs:
         joules = text("J/B", mean(metered[0], _JOULES))
         sentences.append(sentence("f_least_energy", lang, a=metered[0].spoken, joules=joules))
-    return [*sentences, _smallest(found, best, offer, lang)]
+    return [*sentences, _smallest(found, best, offer, tests, lang)]
 
 
-def _pick(good: Sequence[Offer]) -> Offer:
+def _pick(good: Sequence[Offer], tests: Tests) -> Offer:
     """The fastest; of those that are not measurably slower the one that needs the least memory."""
     fastest = ranked([offer.line for offer in good], _DECODES, best=max)[0]
     level = [
-        offer for offer in good if offer.line is fastest or not clear(versus(fastest, offer.line, _DECODES))
+        offer
+        for offer in good
+        if offer.line is fastest or not tests.versus(fastest, offer.line, _DECODES).differs
     ]
     return min(level, key=lambda o: o.peak.value if o.peak else math.inf)
 
 
-def _versus(a: Line, b: Line, lang: str) -> Markup:
-    found = versus(a, b, _DECODES)
-    if not clear(found):
-        return sentence("f_versus_same", lang, b=b.spoken)
+def _versus(a: Line, b: Line, tests: Tests, lang: str) -> Markup:
+    found = tests.versus(a, b, _DECODES)
+    if not found.differs:
+        return sentence("f_versus_same", lang, b=b.spoken, standing=standing(found, lang))
     ratio = f"{found.ratio.value:.2f}"
     return sentence("f_versus", lang, ratio=ratio, b=b.spoken, interval=interval(found.ratio, lang))
 
 
-def _smallest(found: Sequence[Offer], best: Offer, picked: Offer, lang: str) -> Markup:
+def _smallest(found: Sequence[Offer], best: Offer, picked: Offer, tests: Tests, lang: str) -> Markup:
     """What needs the least of all, unless that was said of it already."""
-    known = [offer for offer in found if offer.peak]
-    if not known:
+    known = sorted((o for o in found if o.peak), key=lambda offer: offer.peak.value if offer.peak else 0.0)
+    if len(known) < 2 or known[0] is picked:
         return Markup()
-    least = min(known, key=lambda offer: offer.peak.value if offer.peak else 0.0)
-    if least is picked:
+    least, following = known[:2]
+    if not tests.versus(following.line, least.line, "peak_bytes").differs:
         return Markup()
     peak = text("B", least.peak.value) if least.peak else ""
     percent = f"{100 * (_bits(least) / _bits(best) - 1):.1f}%"
@@ -106,11 +110,11 @@ def _best_settings(shown: Sequence[Line]) -> list[Line]:
     return list(best.values())
 
 
-def _fastest(shown: Sequence[Line], lang: str) -> list[Markup]:
+def _fastest(shown: Sequence[Line], tests: Tests, lang: str) -> list[Markup]:
     if len(shown) < 2:
         return []
     a, b = ranked(shown, _DECODES, best=max)[:2]
-    found = versus(a, b, _DECODES)
+    found = tests.versus(a, b, _DECODES)
     values = {
         "a": a.spoken,
         "b": b.spoken,
@@ -118,20 +122,27 @@ def _fastest(shown: Sequence[Line], lang: str) -> list[Markup]:
         "vb": rate(b, "decode", lang),
         "ratio": f"{found.ratio.value:.2f}",
         "interval": interval(found.ratio, lang),
+        "standing": standing(found, lang),
     }
-    return [sentence("f_fastest" if clear(found) else "f_leaders", lang, **values)]
+    return [sentence("f_fastest" if found.differs else "f_leaders", lang, **values)]
 
 
-def _memory(shown: Sequence[Line], lang: str) -> Markup:
+def _memory(shown: Sequence[Line], tests: Tests, lang: str) -> Markup:
     order = ranked(shown, "peak_bytes", best=min)
     if len(order) < 2:
         return Markup()
-    a, b = order[0], order[-1]
+    a, following, b = order[0], order[1], order[-1]
     va, vb = (text("B", mean(line, "peak_bytes")) for line in (a, b))
-    return sentence("f_least_memory", lang, a=a.spoken, b=b.spoken, va=va, vb=vb)
+    if tests.versus(b, a, "peak_bytes").differs is False:
+        return sentence("f_memory_alike", lang, va=va, vb=vb)
+    found = tests.versus(following, a, "peak_bytes")
+    values = {"a": a.spoken, "b": b.spoken, "va": va, "vb": vb, "c": following.spoken}
+    if found.differs:
+        return sentence("f_least_memory", lang, **values)
+    return sentence("f_least_memory_two", lang, standing=standing(found, lang), **values)
 
 
-def _families(report: Report, shown: Sequence[Line], lang: str) -> Markup:
+def _families(report: Report, shown: Sequence[Line], tests: Tests, lang: str) -> Markup:
     """Qwen against Llama, at the best quantization and settings that both have."""
     qwen, llama = ([line for line in shown if kin in _kind(line)] for kin in ("qwen", "llama"))
     pairs = [(a, b) for a, b in itertools.product(qwen, llama) if _alike(a, b)]
@@ -143,7 +154,7 @@ def _families(report: Report, shown: Sequence[Line], lang: str) -> Markup:
     if not pairs or len(shown) == 2:
         return Markup()
     a, b = min(pairs, key=lambda pair: _rank(report, pair))
-    parts = [part for part in (*_worth(report, a, b, lang), *_costs(a, b, lang)) if part]
+    parts = [part for part in (*_worth(report, a, b, tests, lang), *_costs(a, b, tests, lang)) if part]
     return sentence(
         "f_families",
         lang,
@@ -170,69 +181,71 @@ def _rank(report: Report, pair: tuple[Line, Line]) -> tuple[float, float]:
     return round(sum(bits), 2), -sum(mean(line, _DECODES) for line in pair)
 
 
-def _worth(report: Report, a: Line, b: Line, lang: str) -> list[Markup]:
+def _worth(report: Report, a: Line, b: Line, tests: Tests, lang: str) -> list[Markup]:
     first, second = ((report.quality or {}).get(line.run.model.name) for line in (a, b))
     if not first or not second:
         return []
     parts = []
-    x, y = first.bits_per_byte, second.bits_per_byte
-    if x and y:
-        better = (a if x.value < y.value else b) if apart(x, y) else None
-        values = {"va": f"{x.value:.3f}", "vb": f"{y.value:.3f}", "verdict": _verdict(better, lang)}
-        parts.append(sentence("p_bits", lang, **values))
-    s, t = first.total, second.total
-    if s and t and s.n and t.n:
-        better = (a if s.value > t.value else b) if shares_apart(s, t) else None
-        values = {"va": f"{s.value:.1%}", "vb": f"{t.value:.1%}", "verdict": _verdict(better, lang)}
-        parts.append(sentence("p_tasks", lang, **values))
+    bits, right = (tests.quality(axis, first, second) for axis in (BITS, TASKS))
+    if bits and first.bits_per_byte and second.bits_per_byte:
+        values = (f"{found.bits_per_byte.value:.3f}" for found in (first, second) if found.bits_per_byte)
+        parts.append(_part("p_bits", a, b, bits, values, lang))
+    if right and first.total and second.total:
+        values = (f"{found.total.value:.1%}" for found in (first, second) if found.total)
+        parts.append(_part("p_tasks", a, b, right, values, lang))
     return parts
 
 
-def _costs(a: Line, b: Line, lang: str) -> list[Markup]:
+def _part(key: str, a: Line, b: Line, found: Pair, values: Iterable[str], lang: str) -> Markup:
+    """What two are worth, and which is better."""
+    first_is_better = (found.ratio.value < 1) == (key == "p_bits")
+    better = sentence("p_better", lang, a=(a if first_is_better else b).family)
+    va, vb = values
+    return sentence(key, lang, va=va, vb=vb, verdict=better if found.differs else standing(found, lang))
+
+
+def _costs(a: Line, b: Line, tests: Tests, lang: str) -> list[Markup]:
     seconds = [KILOBYTE / mean(line, _DECODES) for line in (a, b)]
-    parts = [_cost("p_seconds", a, b, _DECODES, [text("s", value) for value in seconds], lang)]
+    parts = [_cost("p_seconds", a, b, _DECODES, [text("s", value) for value in seconds], tests, lang)]
     if not all(line.run.measurement(_JOULES).samples for line in (a, b)):
         return [*parts, sentence("p_no_joules", lang)]
     joules = [KILOBYTE * mean(line, _JOULES) for line in (a, b)]
-    return [*parts, _cost("p_joules", a, b, _JOULES, [text("J", value) for value in joules], lang)]
+    return [*parts, _cost("p_joules", a, b, _JOULES, [text("J", value) for value in joules], tests, lang)]
 
 
-def _cost(key: str, a: Line, b: Line, metric: str, values: Sequence[str], lang: str) -> Markup:
+def _cost(key: str, a: Line, b: Line, metric: str, values: Sequence[str], tests: Tests, lang: str) -> Markup:
     order = ranked([a, b], metric, best=max if metric == _DECODES else min)
-    found = versus(order[0], order[1], metric)
-    if found.ratio.p_value is None:
-        verdict = sentence("p_untold", lang)
-    elif clear(found):
-        shown = found.ratio if metric == _DECODES else found.flipped().ratio
+    found = tests.versus(order[0], order[1], metric)
+    verdict = standing(found, lang)
+    if found.differs:
+        shown = found.ratio if metric == _DECODES else found.ratio.inverse
         by = {"ratio": f"{shown.value:.2f}", "interval": interval(shown, lang)}
         verdict = sentence("p_better_by", lang, a=order[0].family, **by)
-    else:
-        verdict = sentence("p_same", lang)
     return sentence(key, lang, va=values[0], vb=values[1], verdict=verdict)
 
 
-def _verdict(better: Line | None, lang: str) -> Markup:
-    return sentence("p_better", lang, a=better.family) if better else sentence("p_same", lang)
+def _threads(shown: Sequence[Line], tests: Tests, lang: str) -> Markup:
+    """The most threads against the fewest, over all that ran with both."""
+    measured = [line for line in shown if line.run.measurement(_DECODES).samples]
+    counts = sorted({line.run.settings.n_threads or 0 for line in measured})
+    if len(counts) < 2:
+        return Markup()
+    few, many = (
+        {_but_threads(line): line for line in measured if (line.run.settings.n_threads or 0) == n}
+        for n in (counts[0], counts[-1])
+    )
+    pairs = [(many[key], few[key]) for key in many if key in few]
+    if not pairs:
+        return Markup()
+    found = tests.across(pairs, _DECODES)
+    values = {"n": counts[-1], "m": counts[0], "k": len(pairs), "standing": standing(found, lang)}
+    ratio, ends = f"{found.ratio.value:.2f}", interval(found.ratio, lang)
+    return sentence(
+        "f_threads" if found.differs else "f_threads_same", lang, ratio=ratio, interval=ends, **values
+    )
 
 
-def _threads(shown: Sequence[Line], lang: str) -> Markup:
-    """The most threads against the fewest, for the model that decodes fastest."""
-    for top in ranked(shown, _DECODES, best=max):
-        own = [
-            line
-            for line in shown
-            if (line.run.model, line.run.workload) == (top.run.model, top.run.workload)
-            and line.run.settings.device == top.run.settings.device
-            and line.run.measurement(_DECODES).samples
-        ]
-        counts = sorted({line.run.settings.n_threads for line in own})
-        if len(counts) > 1:
-            few = next(line for line in own if line.run.settings.n_threads == counts[0])
-            many = next(line for line in own if line.run.settings.n_threads == counts[-1])
-            found = versus(many, few, _DECODES)
-            values = {"n": counts[-1], "m": counts[0], "a": top.run.model.name}
-            if not clear(found):
-                return sentence("f_threads_same", lang, **values)
-            ratio = f"{found.ratio.value:.2f}"
-            return sentence("f_threads", lang, ratio=ratio, interval=interval(found.ratio, lang), **values)
-    return Markup()
+def _but_threads(line: Line) -> str:
+    """All that a run was made with but its threads."""
+    run = line.run
+    return repr((run.model.name, run.workload, replace(run.settings, n_threads=0)))

@@ -79,6 +79,23 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(chat, before_token):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_ctrl_c_while_a_word_is_shown_ends_the_answer_there(store):
+    class Interrupted(Terminal):
+        pressed = False
+
+        def write(self, text: str) -> int:
+            if "g" in text and not self.pressed:
+                self.pressed = True
+                raise KeyboardInterrupt
+            return super().write(text)
+
+    session = ChatSession(b"a long answer\n\n" * 20)
+    repl = Repl(Conversation(session, ChatMl()), Typist("one"), Screen(Interrupted()), "fake", store)
+    repl.begin()
+    repl.run()
+    assert len(session.tokens) < 100, "the rest is not written for nobody"
+
+
 def test_ctrl_c_ends_a_filter(chat):
     session = ChatSession(b"a long answer")
     session.interrupt_before = 3

@@ -8,7 +8,10 @@ import tensor_files
 import tinymodels
 
 from edgellm.convert.checkpoint.folder import Checkpoint
+from edgellm.convert.gguf.blocks import Item
+from edgellm.convert.gguf.plan import PlannedTensor
 from edgellm.convert.gguf.sources import TensorSource, from_checkpoint
+from edgellm.formats.gguf.types import GGML_TYPES_BY_NAME
 from edgellm.models.base import interleaved
 from edgellm.models.registry import spec_of
 
@@ -170,3 +173,16 @@ def test_damage_is_named_where_it_is_stored(tmp_path: Path, name: str, place: tu
     row, column = (0, *place)[-2:]
     with pytest.raises(CheckpointError, match=rf"linear_attn\.{name} holds .* at \[{row}, {column}\]"):
         convert(ConvertRequest(folder, "Q8_0", tmp_path / "out.gguf"))
+
+
+@pytest.mark.parametrize(
+    ("stored", "quant", "bytes_a_weight"),
+    [("BF16", "Q8_0", (2, 4, 34 / 32)), ("F32", "Q8_0", (4, 0, 34 / 32)), ("BF16", "BF16", (2, 0, 0))],
+)
+def test_a_block_takes_no_more_memory_than_its_steps_need(opened, stored, quant, bytes_a_weight):
+    sources, _ = opened("llama" if stored == "BF16" else "qwen3-f32")
+    source = sources["blk.0.ffn_up.weight"]
+    assert source.storage.name == stored
+    item = Item(source, PlannedTensor(source.info, GGML_TYPES_BY_NAME[quant]), fd=-1, offset=0)
+    n_weights = 2 * source.row_size
+    assert item.buffer_bytes(n_weights) == tuple(n_weights * size for size in bytes_a_weight)

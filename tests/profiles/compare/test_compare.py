@@ -17,6 +17,7 @@ from edgellm.cli.compare import command
 from edgellm.errors import CheckFailedError, UsageError
 from edgellm.profiles.compare.comparison import compare
 from edgellm.profiles.compare.verdict import AXES, UNPAIRED_MARGIN, judge
+from edgellm.profiles.result.caveats import Caveat
 from edgellm.profiles.result.result import Measurement, to_json
 from edgellm.profiles.result.settings import Workload
 from edgellm.profiles.study.order import schedule
@@ -207,7 +208,9 @@ def test_what_differs_in_machine_and_model_is_refused():
 
 @pytest.fixture
 def files(tmp_path):
-    names = {"ab.json": results(a=launches(9.0), b=launches(10.0)), "c.json": results(a=launches(13.0))}
+    doubt = Caveat("foreign-load", "", {"share": 0.4, "count": 2, "n": 4})
+    both = replace(results(a=launches(9.0), b=launches(10.0)), caveats=(doubt,))
+    names = {"ab.json": both, "c.json": results(a=launches(13.0))}
     for name, report in names.items():
         (tmp_path / name).write_text(to_json(report))
     return tmp_path
@@ -231,7 +234,8 @@ def test_the_command_on_results(files):
     assert balance.open == []
     assert "| a | b |" in (files / "x.md").read_text()
     chinese = invoke(files / "ab.json", "-o", "md", "--lang", "zh").output
-    assert "没有可测量的差异" in chinese and "a 更优" in chinese
+    assert "1% 以内相同" in chinese and "a 更优" in chinese
+    assert re.search(r"^! other programs used up to 40%", done.output, re.M), "what to doubt is said here too"
     apart = invoke(files / "ab.json", files / "c.json").output
     assert "measured at different times" in apart
 

@@ -5,6 +5,7 @@ Shares of right answers: D. Katz et al., Biometrics 34, 1978, the logarithm of a
 """
 
 import math
+import random
 import statistics
 from dataclasses import replace
 
@@ -61,6 +62,63 @@ def test_right_answers_are_compared_as_a_risk_ratio(k, m):
     assert pair.ratio.value == pytest.approx(k / m), "the shares' own ratio is what is shown"
     assert [value(c, AXIS["tasks_right"]) for c in found.candidates] == [k / n, m / n]
     assert verdict.winner == (0 if k > m + 5 else None), "three of a hundred are within chance"
+
+
+def scored(rng, quality: float, hard) -> QualityRecord:
+    """A model on 224 dialogues, of which some are hard for everyone."""
+    size = [rng.randint(40, 200) for _ in hard]
+    bits = [s * quality * h * math.exp(rng.gauss(0, 0.02)) for s, h in zip(size, hard, strict=True)]
+    whole = sum(bits) / sum(size)
+    residuals = [b - whole * s for b, s in zip(bits, size, strict=True)]
+    error = math.sqrt(224 / 223 * sum(r * r for r in residuals)) / sum(size)
+    return QualityRecord(
+        text="t", bits_per_byte=Estimate(whole, error), dialogue_bits=tuple(bits), dialogue_bytes=tuple(size)
+    )
+
+
+def test_the_same_text_is_compared_dialogue_by_dialogue():
+    """Simulated: dialogues vary by 30%, the models by 2%; single intervals overlap, pairs tell them apart."""
+    rng = random.Random(7)
+    false = found = wide = 0
+    for _ in range(200):
+        hard = [math.exp(rng.gauss(0, 0.3)) for _ in range(224)]
+        a = scored(rng, 1.0, hard)
+        sizes = a.dialogue_bytes
+        b, c = (
+            replace(
+                a, dialogue_bits=tuple(x * q * math.exp(rng.gauss(0, 0.02)) for x in a.dialogue_bits or ())
+            )
+            for q in (1.0, 1.02)
+        )
+        b, c = (
+            replace(each, bits_per_byte=Estimate(sum(each.dialogue_bits) / sum(sizes), a.bits_per_byte.error))
+            for each in (b, c)
+        )
+        ratios = [QUALITY_AXES[AXIS["bits_per_byte"]](a, other) for other in (b, c)]
+        false += ratios[0].differs
+        found += ratios[1].differs
+        wide += abs(c.bits_per_byte.value - a.bits_per_byte.value) > Z * math.hypot(
+            a.bits_per_byte.error, c.bits_per_byte.error
+        )
+    assert false <= 20 and found == 200 and wide <= 20
+
+
+def test_the_same_tasks_are_compared_item_by_item():
+    """Simulated: what one model answers the other mostly answers too. An exact test of McNemar's is the authority."""
+    rng = random.Random(3)
+    agree = 0
+    for trial in range(300):
+        hard = [rng.random() for _ in range(200)]
+        rights = [
+            "".join(str(int(h < level) ^ (rng.random() < 0.03)) for h in hard)
+            for level in (0.6, 0.6 + 0.1 * (trial % 2))
+        ]
+        a, b = (QualityRecord(total=Share(r.count("1"), 200), right=r) for r in rights)
+        won, lost = (sum(x == p and y == q for x, y in zip(*rights, strict=True)) for p, q in ("10", "01"))
+        n, k = won + lost, min(won, lost)
+        exact = min(1.0, 2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n)
+        agree += (exact < 0.05) == QUALITY_AXES[AXIS["tasks_right"]](a, b).differs
+    assert agree >= 285
 
 
 def test_who_has_no_figure_takes_no_part():
