@@ -55,11 +55,15 @@ def say(*lines: str) -> None:
     _write(sys.stdout, "".join(f"{visible(line)}\n" for line in lines))
 
 
-def emit(document: str) -> None:
-    """JSON, HTML, Markdown, ... on standard output, with the end of its last line; in a terminal `visible`."""
-    terminal = sys.stdout is not None and sys.stdout.isatty()
+def emit(document: str, stream: TextIO | None = None) -> None:
+    """JSON, HTML, Markdown, ... on standard output, with the end of its last line; in a terminal `visible`.
+
+    `stream` is standard output, where a library has `sys.stdout` for a while.
+    """
+    stream = stream or sys.stdout
+    terminal = stream is not None and stream.isatty()
     document = visible(document, keep="\n\t") if terminal else document
-    _write(sys.stdout, document if document.endswith("\n") else f"{document}\n")
+    _write(stream, document if document.endswith("\n") else f"{document}\n")
 
 
 def note(text: str) -> None:

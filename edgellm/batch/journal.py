@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -44,10 +45,11 @@ class Printed:
     def __init__(self) -> None:
         self.answered: set[str] = set()
         self.n_errors = 0
+        self._stdout = sys.stdout
 
     def add(self, answer: Answer) -> None:
         """Print a row."""
-        emit(answer.line().decode())
+        emit(answer.line().decode(), self._stdout)
 
     def finish(self, order: Iterable[str] | None) -> None:
         """Nothing is left to do."""

@@ -54,16 +54,17 @@ class Nodes:
             return refused(row, row.refusal)
         suspected = False
         while True:
-            async with self._place() as node:
+            async with self._place() as node, node.turns.alone() if suspected else node.turns.together():
+                if node is not self._nodes.get(node.id):
+                    continue  # it was lost while this row waited for its turn
                 try:
-                    async with node.turns.alone() if suspected else node.turns.together():
-                        answer: Answer = await node.actor.ask.remote(row)
-                        self._counts[node.name] += 1
-                        return answer
+                    answer: Answer = await node.actor.ask.remote(row)
+                    self._counts[node.name] += 1
+                    return answer
                 except ray.exceptions.RayError as error:
-                    if not await self._lost(node):
-                        continue  # the node's end is no row's fault
                     why = str(error).strip().splitlines()[0]
+                    if not await self._lost(node, why):
+                        continue  # the node's end is no row's fault
             if suspected:
                 return refused(
                     row, Refusal(CRASHED, f"a node's worker failed twice while it had this row: {why}")
@@ -166,14 +167,15 @@ class Nodes:
         found = min(self._nodes.values(), key=lambda node: node.share, default=None)
         return found if found is not None and found.share < 1 else None
 
-    async def _lost(self, node: Node) -> bool:
+    async def _lost(self, node: Node, why: str) -> bool:
         """A node's actor is gone, or fails: whether the node itself lives, and so will have another."""
         import ray
 
-        ray.kill(node.actor)
         if self._nodes.get(node.id) is node:
             del self._nodes[node.id]
             self._joining.pop(node.id, None)
+            ray.kill(node.actor)
+            note(f"node {node.name} is lost, its rows are asked again: {why}")
         return node.id in await asyncio.to_thread(cluster.alive)
 
 

@@ -36,7 +36,7 @@ class Tally:
     @property
     def seconds(self) -> float:
         """Since the first row was asked."""
-        return time.monotonic() - self._began
+        return max(time.monotonic() - self._began, 1e-9)
 
     @property
     def joules(self) -> float | None:
@@ -68,9 +68,7 @@ class Tally:
         n_now = self.n_answered + self.n_errors
         n_done, seconds = self.n_before + n_now, self.seconds
         parts = [f"answering {bar(n_done / self.n_rows)} {n_done:,}/{self.n_rows:,}"]
-        parts += (
-            [f"{self.n_written / seconds:.1f} tok/s", f"{self.n_read / seconds:.0f} read"] if seconds else []
-        )
+        parts += [f"{self.n_written / seconds:.1f} tok/s", f"{self.n_read / seconds:.0f} read"]
         parts += [f"{format_seconds(seconds / n_now * (self.n_rows - n_done))} left"] if n_now else []
         parts += [] if self.joules is None else [f"{self.joules:.0f} J"]
         return "  ".join(parts + ([f"{self.n_errors:,} errors"] if self.n_errors else []))

@@ -39,8 +39,13 @@ def command(
 
     if on_stdin:
         return node.main()
-    openers = nodes.openers(ssh, ssh_command, ray_address)
-    found, failures = _ask(openers) if openers else ({"this machine": facts.here()}, {})
+    found: dict[str, Facts] = {}
+    failures: dict[str, str] = {}
+    if ssh is None and ray_address is None:
+        found["this machine"] = facts.here()
+    else:
+        with nodes.openers(ssh, ssh_command, ray_address) as openers:
+            found, failures = _ask(openers)
     if as_json:
         told = {name: to_plain(each) for name, each in found.items()}
         emit(json.dumps(told | {name: {"error": why} for name, why in failures.items()}, indent=2))
@@ -49,7 +54,9 @@ def command(
     for name, why in failures.items():
         note(f"{name}: {why}")
     if failures:
-        raise EngineError(f"{len(failures)} of {len(openers)} machines did not answer: {', '.join(failures)}")
+        raise EngineError(
+            f"{len(failures)} of {len(failures) + len(found)} machines did not answer: {', '.join(failures)}"
+        )
     return None
 
 

@@ -102,16 +102,18 @@ def command(
     given = {name: value for name, value in grid.items() if value is not None}
     wanted = outputs(files, format_, force=force)
     on_screen = _screen_format(files, format_)
-    if others := openers(ssh, ssh_command, ray_address):
+    if ssh is not None or ray_address is not None:
         if resume is not None:
             raise UsageError(
                 "--resume is for this machine; with --ssh or --ray, --finish goes on with --into"
             )
         plan = _grid(models, plan_name, given)
         request = _new(plan, offline=offline, roofline=not no_roofline)
-        return fleet_profile.command(
-            others, plan, request, into, wanted, on_screen, finish=finish, force=force, lang=lang, quiet=quiet
-        )
+        with openers(ssh, ssh_command, ray_address) as others:
+            fleet = fleet_profile.measure(
+                others, plan, request, into, finish=finish, force=force, quiet=quiet
+            )
+        return fleet_profile.finish(fleet, request, wanted, on_screen, lang=lang, quiet=quiet)
     if resume is not None:
         wanted[resume] = "json"
         request = _resumed(resume, models, plan_name, given, roofline=not no_roofline)

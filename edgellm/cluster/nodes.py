@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from edgellm import privacy
@@ -16,6 +18,7 @@ from edgellm.errors import EdgellmError, MissingExtraError, UsageError
 def connected(address: str) -> Iterator[None]:
     """Inside the block this process belongs to the cluster at `address` ("auto": this machine's).
 
+    There `sys.stdout` leads nowhere: Ray prints what happens to nodes, among answers.
     Raises MissingExtraError, UsageError, and EdgellmError where there is none.
     """
     privacy.refuse_telemetry()
@@ -24,18 +27,20 @@ def connected(address: str) -> Iterator[None]:
     except ModuleNotFoundError:
         raise MissingExtraError("--ray", "ray") from None
     _knock(address)
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise EdgellmError(f"there is no Ray cluster at {address}: {str(error).splitlines()[0]}") from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            why = str(error).splitlines()[0]
+            raise EdgellmError(f"there is no Ray cluster at {address}: {why}") from None
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def alive() -> dict[str, str]:
-    """Names of the nodes that have a processor to give, by id."""
+    """Names of the nodes that have a processor to give, by id. Raises EdgellmError where nobody says."""
     return {each["NodeID"]: each["NodeName"] or each["NodeManagerAddress"] for each in _working()}
 
 
@@ -57,7 +62,10 @@ def actor(kind: type, node_id: str, n_processors: float, n_calls: int) -> Any:
 def _working() -> list[dict[str, Any]]:
     import ray
 
-    found: Any = ray.nodes()  # type: ignore[no-untyped-call]
+    try:
+        found: Any = ray.nodes()  # type: ignore[no-untyped-call]
+    except Exception as error:  # of Ray's, which are many
+        raise EdgellmError(f"the cluster does not say who is there: {error}") from None
     return [each for each in found if each["Alive"] and each["Resources"].get("CPU", 0) >= 1]
 
 

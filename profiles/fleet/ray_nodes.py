@@ -98,20 +98,17 @@ class RayNode:
             ray.kill(self._actor)
 
 
-def openers(address: str) -> dict[str, Opener]:
-    """What connects to each node, by its name; the cluster is left when the process ends. Raises EdgellmError."""
-    _membership.enter_context(nodes.connected(address))
-    found = nodes.alive()
-    if not found:
-        raise EdgellmError(f"the Ray cluster at {address} has no node with a processor to give")
-    names: dict[str, str] = {}
-    for node_id, name in sorted(found.items(), key=lambda item: item[1]):
-        names[name if name not in names else f"{name}-{node_id[:6]}"] = node_id
-    return {name: functools.partial(RayNode, name, node_id) for name, node_id in names.items()}
-
-
-#: One a process, as Ray has it.
-_membership = contextlib.ExitStack()
+@contextlib.contextmanager
+def openers(address: str) -> Iterator[dict[str, Opener]]:
+    """What connects to each node, by its name, inside the block. Raises EdgellmError."""
+    with nodes.connected(address):
+        found = nodes.alive()
+        if not found:
+            raise EdgellmError(f"the Ray cluster at {address} has no node with a processor to give")
+        names: dict[str, str] = {}
+        for node_id, name in sorted(found.items(), key=lambda item: item[1]):
+            names[name if name not in names else f"{name}-{node_id[:6]}"] = node_id
+        yield {name: functools.partial(RayNode, name, node_id) for name, node_id in names.items()}
 
 
 def company() -> Company:

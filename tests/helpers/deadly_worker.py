@@ -49,8 +49,8 @@ async def main():
     manner, kept = Manner("m"), Kept()
     async with nodes.nodes(offer, ADDRESS) as there:
         await run.run(ROWS, manner, rows.check(ROWS, manner), there, kept, lambda tally: None)
-    print(json.dumps(kept.found))
+    return kept.found
 
 
 node.Holder = Deadly
-asyncio.run(main())
+print(json.dumps(asyncio.run(main())))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,19 +20,25 @@ if TYPE_CHECKING:
     from edgellm.profiles.study.run import ProfileRequest
 
 
-def command(
+@dataclass(frozen=True)
+class Measured:
+    """The machines' results, and where they are kept."""
+
+    paths: Mapping[str, Path]
+    results: Mapping[str, Report]
+    outcomes: Sequence[Outcome]  # of those that were measured now
+
+
+def measure(
     openers: Mapping[str, Opener],
     grid: Grid,
     request: ProfileRequest,
     into: Path,
-    outputs: Mapping[Path, str],
-    on_screen: str,
     *,
     finish: bool,
     force: bool,
-    lang: str,
     quiet: bool,
-) -> None:
+) -> Measured:
     """Run the plan of `request`, made for this machine, on every node. Raises EdgellmError."""
     from edgellm.profiles.fleet import run
 
@@ -46,15 +52,31 @@ def command(
     with Progress(quiet=quiet) as progress:
         told = _Told(progress, quiet)
         outcomes = run.run(left, fleet, told, lambda name, report: _save(paths[name], report)) if left else []
-    results = done | {each.name: each.report for each in outcomes if each.report is not None}
+    now = {each.name: each.report for each in outcomes if each.report is not None}
+    return Measured(paths, done | now, outcomes)
+
+
+def finish(
+    fleet: Measured,
+    request: ProfileRequest,
+    outputs: Mapping[Path, str],
+    on_screen: str,
+    *,
+    lang: str,
+    quiet: bool,
+) -> None:
+    """Measure quality, here and once; show what all say together, and who failed. Raises EngineError."""
+    from edgellm.profiles.fleet import run
+
+    results = dict(fleet.results)
     if meters := request.quality_meters:
         note("measuring quality, here and once: it is the models', not the machines'")
         quality = {name: meter(name) for name, meter in meters.items()}
         results = {name: run.judged(report, quality) for name, report in results.items()}
         for name, report in results.items():
-            _save(paths[name], report)
+            _save(fleet.paths[name], report)
     _show(results, outputs, on_screen, lang)
-    _end(outcomes, paths, quiet=quiet)
+    _end(fleet.outcomes, fleet.paths, quiet=quiet)
 
 
 def _paths(into: Path, openers: Mapping[str, Opener]) -> dict[str, Path]:
@@ -125,7 +147,7 @@ def _show(results: Mapping[str, Report], outputs: Mapping[Path, str], on_screen:
         emit(reports.render_all(finished, on_screen, lang))
 
 
-def _end(outcomes: list[Outcome], paths: Mapping[str, Path], *, quiet: bool) -> None:
+def _end(outcomes: Sequence[Outcome], paths: Mapping[str, Path], *, quiet: bool) -> None:
     """Say what was written and who failed. Raises EngineError."""
     failed = [each for each in outcomes if each.error is not None]
     for each in outcomes:

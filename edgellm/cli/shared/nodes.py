@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -40,21 +41,22 @@ def node_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def openers(ssh: str | None, ssh_command: str, ray_address: str | None) -> dict[str, Opener]:
-    """What connects to each node, by the name the user gave it; none without options. Raises EdgellmError."""
-    if ssh is not None and ray_address is not None:
-        raise UsageError("--ssh and --ray exclude each other: give one")
+@contextlib.contextmanager
+def openers(ssh: str | None, ssh_command: str, ray_address: str | None) -> Iterator[dict[str, Opener]]:
+    """What connects to each node, by the name the user gave it. Raises EdgellmError."""
     if ray_address is not None:
         from edgellm.profiles.fleet import ray_nodes
 
-        return ray_nodes.openers(ray_address)
-    if ssh is None:
-        return {}
+        if ssh is not None:
+            raise UsageError("--ssh and --ray exclude each other: give one")
+        with ray_nodes.openers(ray_address) as found:
+            yield found
+        return
     from edgellm.profiles.fleet.ssh import Ssh, target
 
-    names = [name.strip() for name in ssh.split(",")]
+    names = [name.strip() for name in (ssh or "").split(",")]
     if len(set(names)) < len(names):
         raise UsageError(f"--ssh names {max(names, key=names.count)} twice; name each machine once")
     for name in names:
         target(name)
-    return {name: functools.partial(Ssh, name, ssh_command) for name in names}
+    yield {name: functools.partial(Ssh, name, ssh_command) for name in names}
