@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgellm.cli.shared import nodes
+from edgellm.cli.nodes import options
 from edgellm.errors import EngineError
 from edgellm.terminal import aligned, emit, note, say
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="List machines with cores, memory, energy sources, engines and models.")
-@nodes.node_options
+@options.node_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, by machine.")
 @click.option("--on-stdin", is_flag=True, hidden=True, help="Be a node, for who started this over ssh.")
 def command(
@@ -38,13 +38,13 @@ def command(
     from edgellm.profiles.result.codec import to_plain
 
     if on_stdin:
-        return node.main()
+        return node.main(options.models_here)
     found: dict[str, Facts] = {}
     failures: dict[str, str] = {}
     if ssh is None and ray_address is None:
-        found["this machine"] = facts.here()
+        found["this machine"] = facts.here(options.models_here())
     else:
-        with nodes.openers(ssh, ssh_command, ray_address) as openers:
+        with options.openers(ssh, ssh_command, ray_address) as openers:
             found, failures = _ask(openers)
     if as_json:
         told = {name: to_plain(each) for name, each in found.items()}

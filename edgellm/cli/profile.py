@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgellm.cli.nodes.options import node_options, openers
 from edgellm.cli.shared.model_argument import hub_option
-from edgellm.cli.shared.nodes import node_options, openers
 from edgellm.cli.shared.profile_options import grid_options
 from edgellm.cli.shared.report_options import outputs, report_options
 from edgellm.errors import UsageError
@@ -93,7 +93,7 @@ def command(
       edgellm profile --resume study.json
       edgellm profile --plan bundled --ssh pi@rpi5,jetson --out boards.html
     """
-    from edgellm.cli.shared import fleet_profile
+    from edgellm.cli.nodes import profiling
     from edgellm.profiles import report as reports
     from edgellm.profiles.study.run import profile
 
@@ -110,10 +110,8 @@ def command(
         plan = _grid(models, plan_name, given)
         request = _new(plan, offline=offline, roofline=not no_roofline)
         with openers(ssh, ssh_command, ray_address) as others:
-            fleet = fleet_profile.measure(
-                others, plan, request, into, finish=finish, force=force, quiet=quiet
-            )
-        return fleet_profile.finish(fleet, request, wanted, on_screen, lang=lang, quiet=quiet)
+            fleet = profiling.measure(others, plan, request, into, finish=finish, force=force, quiet=quiet)
+        return profiling.finish(fleet, request, wanted, on_screen, lang=lang, quiet=quiet)
     if resume is not None:
         wanted[resume] = "json"
         request = _resumed(resume, models, plan_name, given, roofline=not no_roofline)

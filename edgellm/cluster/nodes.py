@@ -49,14 +49,16 @@ def processors() -> dict[str, float]:
     return {each["NodeID"]: each["Resources"]["CPU"] for each in _working()}
 
 
-def actor(kind: type, node_id: str, n_processors: float, n_calls: int) -> Any:
+def actor(kind: type, node_id: str, n_processors: float, n_calls: int, *arguments: Any) -> Any:
     """An actor of a class on that node and no other, which answers so many calls at a time."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(node_id, soft=False)
     made: Any = ray.remote(kind)
-    return made.options(num_cpus=n_processors, max_concurrency=n_calls, scheduling_strategy=here).remote()
+    return made.options(num_cpus=n_processors, max_concurrency=n_calls, scheduling_strategy=here).remote(
+        *arguments
+    )
 
 
 def _working() -> list[dict[str, Any]]:

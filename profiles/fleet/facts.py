@@ -25,9 +25,8 @@ class Facts:
     models: Mapping[str, int]  # that need no download: bytes by name
 
 
-def here() -> Facts:
+def here(models: Mapping[str, int]) -> Facts:
     """This machine's."""
-    from edgellm.catalog import models
     from edgellm.machine import hardware
     from edgellm.profiles import energy
     from edgellm.profiles.measure import machine
@@ -48,5 +47,5 @@ def here() -> Facts:
         available_bytes=hardware.available_bytes(),
         os=found.os,
         energy=tuple(meter.name for meter in energy.meters() if meter.why_not() is None),
-        models={model.name: model.size_bytes for model in models.everything()},
+        models=models,
     )

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,12 +30,17 @@ from edgellm.profiles.study.run import ProfileRequest, profile
 MARK = "edgellm-node "
 #: Takes one answer of several.
 Say = Callable[[dict[str, Any]], None]
+#: The models that are on the machine: bytes by name.
+Models = Callable[[], Mapping[str, int]]
 
 
-def handle(what: str, values: dict[str, Any], payload: bytes, say: Say) -> None:
+def handle(what: str, values: dict[str, Any], payload: bytes, say: Say, models: Models) -> None:
     """Do what is asked; what went wrong is an answer, too."""
     try:
-        _DOES[what](say, payload, **values)
+        if what == "facts":
+            say({"facts": to_plain(facts.here(models()))})
+        else:
+            _DOES[what](say, payload, **values)
         say({"end": True})
     except EdgellmError as error:
         say({"error": str(error)})
@@ -45,7 +50,7 @@ def handle(what: str, values: dict[str, Any], payload: bytes, say: Say) -> None:
         )
 
 
-def serve(requests: IO[bytes], answers: IO[str]) -> None:
+def serve(requests: IO[bytes], answers: IO[str], models: Models) -> None:
     """Answer until the requests end."""
 
     def say(answer: dict[str, Any]) -> None:
@@ -57,7 +62,7 @@ def serve(requests: IO[bytes], answers: IO[str]) -> None:
         what, payload = asked.pop("do"), requests.read(asked.pop("size"))
         if what == "profile":
             threading.Thread(target=_end_with, args=(requests,), daemon=True).start()
-        handle(what, asked, payload, say)
+        handle(what, asked, payload, say, models)
 
 
 def _end_with(requests: IO[bytes]) -> None:
@@ -65,10 +70,6 @@ def _end_with(requests: IO[bytes]) -> None:
     while requests.read(1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _facts(say: Say, _payload: bytes) -> None:
-    say({"facts": to_plain(facts.here())})
 
 
 def _find(say: Say, _payload: bytes, *, path: str, digest: str) -> None:
@@ -108,7 +109,6 @@ def _profile(
 
 
 _DOES: dict[str, Callable[..., None]] = {
-    "facts": _facts,
     "find": _find,
     "take": _take,
     "keep": _keep,
@@ -116,7 +116,7 @@ _DOES: dict[str, Callable[..., None]] = {
 }
 
 
-def main() -> None:
+def main(models: Models) -> None:
     """Serve on standard input and output; whatever else is printed goes to standard error."""
     if sys.stdin.isatty():
         raise UsageError(
@@ -124,4 +124,4 @@ def main() -> None:
         )
     answers = sys.stdout
     sys.stdout = sys.stderr
-    serve(sys.stdin.buffer, answers)
+    serve(sys.stdin.buffer, answers, models)

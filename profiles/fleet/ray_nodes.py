@@ -39,11 +39,16 @@ class Company:
 class Actor:
     """The node's end."""
 
+    def __init__(self, models: node.Models) -> None:
+        self._models = models
+
     def handle(self, what: str, values: dict[str, Any], payload: bytes) -> Iterator[dict[str, Any]]:
         """The answers to one request, as they come."""
         told: queue.Queue[dict[str, Any]] = queue.Queue()
         before = company()
-        work = threading.Thread(target=node.handle, args=(what, values, payload, told.put), daemon=True)
+        work = threading.Thread(
+            target=node.handle, args=(what, values, payload, told.put, self._models), daemon=True
+        )
         work.start()
         while True:
             answer = told.get()
@@ -57,7 +62,7 @@ class Actor:
 class RayNode:
     """The driver's end of one."""
 
-    def __init__(self, name: str, node_id: str) -> None:
+    def __init__(self, name: str, node_id: str, models: node.Models) -> None:
         """Take all of a node. Raises EngineError where it is not to be had."""
         import ray
 
@@ -65,7 +70,7 @@ class RayNode:
         every = nodes.processors().get(node_id)
         if every is None:
             raise EngineError("it has left the cluster")
-        self._actor = nodes.actor(Actor, node_id, every, _CALLS)
+        self._actor = nodes.actor(Actor, node_id, every, _CALLS, models)
         try:
             ray.get(self._actor.__ray_ready__.remote(), timeout=_PATIENCE_SECONDS)
         except ray.exceptions.RayError as error:
@@ -99,8 +104,8 @@ class RayNode:
 
 
 @contextlib.contextmanager
-def openers(address: str) -> Iterator[dict[str, Opener]]:
-    """What connects to each node, by its name, inside the block. Raises EdgellmError."""
+def openers(address: str, models: node.Models) -> Iterator[dict[str, Opener]]:
+    """What connects to each node, by name, inside the block; `models` tells which it has. Raises EdgellmError."""
     with nodes.connected(address):
         found = nodes.alive()
         if not found:
@@ -108,7 +113,7 @@ def openers(address: str) -> Iterator[dict[str, Opener]]:
         names: dict[str, str] = {}
         for node_id, name in sorted(found.items(), key=lambda item: item[1]):
             names[name if name not in names else f"{name}-{node_id[:6]}"] = node_id
-        yield {name: functools.partial(RayNode, name, node_id) for name, node_id in names.items()}
+        yield {name: functools.partial(RayNode, name, node_id, models) for name, node_id in names.items()}
 
 
 def company() -> Company:

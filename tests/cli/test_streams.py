@@ -25,6 +25,7 @@ COMMANDS = {
     "calibrate": "calibrate {m} --chunks 1 -c 32 -t 1 -o {r}.gguf --force",
     "chat": "chat {m} -p 你好 -st -n 3 -t 1",
     "chats": "chats",
+    "fleet": "fleet",
     "compare": "compare {r} {r2} --lang zh",
     "convert": "convert tiny-qwen3 --dry-run",
     "doctor": "doctor",

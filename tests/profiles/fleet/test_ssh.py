@@ -119,8 +119,8 @@ OTHER = """
 import dataclasses, sys
 from edgellm.profiles.fleet import facts, node
 real = facts.here
-facts.here = lambda: dataclasses.replace(real(), edgellm="9.9")
-node.main()
+facts.here = lambda models: dataclasses.replace(real(models), edgellm="9.9")
+node.main(dict)
 """
 
 

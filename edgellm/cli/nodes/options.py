@@ -49,7 +49,7 @@ def openers(ssh: str | None, ssh_command: str, ray_address: str | None) -> Itera
 
         if ssh is not None:
             raise UsageError("--ssh and --ray exclude each other: give one")
-        with ray_nodes.openers(ray_address) as found:
+        with ray_nodes.openers(ray_address, models_here) as found:
             yield found
         return
     from edgellm.profiles.fleet.ssh import Ssh, target
@@ -60,3 +60,10 @@ def openers(ssh: str | None, ssh_command: str, ray_address: str | None) -> Itera
     for name in names:
         target(name)
     yield {name: functools.partial(Ssh, name, ssh_command) for name in names}
+
+
+def models_here() -> dict[str, int]:
+    """The models on this machine that need no download: bytes by name."""
+    from edgellm.catalog import models
+
+    return {model.name: model.size_bytes for model in models.everything()}
