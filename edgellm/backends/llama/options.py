@@ -39,7 +39,14 @@ def resolve(
         repack=options.repack is not False,
         device=device.word if device else devices.CPU,
     )
-    return replace(options, n_gpu_layers=_gpu_layers(artifact, options, device, notes)), device
+    options = replace(options, n_gpu_layers=_gpu_layers(artifact, options, device, notes))
+    if device is not None and device.kind == devices.RPC:
+        n_layer = _n_layer(artifact)
+        notes.append(
+            f"{min(options.n_gpu_layers or 0, n_layer)} of {n_layer} layers lie on {device.name}; "
+            "what passes between is not encrypted, and memory and energy are measured on this machine alone"
+        )
+    return options, device
 
 
 def _checked_repacking(options: EngineOptions, notes: list[str]) -> EngineOptions:
@@ -52,6 +59,11 @@ def _checked_repacking(options: EngineOptions, notes: list[str]) -> EngineOption
     return options if verdict.repack_works else replace(options, repack=False)
 
 
+def _n_layer(artifact: Artifact) -> int:
+    """Layers as llama.cpp counts them for devices: the output is one."""
+    return int(artifact.metadata.get(f"{artifact.architecture}.block_count", 0)) + 1
+
+
 def _gpu_layers(artifact: Artifact, options: EngineOptions, device: Device | None, notes: list[str]) -> int:
     """Layers for the device: all that fit in its free memory, unless the caller says how many."""
     asked = options.n_gpu_layers
@@ -61,9 +73,7 @@ def _gpu_layers(artifact: Artifact, options: EngineOptions, device: Device | Non
         return 0
     if asked is not None:
         return asked
-    n_layer = (
-        int(artifact.metadata.get(f"{artifact.architecture}.block_count", 0)) + 1
-    )  # and the output layer
+    n_layer = _n_layer(artifact)
     if device.free_bytes is None:
         return n_layer
     kv_bytes = (memory_estimate.kv_bytes_per_token(artifact, options) or 0) * (options.n_ctx or 0)

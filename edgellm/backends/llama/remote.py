@@ -24,8 +24,9 @@ from edgellm.machine.devices import Device, servers
 _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 15.0  # of all servers; most of it is the start of a process
 _VERSION = re.compile(r"version mismatch: (\S+)")
-#: A machine that vanished is noticed after a minute: idle seconds, seconds between questions, unanswered ones.
-_KEEP_ALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+#: A machine that vanished is noticed after a minute: idle seconds, seconds between questions, unanswered ones, and
+#: milliseconds that what was sent may stay unacknowledged.
+_KEEP_ALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 60_000))
 
 
 def ask(device: Device) -> Device:
