@@ -93,6 +93,17 @@ class Buffers:
 
 
 @dataclass(frozen=True)
+class Place:
+    """What one device holds of a model that lies on several, in bytes by the engine's own log."""
+
+    device: str  # the engine's name, host:port for a server
+    layers: tuple[int, ...] = ()  # by number; the output counts as one more layer
+    weights: int = 0  # repacked copies included
+    kv: int = 0
+    compute: int = 0
+
+
+@dataclass(frozen=True)
 class EngineInfo:
     """What an open engine says of itself."""
 
@@ -109,6 +120,7 @@ class EngineInfo:
     device: str = "cpu"  # what it runs on, by the engine's own name: "cpu", "CUDA0 (NVIDIA ...)"
     kv_bytes_per_token: float | None = None
     buffers: Buffers | None = None  # what the engine says it set aside in the host's memory
+    places: tuple[Place, ...] = ()  # where the model lies, if on more than one device
 
 
 class Cancel:

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from pathlib import Path
-from types import ModuleType
-
 from edgellm.backends import tuned
-from edgellm.errors import ArtifactError
+from edgellm.backends.registry import backend_of, names, open_here
 from edgellm.formats.artifact import Artifact
 from edgellm.machine import devices
 from edgellm.session import EngineOptions, Session
 
+__all__ = ["backend_of", "build", "names", "on_cpu", "open_here", "open_session", "prepare", "with_tuning"]
+
 _DEFAULTS = EngineOptions()
 
 
-def names() -> list[str]:
-    """All backends, by the names of their folders."""
-    return sorted(
-        m.name for m in pkgutil.iter_modules(__path__) if (Path(__path__[0]) / m.name / "session.py").exists()
-    )
-
-
 def open_session(artifact: Artifact, options: EngineOptions = _DEFAULTS) -> Session:
-    """Open `artifact` in this process with the backend that runs its format. Raises EngineError, ArtifactError."""
-    session: Session = backend_of(artifact.format).open_session(artifact, options)
-    return session
+    """Open `artifact` with the backend that runs its format: in this process, or in one of its own where other
+    machines take part, for llama.cpp ends its process when one of them goes. Raises EngineError, ArtifactError.
+    """
+    if devices.servers(options.device):
+        from edgellm.backends import worker  # which is a program, too
+
+        return worker.open_isolated(artifact, options, quiet=True)
+    return open_here(artifact, options)
 
 
 def prepare(format_: str) -> None:
@@ -57,12 +52,3 @@ def with_tuning(artifact: Artifact, options: EngineOptions) -> EngineOptions:
         if on_cpu(artifact.format, options)
         else options
     )
-
-
-def backend_of(format_: str) -> ModuleType:
-    """The module `session.py` of the backend that runs `format_`. Raises ArtifactError."""
-    for name in names():
-        module = importlib.import_module(f"{__name__}.{name}.session")
-        if format_ == module.FORMAT:
-            return module
-    raise ArtifactError(f"no backend runs {format_!r} models; there are: {', '.join(names())}")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from edgellm import lifeline
-from edgellm.backends import pipe, shared_flag
+from edgellm.backends import pipe, registry, shared_flag
 from edgellm.errors import EdgellmError, EngineCrashError, EngineError
 from edgellm.formats.artifact import Artifact
 from edgellm.session import Cancel, Constraint, Drafter, EngineInfo, EngineOptions, Sampling, Session
@@ -28,7 +28,8 @@ from edgellm.session import Cancel, Constraint, Drafter, EngineInfo, EngineOptio
 if TYPE_CHECKING:
     from edgellm.session import Hidden, Logits
 
-_ASSERTION = re.compile(r"GGML_ASSERT\(.*|(?<=what\(\):).*")  # ggml's, and C++'s last word
+#: ggml's, its RPC's, and C++'s last word.
+_ASSERTION = re.compile(r"GGML_ASSERT\(.*|Remote RPC server .*|RPC .* failed.*|(?<=what\(\):).*")
 _DEFAULTS = EngineOptions()
 
 
@@ -319,9 +320,7 @@ class _Child:
             import resource
 
             resource.setrlimit(resource.RLIMIT_AS, (max_bytes, max_bytes))
-        from edgellm import backends
-
-        self._session = backends.open_session(artifact, options)
+        self._session = registry.open_here(artifact, options)
         return self._session.info
 
 

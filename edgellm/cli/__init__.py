@@ -1,4 +1,7 @@
-"""The command line: parse, call, print. A file `<name>.py` here that defines `command` is a command."""
+"""The command line: parse, call, print. A file `<name>.py` here that defines `command` is a command.
+
+`rpc_serve.py` is `rpc-serve`.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,12 @@ class _Commands(click.Group):
     """A group whose commands are the modules of this package, imported when needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg)
+        return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(__path__) if not m.ispkg)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
             return None
-        command: click.Command = importlib.import_module(f"{__name__}.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"{__name__}.{cmd_name.replace('-', '_')}").command
         return command
 
 

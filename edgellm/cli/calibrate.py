@@ -72,9 +72,14 @@ def command(
     from edgellm import files
     from edgellm.calibration import store, text
     from edgellm.cli.shared import model_argument
+    from edgellm.machine import devices
     from edgellm.session import EngineOptions
 
     files.check_output(output, force=force)
+    if devices.servers(device):
+        raise UsageError(
+            "calibrate looks into every layer, which it can on one machine alone; leave --device out"
+        )
     artifact = model_argument.resolve(model)
     _check(artifact)
     engine = EngineOptions(n_ctx=n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers, device=device)

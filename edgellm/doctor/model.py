@@ -1,4 +1,6 @@
-"""How one model would be opened on this machine, setting by setting, and why. Reads its header; loads nothing."""
+"""How one model would be opened on this machine, setting by setting, and why. Reads its header; loads nothing, unless
+it is to be spread over machines.
+"""
 
 from __future__ import annotations
 
@@ -56,9 +58,33 @@ def _llamacpp(artifact: Artifact, options: EngineOptions) -> Iterator[Finding]:
         "faster kernels, tried by the canary; a second copy of the weights",
     )
     yield said("mmap", "use_mmap", _on(chosen.use_mmap), _mapping(chosen))
-    yield from _memory(artifact, chosen)
-    yield _tuning(artifact, record)
+    if device is not None and device.kind == devices.RPC:
+        yield from _split(artifact, chosen)
+    else:
+        yield from _memory(artifact, chosen)
+        yield _tuning(artifact, record)
     yield from (Finding(artifact.name, "note", note) for note in notes)
+
+
+def _split(artifact: Artifact, chosen: EngineOptions) -> Iterator[Finding]:
+    """Which layers lie on which machine: the engine's own word, for which the model is opened."""
+    from edgellm import backends
+
+    with backends.open_session(artifact, chosen) as session:
+        places = session.info.places
+    n_layer = int(artifact.metadata.get(f"{artifact.architecture}.block_count", 0))
+    for place in places:
+        parts = {"weights": place.weights, "KV": place.kv, "scratch": place.compute}
+        shown = ", ".join(f"{name} {format_size(size)}" for name, size in parts.items() if size)
+        where = "this machine" if place.device == "CPU" else place.device
+        yield Finding(artifact.name, where, f"{_layers(place.layers, n_layer)}: {shown}")
+
+
+def _layers(layers: tuple[int, ...], n_layer: int) -> str:
+    """Layers that follow each other, as their first and last; the output is one more than a model of `n_layer` has."""
+    blocks = [layer for layer in layers if layer < n_layer]
+    shown = [f"layers {blocks[0]} to {blocks[-1]}"] if blocks else []
+    return " and ".join(shown + ["the output"] * (len(blocks) < len(layers))) or "no layer"
 
 
 def _onnxruntime(artifact: Artifact, options: EngineOptions) -> Iterator[Finding]:
@@ -87,6 +113,9 @@ def _kept(artifact: Artifact, state: int, n: int) -> Finding:
 def _device(device: devices.Device | None, layers: int | None) -> str:
     if device is None:
         return "cpu: the installed engine drives no other device here, or cpu was asked for"
+    if device.kind == devices.RPC:
+        free = "" if device.free_bytes is None else f", which tell {format_size(device.free_bytes)} of memory"
+        return f"{device}{free}: {layers} layers there, the output counted as one, by share of memory unless -ngl says"
     return f"{device}: the first it can drive" + (f", {layers} layers on it" if layers is not None else "")
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from edgellm.errors import UsageError
 from edgellm.generation.draft_length import LENGTHS, DraftLength
+from edgellm.machine import devices
 from edgellm.session import GREEDY, reuse_prefix
 
 if TYPE_CHECKING:
@@ -173,6 +174,8 @@ class DraftModel(_Foretold):
         super().__init__(length)
         self._artifact = artifact
         self._options = replace(options, lora=(), mtp=False)  # those are the large model's
+        if devices.servers(options.device):  # each of which serves one model
+            self._options = replace(self._options, device=devices.AUTO, n_gpu_layers=None)
         self._session: Session | None = None
         self._n_vocab = 0  # of the model drafted for
 

@@ -6,13 +6,14 @@ A device named explicitly must be there; `auto` takes the best that is, and says
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from edgellm.errors import EngineError
+from edgellm.errors import EngineError, UsageError
 from edgellm.machine import hardware
 
-AUTO, CPU = "auto", "cpu"
+AUTO, CPU, RPC = "auto", "cpu", "rpc"
+_SCHEME = "rpc://"
 
 #: Kinds `auto` takes, best first. The rest (remote machines, drivers that are slower than the CPU) must be named.
 _PREFERRED = ("cuda", "rocm", "metal", "musa", "sycl", "vulkan")
@@ -33,6 +34,11 @@ class Device:
     total_bytes: int | None = None
     integrated: bool = False  # shares the machine's memory
 
+    @property
+    def word(self) -> str:
+        """What --device calls it."""
+        return self.name if self.kind == RPC and servers(self.name) else self.kind
+
     def __str__(self) -> str:
         return f"{self.name} ({self.description})" if self.description else self.name
 
@@ -44,14 +50,18 @@ class Offer:
     engine: str  # as people call it
     devices: tuple[Device, ...]
     install: Callable[[str], str | None]  # None: this engine has no support for the kind
+    remote: bool = False  # whether it can spread a model over servers on other machines
 
 
 def choose(wanted: str, offer: Offer, notes: list[str]) -> Device | None:
-    """The device for `wanted` (auto, cpu, a kind or an engine's own name); None is the CPU.
+    """The device for `wanted` (auto, cpu, a kind, an engine's own name, servers); None is the CPU.
 
-    Adds a note when `auto` falls back. Raises EngineError when what was asked for is not there.
+    Servers are one device, which is asked for nothing here. Adds a note when `auto` falls back. Raises EngineError
+    when what was asked for is not there, UsageError for an address that is none.
     """
     wanted = wanted.lower()
+    if there := servers(wanted):
+        return _spread(there, offer)
     if wanted == CPU:
         return None
     if wanted != AUTO:
@@ -62,6 +72,42 @@ def choose(wanted: str, offer: Offer, notes: list[str]) -> Device | None:
     if note := idle_gpu(offer):
         notes.append(note)
     return None
+
+
+def servers(wanted: str) -> tuple[str, ...]:
+    """The servers, each host:port, that `wanted` names (rpc://host:port,...); none where it names no server.
+
+    Raises UsageError for an address that is none.
+    """
+    if not wanted.lower().startswith(_SCHEME):
+        return ()
+    found = tuple(one.strip().removeprefix(_SCHEME) for one in wanted.lower().split(","))
+    for one in found:
+        host, _, port = one.rpartition(":")
+        if not host or ":" in host or "/" in host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+            raise UsageError(
+                f"--device {wanted}: {one!r} is no server; write rpc://HOST:PORT,rpc://HOST:PORT"
+            )
+    if len(set(found)) < len(found):
+        raise UsageError(f"--device {wanted} names a server twice; leave one of them out")
+    return found
+
+
+def spelled(there: Sequence[str]) -> str:
+    """What --device calls these servers."""
+    return ",".join(_SCHEME + one for one in there)
+
+
+def _spread(there: tuple[str, ...], offer: Offer) -> Device:
+    """Several machines as one device."""
+    if offer.remote:
+        return Device(RPC, spelled(there))
+    line = offer.install(RPC)
+    remedy = f"build one that can: {line}" if line else "convert the model to GGUF for llama.cpp, which can"
+    raise EngineError(
+        f"--device {spelled(there)} needs an engine that spreads a model over machines, and the installed "
+        f"{offer.engine} cannot; {remedy}"
+    )
 
 
 def idle_gpu(offer: Offer) -> str | None:

@@ -49,7 +49,7 @@ class LaunchRequest:
     options: EngineOptions
     index: int = 0  # launch number of this model
     position: int = 0  # place in the order of all launches
-    opener: str = "edgellm.backends:open_session"  # module:function, so that another runtime can be measured
+    opener: str = "edgellm.backends:open_here"  # module:function, so that another runtime can be measured
 
 
 def run_launch(request: LaunchRequest, progress: Progress) -> Launch:

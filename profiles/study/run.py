@@ -57,7 +57,7 @@ class ProfileRequest:
     specs: tuple[RunSpec, ...]
     plan: Plan = field(default_factory=Plan)
     command: str = "edgellm profile"  # as typed, for the record
-    opener: str = "edgellm.backends:open_session"
+    opener: str = "edgellm.backends:open_here"
     ceilings: bool = True  # measure what the machine can do
     quality_meters: Mapping[str, QualityMeter] | None = (
         None  # by the model's name; None: quality is not asked for

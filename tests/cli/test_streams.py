@@ -39,6 +39,7 @@ COMMANDS = {
     "rerank": "rerank --help",
     "report": "report {r} --lang zh",
     "rm": "rm --help",
+    "rpc-serve": "rpc-serve --help",
     "serve": "serve --help",
     "run": "run {m} 你好 -n 3 -t 1",
     "tune": "tune {m} --show",

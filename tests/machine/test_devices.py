@@ -8,7 +8,8 @@ import pytest
 
 from edgellm.backends.llama import devices as llama_devices
 from edgellm.backends.llama import options as llama_options
-from edgellm.errors import EngineError
+from edgellm.backends.ort import devices as ort_devices
+from edgellm.errors import EngineError, UsageError
 from edgellm.formats.artifact import Artifact
 from edgellm.machine import devices, hardware
 from edgellm.machine.devices import Device, Offer
@@ -59,6 +60,30 @@ def test_what_is_not_there_gives_the_line_that_installs_it():
         EngineError, match=r"--device cuda is not there: .*has cpu, rpc; install it with: install-cuda"
     ):
         choose("cuda", RPC)
+
+
+def test_servers_are_one_device_of_an_engine_that_can_use_them():
+    there = "rpc://10.0.0.2:50052,rpc://Board-3:50052"
+    able = Offer("engine", (), {}.get, remote=True)
+    device = devices.choose(there, able, [])
+    assert device and devices.servers(device.name) == ("10.0.0.2:50052", "board-3:50052")
+    assert device.word == there.lower()
+    with pytest.raises(EngineError, match=r"installed engine cannot; build one that can: build-it"):
+        devices.choose(there, Offer("engine", (), {"rpc": "build-it"}.get), [])
+    with pytest.raises(EngineError, match=r"installed engine cannot; convert the model to GGUF"):
+        choose(there, RPC)
+    with pytest.raises(EngineError, match=r"Runtime cannot; convert the model to GGUF"):
+        devices.choose(there, ort_devices.offer(), [])
+    assert "-DGGML_RPC=on" in (llama_devices.install_line("rpc") or "")
+
+
+@pytest.mark.parametrize(
+    "wrong", ["rpc://", "rpc://a", "rpc://a:0", "rpc://a:65536", "rpc://a:b", "rpc://:1", "rpc://[::1]:1",
+              "rpc://a:1/x", "rpc://a:1,", "rpc://a:1,rpc://A:1", "rpc://a:1,cpu"]
+)  # fmt: skip
+def test_what_is_no_server_is_said_to_be_none(wrong):
+    with pytest.raises(UsageError, match=r"write rpc://HOST:PORT|names a server twice"):
+        devices.servers(wrong)
 
 
 def test_what_nobody_knows_gives_the_choices():
@@ -122,7 +147,7 @@ def test_ggmls_registry_becomes_devices(monkeypatch):
         ("Vulkan", 2, "Vulkan0", "Small GPU", 1 << 30),
         ("CPU", 0, "CPU", "a CPU", 1 << 34),
     )
-    found = tuple(llama_devices._scan(table))
+    found = tuple(llama_devices._scan(table, table.rows))
     assert [device.kind for device, _ in found] == ["cuda", "metal", "vulkan", "cpu"]
     assert found[0][0] == Device("cuda", "CUDA0", "Big GPU", 8 << 30, 8 << 30)
     assert found[1][0].free_bytes is None

@@ -8,12 +8,14 @@ import importlib.util
 import re
 import sys
 from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from edgellm.errors import EngineError, UsageError
-from edgellm.session import Buffers
+from edgellm.session import Buffers, Place
 
 
 class KvType(NamedTuple):
@@ -43,7 +45,9 @@ _BUFFER = re.compile(
     r"(?P<where>\S+)\s+(?P<what>model|output|KV|RS|compute) buffer size =\s*(?P<mib>[\d.]+) MiB"
 )
 _KINDS = {"model": "weights", "output": "compute", "KV": "kv", "RS": "kv", "compute": "compute"}
-_buffers: list[str] = []  # the log's lines on memory set aside, which its chatter would push out of `_log`
+_LAYER = re.compile(r"layer\s+(?P<layer>\d+) assigned to device (?P<device>[^,\s]+)")
+_SERVER = re.compile(r"RPC\d+\[(?P<server>.+)\]")  # how it names a server's memory
+_buffers: list[str] = []  # the log's lines on memory and layers, which its chatter would push out of `_log`
 
 
 @cache
@@ -143,7 +147,7 @@ def buffers() -> Buffers | None:
     sizes = dict.fromkeys(("weights", "repacked", "kv", "compute"), 0.0)
     for line in _buffers:
         match = _BUFFER.search(line)
-        if match is None or not (match["where"].startswith("CPU") or match["where"].endswith("_Host")):
+        if match is None or not _on_host(match["where"]):
             continue
         kind = _KINDS[match["what"]]
         kind = "repacked" if kind == "weights" and "REPACK" in match["where"] else kind
@@ -151,6 +155,33 @@ def buffers() -> Buffers | None:
     if not any(sizes.values()):
         return None
     return Buffers(**{name: round(size) for name, size in sizes.items()}, source="engine log")
+
+
+def places(servers: Mapping[str, str]) -> tuple[Place, ...]:
+    """Where the library says it put what since `log_clear`, if that is on more than one device; the host comes first.
+
+    `servers` are those at host:port by the library's names for them (RPC0).
+    """
+    found: dict[str, Place] = {}
+    for line in _buffers:
+        if match := _LAYER.search(line):
+            name, layer = match["device"], int(match["layer"])
+            name = servers.get(name, name)
+            place = found.setdefault(name, Place(name))
+            found[name] = replace(place, layers=(*place.layers, layer))
+        elif match := _BUFFER.search(line):
+            name = match["where"]
+            server = _SERVER.fullmatch(name)
+            name = server["server"] if server else "CPU" if _on_host(name) else name
+            place = found.setdefault(name, Place(name))
+            kind = _KINDS[match["what"]]
+            size = getattr(place, kind) + round(float(match["mib"]) * (1 << 20))
+            found[name] = replace(place, **{kind: size})
+    return tuple(found.values()) if len(found) > 1 else ()
+
+
+def _on_host(name: str) -> bool:
+    return name.startswith("CPU") or name.endswith("_Host")
 
 
 def last_error() -> str:
@@ -175,7 +206,7 @@ def _make_log_callback(lib: Any) -> Any:
         mark = "!" if level in (_WARN, 4) else ""
         line = text.decode("utf-8", "replace")
         _log.append(mark + line)
-        if "buffer size" in line:
+        if "buffer size" in line or "assigned to device" in line:
             _buffers.append(line.strip())
 
     return lib.llama_log_callback(write)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from edgellm.backends.llama import devices as llama_devices
 from edgellm.backends.llama import lib as llama_lib
-from edgellm.backends.llama import memory_estimate
+from edgellm.backends.llama import memory_estimate, remote
 from edgellm.backends.llama.sequence import mtp
 from edgellm.errors import EngineError
 from edgellm.formats import purpose
@@ -41,6 +41,9 @@ def load_model(lib: Any, artifact: Artifact, options: EngineOptions, device: Dev
     params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if options.use_mmap else lib.LLAMA_LOAD_MODE_NONE
     params.use_extra_bufts = bool(options.repack)
     params.load_mtp = options.mtp
+    there = devices.servers(device.name) if device else ()
+    if there:
+        remote.quiet_abort()
     llama_lib.log_clear()
     model = lib.llama_model_load_from_file(os.fsencode(artifact.path), params)
     if not model:
@@ -48,6 +51,7 @@ def load_model(lib: Any, artifact: Artifact, options: EngineOptions, device: Dev
         raise EngineError(
             f"llama.cpp cannot load {artifact.path}: {llama_lib.last_error() or 'no reason given'}{newer}"
         )
+    remote.keep_alive(there)
     return model
 
 
@@ -165,6 +169,7 @@ def describe(
         kv_bytes_per_token=memory_estimate.kv_bytes_per_token(artifact, options),
         buffers=buffers,
         device=str(device or devices.CPU),
+        places=llama_lib.places(llama_devices.server_names(device)),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from edgellm.cli.shared.threads import THREADS
+from edgellm.machine import devices
 
 
 class Several(click.ParamType):  # type: ignore[type-arg]
@@ -26,6 +27,20 @@ class Several(click.ParamType):  # type: ignore[type-arg]
         if isinstance(value, tuple):
             return value
         return tuple(self._one.convert(part.strip(), param, ctx) for part in str(value).split(","))
+
+
+class _Devices(Several):
+    """Devices with commas between; servers that follow each other are one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Each device by its name."""
+        found: list[str] = []
+        for name in super().convert(value, param, ctx):
+            if found and devices.servers(name) and devices.servers(found[-1]):
+                found[-1] += f",{name}"
+            else:
+                found.append(name)
+        return tuple(found)
 
 
 _COUNT = click.IntRange(min=1)
@@ -82,10 +97,10 @@ GRID = (
     _option(
         "--device",
         "device",
-        type=_WORDS,
+        type=_Devices(click.STRING),
         default="auto",
         metavar="NAME,...",
-        text="auto, cpu, cuda, metal, ...",
+        text="auto, cpu, cuda, metal, ..., or servers: rpc://HOST:PORT,...",
     ),
     _option(
         "-fa",

@@ -59,7 +59,7 @@ _DEVICE_OPTIONS = (
         "device",
         type=click.STRING,
         metavar="NAME",
-        text="auto, cpu, cuda, metal, vulkan, ..., or a name of doctor's.",
+        text="auto, cpu, cuda, metal, vulkan, ..., a name of doctor's, or servers: rpc://HOST:PORT,...",
     ),
     _engine(
         "-ngl",
