@@ -69,8 +69,8 @@ def test_a_plan_that_is_not_there_is_told_with_those_that_are():
         ("owner/name", "F16", "owner/name:F16"),
         ("tiny-qwen3:Q4_0", "tiny-llama3:F32", "tiny-llama3:F32"),
         ("tiny-qwen3:Q4_0", None, None),
-        (__file__, "F32", None),
-        (__file__, __file__, __file__),
+        pytest.param(__file__, "F32", None, id="a file has no types"),
+        pytest.param(__file__, __file__, __file__, id="a file beside a file"),
     ],
 )
 def test_the_reference_of_a_model(model, reference, expected):
