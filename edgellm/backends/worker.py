@@ -21,8 +21,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 from edgellm import lifeline
 from edgellm.backends import pipe, registry, shared_flag
-from edgellm.errors import EdgellmError, EngineCrashError, EngineError
+from edgellm.errors import CancelledError, EdgellmError, EngineCrashError, EngineError
 from edgellm.formats.artifact import Artifact
+from edgellm.machine import devices
 from edgellm.session import Cancel, Constraint, Drafter, EngineInfo, EngineOptions, Sampling, Session
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 #: ggml's, its RPC's, and C++'s last word.
 _ASSERTION = re.compile(r"GGML_ASSERT\(.*|Remote RPC server .*|RPC .* failed.*|(?<=what\(\):).*")
 _DEFAULTS = EngineOptions()
+_LOOK_SECONDS, _DEAF_SECONDS = 0.2, 5.0  # between looks at a wish; of waiting for it to be heard
 
 
 def open_isolated(
@@ -66,6 +68,9 @@ class WorkerSession:
         self._printed = tempfile.TemporaryFile() if quiet else None  # noqa: SIM115 - as long as we
         self._closed = False
         self._lost = False  # the child died in an earlier call, which said so
+        self._pieces: dict[
+            int, bytes
+        ] = {}  # those asked for: an answer is read again after its engine has gone
         self._info = self._open(options)
 
     def _open(self, options: EngineOptions) -> EngineInfo:
@@ -111,8 +116,9 @@ class WorkerSession:
 
     def piece(self, token: int) -> bytes:
         """The bytes of a token."""
-        data: bytes = self._call("piece", token)
-        return data
+        if token not in self._pieces:
+            self._pieces[token] = self._call("piece", token)
+        return self._pieces[token]
 
     def eval(self, tokens: Sequence[int]) -> Logits:
         """Append tokens; logits [n_vocab] after the last."""
@@ -146,21 +152,39 @@ class WorkerSession:
         """Append tokens, then yield sampled ids. The child works with copies of `constraint` and `drafter`."""
         limits = constraint.recipe() if constraint is not None else None
         self._ensure_child()  # whose flag it is
-        with (cancel or Cancel()).shared(self._flag):
-            self._call(
-                "stream", list(tokens), sampling, limits, drafter.recipe() if drafter is not None else None
-            )
-            child = self._child
-            try:
-                while (token := self._call("next")) is not None:
-                    if constraint is not None:
-                        constraint.follow(token)
-                    yield token
-                    if self._lost or child is not self._child:
-                        raise EngineError("the engine ended since; this answer cannot go on: ask again")
-            finally:
-                if child is self._child and child.poll() is None:
-                    self._call("stop")
+        wish, ended = cancel or Cancel(), threading.Event()
+        if devices.servers(self._info.options.device):
+            threading.Thread(target=_end_deaf, args=(self._child, wish, ended), daemon=True).start()
+        try:
+            with wish.shared(self._flag):
+                yield from self._stream(list(tokens), sampling, limits, constraint, drafter)
+        except EngineCrashError:
+            if wish.is_set:
+                raise CancelledError from None
+            raise
+        finally:
+            ended.set()
+
+    def _stream(
+        self,
+        tokens: list[int],
+        sampling: Sampling,
+        limits: object,
+        constraint: Constraint | None,
+        drafter: Drafter | None,
+    ) -> Iterator[int]:
+        self._call("stream", tokens, sampling, limits, drafter.recipe() if drafter is not None else None)
+        child = self._child
+        try:
+            while (token := self._call("next")) is not None:
+                if constraint is not None:
+                    constraint.follow(token)
+                yield token
+                if self._lost or child is not self._child:
+                    raise EngineError("the engine ended since; this answer cannot go on: ask again")
+        finally:
+            if not self._lost and child is self._child and child.poll() is None:
+                self._call("stop")
 
     def rewind(self, n: int) -> None:
         """Keep the first `n` tokens."""
@@ -257,6 +281,16 @@ class WorkerSession:
         self._printed.seek(0)
         found = _ASSERTION.search(self._printed.read().decode("utf-8", "replace"))
         return f" ({found[0].strip()[:120]})" if found else ""
+
+
+def _end_deaf(child: subprocess.Popen[bytes], wish: Cancel, ended: threading.Event) -> None:
+    """End a child whose stream goes on long after the wish that it end: llama.cpp hears none while it waits for a
+    server on another machine.
+    """
+    while not ended.wait(_LOOK_SECONDS):
+        if wish.is_set and not ended.wait(_DEAF_SECONDS):
+            child.kill()
+            return
 
 
 def _spawn(stderr: IO[bytes] | None) -> subprocess.Popen[bytes]:

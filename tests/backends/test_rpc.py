@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import psutil
 import pytest
@@ -121,6 +122,23 @@ def test_a_server_that_dies_in_an_answer_is_an_error_and_the_next_call_opens_aga
         own.process.wait()
         with rpc_servers.server(port=own.port):
             assert greedy(session) == expected
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_answer_that_waits_for_a_hung_server_ends_when_told(number, code):
+    with rpc_servers.server() as own:
+        (engine,) = psutil.Process(own.process.pid).children()
+        line = ["run", "tiny-qwen3", "Hello", "--ignore-eos", "-n", "1900", "--device", own.device]
+        run = subprocess.Popen(
+            [sys.executable, "-m", "edgellm", *line], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        with run:
+            assert run.stdout.read(1)
+            engine.suspend()
+            time.sleep(0.5)  # until what was under way is written
+            run.send_signal(number)
+            assert run.wait(60) == code
+            engine.resume()
 
 
 def asked(port: int) -> Device:

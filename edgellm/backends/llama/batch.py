@@ -23,7 +23,7 @@ from edgellm.backends.llama.session import LlamaCppSession
 from edgellm.backends.llama.vocabulary import Vocabulary
 from edgellm.errors import EngineError
 from edgellm.formats.gguf import reader
-from edgellm.machine import hardware
+from edgellm.machine import devices, hardware
 from edgellm.session import Cancel
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ class LlamaBatch:
         self.artifact, self._lib = artifact, llama_lib.load()
         notes: list[str] = []
         options, device = llama_options.resolve(artifact, options, notes)
-        self.n_slots = _affordable(artifact, options, n_slots, notes)
+        elsewhere = device.free_bytes or 0 if device is not None and device.kind == devices.RPC else 0
+        self.n_slots = _affordable(artifact, options, n_slots, elsewhere, notes)
         lib = self._lib
         try:
             self.model = opening.load_model(lib, artifact, options, device)
@@ -209,12 +210,14 @@ def _slot_bytes(artifact: Artifact, options: EngineOptions) -> float | None:
     )
 
 
-def _affordable(artifact: Artifact, options: EngineOptions, n_slots: int, notes: list[str]) -> int:
-    """Of `n_slots`, those whose caches fit in memory beside the model."""
+def _affordable(
+    artifact: Artifact, options: EngineOptions, n_slots: int, elsewhere: int, notes: list[str]
+) -> int:
+    """Of `n_slots`, those whose caches fit in memory beside the model: this machine's and `elsewhere`, in bytes."""
     each, one = _slot_bytes(artifact, options), memory.peak_bytes(artifact, options)
     if not each or one is None:
         return n_slots
-    fit = 1 + max(0, int((_SHARE * hardware.available_bytes() - one) / each))
+    fit = 1 + max(0, int((_SHARE * (hardware.available_bytes() + elsewhere) - one) / each))
     if fit < n_slots:
         notes.append(
             f"{fit} of {n_slots} slots: the caches of more do not fit in memory; take a smaller -c for more slots"

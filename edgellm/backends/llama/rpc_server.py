@@ -10,6 +10,7 @@ import ctypes
 import ipaddress
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -91,7 +92,6 @@ def serve(
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        start_new_session=True,  # Ctrl-C is ours to handle
         **lifeline.attached(),
     )
     assert child.stdout and child.stderr
@@ -121,6 +121,7 @@ def _listens(options: ServerOptions, child: subprocess.Popen[str]) -> bool:
 def main() -> None:
     """The server's process: `HOST:PORT THREADS CACHE`. Says what it lends, then serves for ever."""
     lifeline.follow()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     os.environ.setdefault("GGML_NO_BACKTRACE", "1")
     endpoint, n_threads, cache = sys.argv[1:]
     ggml, library = lib.load()._lib, lib.load()
