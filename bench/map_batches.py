@@ -65,12 +65,14 @@ def rows_of(nodes: rack.Rack, args: argparse.Namespace) -> dict[str, Any]:
     while len([node for node in ray.nodes() if node["Alive"]]) < 4:
         time.sleep(0.5)
     ray.data.DataContext.get_current().max_errored_blocks = -1 if args.drop else 0
-    pool = {"size": 3} if args.pool == "fixed" else {"min_size": 1, "max_size": 8}
+    pool = {"size": 2} if args.pool == "fixed" else {"min_size": 1, "max_size": 8}
     deadly = 777 if args.what == "worker" else None
     answers = ray.data.range(N_ROWS, override_num_blocks=N_ROWS // N_BATCH).map_batches(
         Slow, fn_constructor_args=(deadly,), batch_size=N_BATCH, compute=ray.data.ActorPoolStrategy(**pool)
     )
     names = {node["NodeID"]: node["NodeName"] for node in ray.nodes()}
+    own = ray.get_runtime_context().get_node_id()  # which this process would not outlive
+    victim = next(name for node_id, name in names.items() if name in ("a", "b", "c") and node_id != own)
     counts: collections.Counter[str] = collections.Counter()
     came, ended = [time.monotonic()], threading.Event()
 
@@ -79,7 +81,7 @@ def rows_of(nodes: rack.Rack, args: argparse.Namespace) -> dict[str, Any]:
             counts[row["node"]] += 1
             came[0] = time.monotonic()
             if args.what == "node" and counts.total() == N_ROWS // 3:
-                nodes.kill("a")
+                nodes.kill(victim)
             if args.what == "node" and counts.total() == 2 * N_ROWS // 3:
                 nodes.add("d")
         ended.set()
