@@ -14,6 +14,7 @@ import tinymodels
 
 from edgellm.convert.gguf.convert import ConvertRequest, convert, preview
 from edgellm.errors import CheckpointError, UsageError
+from edgellm.formats.gguf.reader import read_header
 
 
 def spoiled(tmp_path: Path, tiny: tinymodels.Tiny, name: str, place: tuple[int, ...], value: float) -> Path:
@@ -58,6 +59,20 @@ def test_the_place_is_the_checkpoint_s_whatever_happens_to_the_rows(tmp_path, ca
     with pytest.raises(CheckpointError) as caught:
         convert(ConvertRequest(source, "Q8_0", tmp_path / "out.gguf"))
     assert f"tensor {name} holds NaN" in str(caught.value)
+
+
+def test_a_quantized_source_whose_scale_is_no_number_is_refused(tmp_path):
+    source = tinymodels.write(tinymodels.CASES["llama"], tmp_path / "source")
+    once = convert(ConvertRequest(source, "Q8_0", tmp_path / "once.gguf")).path
+    tensor = read_header(once).tensors["blk.0.ffn_down.weight"]
+    data = bytearray(once.read_bytes())
+    data[tensor.offset : tensor.offset + 2] = np.float16(np.nan).tobytes()  # the first block's scale
+    once.write_bytes(data)
+    with pytest.raises(
+        CheckpointError, match=r"blk\.0\.ffn_down\.weight holds NaN or infinity: the file is damaged"
+    ):
+        convert(ConvertRequest(once, "Q4_0", tmp_path / "twice.gguf", allow_requantize=True))
+    assert not (tmp_path / "twice.gguf").exists()
 
 
 def test_a_shard_that_shrinks_while_it_is_read(tmp_path, monkeypatch):
