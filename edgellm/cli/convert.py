@@ -28,7 +28,7 @@ class _Size(click.ParamType[int]):
 
 
 @click.command(short_help="Convert a checkpoint to one verified file that runs here.")
-@click.argument("source", metavar="SRC")
+@click.argument("sources", metavar="SRC...", nargs=-1, required=True)
 @click.option(
     "-o",
     "--output",
@@ -74,9 +74,22 @@ class _Size(click.ParamType[int]):
 @click.option("--dry-run", is_flag=True, help="Show tensors and sizes; write nothing.")
 @click.option("-f", "--force", is_flag=True, help="Replace a file that is there.")
 @click.option("--offline", is_flag=True, help="Use what is on this machine; download nothing.")
+@click.option(
+    "--ray",
+    "ray_address",
+    metavar="auto|ADDRESS",
+    help="Spread several SRCs over a Ray cluster, whose nodes see them and -o at the same paths.",
+)
 @hub_option
-def command(source: str, dry_run: bool, no_verify: bool, keep_unverified: bool, **options: Any) -> int:
-    """Convert SRC: a checkpoint folder, a bundled name, a hub id, or a GGUF file in F32, F16 or BF16.
+def command(
+    sources: tuple[str, ...],
+    ray_address: str | None,
+    dry_run: bool,
+    no_verify: bool,
+    keep_unverified: bool,
+    **options: Any,
+) -> int:
+    """Convert each SRC: a checkpoint folder, a bundled name, a hub id, or a GGUF file in F32, F16 or BF16.
 
     The result is checked against SRC - tensors, tokens, chat template, logits - before it gets its name.
 
@@ -86,7 +99,43 @@ def command(source: str, dry_run: bool, no_verify: bool, keep_unverified: bool, 
       edgellm convert ./Qwen2.5-0.5B-Instruct --quant onnx-int4 -o qwen-onnx
       edgellm convert ./Qwen2.5-0.5B-Instruct --quant Q4_K_M,Q8_0,onnx-int4 -o models
       edgellm convert ./Qwen2.5-0.5B-Instruct --lora ./my-adapter
+      edgellm convert /srv/models/* --quant Q4_K_M,Q8_0 -o /srv/gguf --ray 192.168.1.10:6379
     """
+    if ray_address is None and len(sources) == 1:
+        return _convert(sources[0], dry_run, no_verify, keep_unverified, options)
+    if options["lora"] or options["lora_gguf"] or dry_run or options["exporter"] != "direct":
+        raise UsageError("--lora, --lora-gguf, --dry-run and --exporter are for one SRC, on this machine")
+    folder = _folder(options["output"] or Path(), make=True)
+    assert folder is not None
+    if ray_address is not None:
+        from edgellm.cli.nodes import converting
+
+        flags = {"no_verify": no_verify, "keep_unverified": keep_unverified}
+        words = _as_words(options | {"output": None} | flags)
+        converting.command(ray_address, converting.existing(sources), folder.resolve(), words)
+        return 0
+    for source in sources:
+        _convert(source, False, no_verify, keep_unverified, options | {"output": folder})
+    return 0
+
+
+def _as_words(options: dict[str, Any]) -> list[str]:
+    """The options as they are typed."""
+    words: list[str] = []
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(flag)
+        elif isinstance(value, tuple):
+            words += [word for each in value for word in (flag, str(each))]
+        elif value is not None and value is not False and name != "exporter":
+            words += [flag, str(value.resolve() if isinstance(value, Path) else value)]
+    return words
+
+
+def _convert(
+    source: str, dry_run: bool, no_verify: bool, keep_unverified: bool, options: dict[str, Any]
+) -> int:
     from edgellm.cli.shared import convert_onnx
 
     if options["lora"] and options["no_lora"]:
