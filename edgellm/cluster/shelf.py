@@ -37,7 +37,7 @@ def take(digest: str, name: str, piece: bytes, *, first: bool) -> None:
     folder = _coming(digest)
     with files.storage_errors(folder):
         if first:
-            shutil.rmtree(folder, ignore_errors=True)
+            _sweep(digest)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with (folder / name).open("ab") as file:
             file.write(piece)
@@ -51,9 +51,14 @@ def keep(digest: str, name: str) -> Path:
     if not is_inside(name) or Artifact.open(folder / name).fingerprint != digest:
         shutil.rmtree(folder, ignore_errors=True)
         raise CheckFailedError(f"{name} came otherwise than it was sent")
-    with contextlib.suppress(OSError):  # another process was first
-        shutil.rmtree(home, ignore_errors=True)
-        folder.rename(home)
+    with files.storage_errors(home):
+        try:
+            folder.rename(home)
+        except OSError:  # there is one: another process was first, or it was found damaged
+            if find(home / name, digest) is None:
+                shutil.rmtree(home)
+                folder.rename(home)
+    shutil.rmtree(folder, ignore_errors=True)
     return home / name
 
 
@@ -77,6 +82,15 @@ def is_inside(name: str) -> bool:
     """Whether a name from elsewhere stays in the folder it is put in."""
     path = PurePosixPath(name)
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name
+
+
+def _sweep(digest: str) -> None:
+    """Take away what came before and did not arrive: this process's, and that of processes that are gone."""
+    import psutil
+
+    for folder in files.cache_dir("shipped").glob(f"{_hexadecimal(digest)}.*"):
+        if folder == _coming(digest) or not psutil.pid_exists(int(folder.suffix[1:])):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _home(digest: str) -> Path:

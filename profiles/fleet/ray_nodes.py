@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import queue
 import threading
 from collections.abc import Iterator
@@ -41,6 +42,7 @@ class Actor:
 
     def __init__(self, models: node.Models) -> None:
         self._models = models
+        os.environ.pop("OMP_NUM_THREADS", None)  # Ray's idea of threads; over ssh there is none
 
     def handle(self, what: str, values: dict[str, Any], payload: bytes) -> Iterator[dict[str, Any]]:
         """The answers to one request, as they come."""
@@ -117,7 +119,7 @@ def openers(address: str, models: node.Models) -> Iterator[dict[str, Opener]]:
 
 
 def company() -> Company:
-    """Ray's processes on this machine but for this one's own tree."""
+    """Ray's processes on this machine but for this one."""
     import psutil
 
     count, seconds, resident = 0, 0.0, 0
@@ -131,8 +133,11 @@ def company() -> Company:
 
 
 def _is_rays(command: list[str]) -> bool:
-    """Its servers, agents and workers, by their programs."""
-    return any("/ray/" in word or word.startswith("ray::") or word.startswith("ray/") for word in command[:4])
+    """Its servers and agents by where their programs lie, its workers by the name they give themselves."""
+    parts = ("/ray/core/", "/ray/_private/", "/ray/dashboard/")
+    return any(part in word for word in command for part in parts) or bool(
+        command and command[0].startswith("ray::")
+    )
 
 
 def _caveated(report: Report, before: Company, after: Company) -> Report:
