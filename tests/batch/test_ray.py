@@ -24,7 +24,10 @@ from edgellm.batch.journal import part_of
 from edgellm.catalog import first_use
 
 pytest.importorskip("ray")
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="clusters as Linux has them")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="clusters as Linux has them"),
+    pytest.mark.wide,
+]
 N = trials(2000, 120)
 deadly_worker = Path(__file__).parents[1] / "helpers" / "deadly_worker.py"
 

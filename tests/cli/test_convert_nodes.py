@@ -3,8 +3,11 @@
 import subprocess
 import sys
 
+import pytest
 import tinymodels
 from rack import rack
+
+pytestmark = pytest.mark.wide  # a cluster takes many seconds to start
 
 
 def convert(*arguments):

@@ -10,6 +10,8 @@ from rack import rack
 
 from edgellm.profiles.result.result import read
 
+pytestmark = pytest.mark.wide  # a cluster takes many seconds to start
+
 SMALL = ["tiny-qwen3", "-p", "32", "-n", "8", "-r", "1", "--launches", "1", "-t", "1", "--no-roofline"]
 
 
