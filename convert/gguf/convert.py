@@ -95,7 +95,7 @@ class _Job:
 
 def preview(request: ConvertRequest) -> Preview:
     """The plan, the files and their exact sizes, without writing. Raises as `convert` does."""
-    with _prepare(request) as job:
+    with _prepare([request]) as (job,):
         return job.preview
 
 
@@ -136,7 +136,7 @@ def convert_all(
     from edgellm.formats.artifact import Artifact
 
     failures: dict[int, CheckFailedError] = {}
-    with _prepare_all(requests) as jobs:
+    with _prepare(requests) as jobs:
         _check_outputs(jobs)
         for remark in jobs[0].model.remarks:
             tell(remark)
@@ -190,13 +190,7 @@ def _check_outputs(jobs: Sequence[_Job]) -> None:
 
 
 @contextlib.contextmanager
-def _prepare(request: ConvertRequest) -> Iterator[_Job]:
-    with _prepare_all([request]) as jobs:
-        yield jobs[0]
-
-
-@contextlib.contextmanager
-def _prepare_all(requests: Sequence[ConvertRequest]) -> Iterator[list[_Job]]:
+def _prepare(requests: Sequence[ConvertRequest]) -> Iterator[list[_Job]]:
     """Open the source, plan, and lay out the files."""
     first = requests[0]
     with open_model(

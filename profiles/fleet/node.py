@@ -12,13 +12,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from edgellm import files
 from edgellm.cluster import shelf
-from edgellm.errors import EdgellmError, UsageError
+from edgellm.errors import EdgellmError, EngineError, UsageError
 from edgellm.formats.artifact import Artifact
 from edgellm.profiles.fleet import facts
 from edgellm.profiles.result.codec import from_plain, to_plain
@@ -48,6 +48,17 @@ def handle(what: str, values: dict[str, Any], payload: bytes, say: Say, models: 
         say(
             {"error": f"{what} was asked in a way that is not understood ({error}); are both of one version?"}
         )
+
+
+def to_the_end(answers: Iterable[dict[str, Any]]) -> Generator[dict[str, Any], None, bool]:
+    """The answers to one request but for the last; whether that came. Raises EngineError where it is an error."""
+    for answer in answers:
+        if "error" in answer:
+            raise EngineError(str(answer["error"]))
+        if answer.get("end"):
+            return True
+        yield answer
+    return False
 
 
 def serve(requests: IO[bytes], answers: IO[str], models: Models) -> None:

@@ -87,13 +87,7 @@ class RayNode:
 
         answers = self._actor.handle.options(num_returns="streaming").remote(what, values, payload)
         try:
-            for each in answers:
-                answer = ray.get(each)
-                if "error" in answer:
-                    raise EngineError(str(answer["error"]))
-                if answer.get("end"):
-                    return
-                yield answer
+            yield from node.to_the_end(ray.get(each) for each in answers)
         except ray.exceptions.RayError as error:
             raise EngineError(f"the node died, or its worker ({type(error).__name__})") from None
 

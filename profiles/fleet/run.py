@@ -128,14 +128,12 @@ class _Member:
             raise EngineError(
                 f"edgellm {version} is installed there and {__version__} here; install the same"
             )
-        paths = {id(artifact): "" for artifact in self._fleet.artifacts}
-        for artifact in self._fleet.artifacts:
-            paths[id(artifact)] = paths[id(artifact)] or self._bring(node, artifact)
+        paths = [self._bring(node, artifact) for artifact in self._fleet.artifacts]
         begun = None if self._report is None else to_json(self._report)
         answers = node.ask(
             "profile",
             grid=to_plain(self._fleet.grid),
-            paths=[paths[id(artifact)] for artifact in self._fleet.artifacts],
+            paths=paths,
             command=self._fleet.command,
             ceilings=self._fleet.ceilings,
             begun=begun,

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from edgellm.errors import EngineError, UsageError
-from edgellm.profiles.fleet.node import MARK
+from edgellm.profiles.fleet.node import MARK, to_the_end
 
 #: user@host:port, the first and the last optional; an IPv6 address in brackets.
 _HOST = re.compile(
@@ -54,17 +54,12 @@ class Ssh:
             self._process.stdin.flush()
         except (OSError, ValueError):
             raise EngineError(self._why()) from None
-        for line in self._process.stdout:
-            text = line.decode(errors="replace")
-            if not text.startswith(MARK):
-                continue  # a login shell's
-            answer = json.loads(text[len(MARK) :])
-            if "error" in answer:
-                raise EngineError(str(answer["error"]))
-            if answer.get("end"):
-                return
-            yield answer
-        raise EngineError(self._why())
+        said = (line.decode(errors="replace") for line in self._process.stdout)
+        answers = (
+            json.loads(text[len(MARK) :]) for text in said if text.startswith(MARK)
+        )  # not a login shell's
+        if not (yield from to_the_end(answers)):
+            raise EngineError(self._why())
 
     def close(self) -> None:
         """End the connection. Idempotent."""

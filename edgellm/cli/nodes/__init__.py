@@ -1,1 +1,1 @@
-"""Commands on other machines than this one: options that name them (options.py), a plan on all of them."""
+"""Commands on other machines: options that name them, a plan on all of them, conversions spread over them."""
