@@ -32,13 +32,15 @@ class Summary:
 
     n: int
     mean: float
-    median: float
+    median: float  # of the launches, each the median of its samples: what reports show
     stddev: float | None  # None: one sample has no spread
     minimum: float
     maximum: float
-    ci95_low: float | None  # of the mean
+    ci95_low: float | None  # of what a launch gives; None with fewer than MIN_LAUNCHES_FOR_INTERVAL
     ci95_high: float | None
-    ci95_unit: str | None  # what was resampled: "launches" | "repetitions"
+    ci95_unit: (
+        str | None
+    )  # what it was taken over: "launches" | "repetitions" (no launches told) | "resolution"
     outliers: tuple[int, ...]  # indices into the samples
     drift_per_sample: float | None  # slope inside launches, in the order taken, as a fraction of the mean
     drift_is_clear: bool  # the slope is more than chance explains
@@ -54,6 +56,9 @@ class Ratio:
     p_value: float | None = None  # of a true ratio of 1
     error: float | None = None  # standard error of its logarithm
     df: int | None = None  # degrees of freedom of that error; None: it is known, and the normal law holds
+    centre: float | None = (
+        None  # the logarithm's estimate that `error` belongs to; `value` may be another one's
+    )
 
     @property
     def differs(self) -> bool:
@@ -67,7 +72,16 @@ class Ratio:
         """The second quantity over the first."""
         low = None if self.ci95_high is None else 1 / self.ci95_high
         high = None if self.ci95_low is None else 1 / self.ci95_low
-        return replace(self, value=1 / self.value, ci95_low=low, ci95_high=high)
+        centre = None if self.centre is None else -self.centre
+        return replace(self, value=1 / self.value, ci95_low=low, ci95_high=high, centre=centre)
+
+    def shown_as(self, value: float) -> Ratio:
+        """The same estimate told as `value`, that of the two figures which stand beside it: the interval holds both."""
+        if self.ci95_low is None or self.ci95_high is None:
+            return replace(self, value=value)
+        return replace(
+            self, value=value, ci95_low=min(self.ci95_low, value), ci95_high=max(self.ci95_high, value)
+        )
 
     def p_beyond(self, bound: float) -> float | None:
         """Chance of an estimate like this, or one farther off, if the truth were within a factor of 1 + `bound`."""
@@ -87,9 +101,9 @@ class Ratio:
 
     @property
     def _log(self) -> float:
-        """How far the middle of the interval is from 1, on the logarithm's scale."""
-        assert self.ci95_low is not None and self.ci95_high is not None
-        return abs(math.log(self.ci95_low * self.ci95_high)) / 2
+        """How far the estimate is from 1, on the logarithm's scale."""
+        assert self.centre is not None
+        return abs(self.centre)
 
     def _tails(self, distance: float) -> float:
         assert self.error is not None
@@ -103,27 +117,29 @@ class Ratio:
 def summarize(samples: Sequence[float], launches: Sequence[int] | None = None) -> Summary:
     """Summary of `samples` in the order taken. `launches[i]` is the process launch sample i came from.
 
-    Samples of one process share its luck (memory layout, placement), so with three or more launches the
-    interval is taken over launch means; with fewer, over all samples. Raises ValueError without samples.
+    Samples of one process share its luck (memory layout, placement), so that what is told is the median of the
+    launches, each the median of its samples, and its interval is Student's t over these: from three launches on, for
+    the repetitions inside one or two cover the truth half as often as they claim. Without `launches` every sample
+    stands for itself. Raises ValueError without samples.
     """
     if not samples:
         raise ValueError("no samples to summarize")
     values = [float(sample) for sample in samples]
-    units, unit_name = _interval_units(values, launches)
-    half = half_width95(units)
-    mean = statistics.fmean(values)
-    centre = statistics.fmean(units)
+    units = values if launches is None else list(launch_medians(values, launches).values())
+    few = launches is not None and len(units) < MIN_LAUNCHES_FOR_INTERVAL
+    half, centre, middle = half_width95(units), statistics.fmean(units), statistics.median(units)
     slope, clear = drift(values, launches)
+    known = half is not None and not few
     return Summary(
         n=len(values),
-        mean=mean,
-        median=statistics.median(values),
+        mean=statistics.fmean(values),
+        median=middle,
         stddev=statistics.stdev(values) if len(values) > 1 else None,
         minimum=min(values),
         maximum=max(values),
-        ci95_low=None if half is None else centre - half,
-        ci95_high=None if half is None else centre + half,
-        ci95_unit=None if half is None else unit_name,
+        ci95_low=min(centre - half, middle) if half is not None and known else None,
+        ci95_high=max(centre + half, middle) if half is not None and known else None,
+        ci95_unit=None if not known else "repetitions" if launches is None else "launches",
         outliers=outliers(values),
         drift_per_sample=slope,
         drift_is_clear=clear,
@@ -148,7 +164,10 @@ def widen(summary: Summary, error: float) -> Summary:
     if low is not None and high is not None and high - low >= 2 * half:
         return summary
     return replace(
-        summary, ci95_low=summary.mean - half, ci95_high=summary.mean + half, ci95_unit=unit or "resolution"
+        summary,
+        ci95_low=summary.median - half,
+        ci95_high=summary.median + half,
+        ci95_unit=unit or "resolution",
     )
 
 
@@ -158,12 +177,6 @@ def launch_means(samples: Sequence[float], launches: Sequence[int]) -> list[floa
     for sample, launch in zip(samples, launches, strict=True):
         groups.setdefault(launch, []).append(sample)
     return [statistics.fmean(groups[launch]) for launch in sorted(groups)]
-
-
-def _interval_units(values: list[float], launches: Sequence[int] | None) -> tuple[list[float], str]:
-    if launches is not None and len(set(launches)) >= MIN_LAUNCHES_FOR_INTERVAL:
-        return launch_means(values, launches), "launches"
-    return values, "repetitions"
 
 
 def half_width95(values: Sequence[float]) -> float | None:
@@ -275,12 +288,13 @@ def estimate_ratio(a: float, error_a: float | None, b: float, error_b: float | N
 def combined(ratios: Sequence[Ratio]) -> Ratio:
     """The geometric mean of these very ratios, as uncertain as they are. Without an interval where one has none."""
     logs = [math.log(each.value) for each in ratios]
-    centre, n = statistics.fmean(logs), len(ratios)
+    shown, n = math.exp(statistics.fmean(logs)), len(ratios)
     if n == 1 or any(each.error is None for each in ratios):
-        return ratios[0] if n == 1 else Ratio(math.exp(centre), None, None)
+        return ratios[0] if n == 1 else Ratio(shown, None, None)
+    centre = statistics.fmean([each.centre or 0.0 for each in ratios])
     error = math.sqrt(sum((each.error or 0.0) ** 2 for each in ratios)) / n
     own = [each.df for each in ratios if each.df is not None]
-    return log_ratio(centre, error, sum(own) or None)
+    return log_ratio(centre, error, sum(own) or None).shown_as(shown)
 
 
 def log_ratio(centre: float, error: float, df: int | None = None, value: float | None = None) -> Ratio:
@@ -295,6 +309,7 @@ def log_ratio(centre: float, error: float, df: int | None = None, value: float |
         math.exp(centre + half),
         error=error,
         df=df,
+        centre=centre,
     )
     return replace(found, p_value=found.p_beyond(0.0))
 

@@ -125,7 +125,7 @@ def value(candidate: Candidate, axis: Axis) -> float | None:
         return total.value if total and total.n else None
     found: Measurement | None = next((m for m in candidate.run.measurements if m.name == axis.metric), None)
     summary = found.summary() if found else None
-    return summary.mean if summary else None
+    return summary.median if summary else None
 
 
 def check_not_slower(comparisons: Sequence[Comparison], limit: float) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -105,15 +106,15 @@ def _right(a: QualityRecord, b: QualityRecord) -> Ratio | None:
     if a.right and b.right and len(a.right) == len(b.right) == a.total.n:
         differences = [int(p) / x - int(q) / y for p, q in zip(a.right, b.right, strict=True)]
         found = _paired(math.log(x / y), [*differences, 0.5 / x, -0.5 / y])
-        return replace(found, value=_over(a.total, b.total, found.value))
+        return found.shown_as(_over(a.total, b.total, found.value))
     errors = [math.sqrt(1 / (t.k + 0.5) - 1 / (t.n + 0.5)) for t in (a.total, b.total)]
     x, y = x / (a.total.n + 0.5), y / (b.total.n + 0.5)
     found = estimate_ratio(x, x * errors[0], y, y * errors[1])
-    return replace(found, value=_over(a.total, b.total, found.value))
+    return found.shown_as(_over(a.total, b.total, found.value))
 
 
 def _over(a: Share, b: Share, otherwise: float) -> float:
-    return a.value / b.value if b.k else otherwise
+    return a.value / b.value if a.k and b.k else otherwise
 
 
 def _paired(log: float, parts: Sequence[float]) -> Ratio:
@@ -221,7 +222,10 @@ def settle(tests: Sequence[tuple[Axis, int, int, Ratio]], *, paired: bool) -> li
         same = [margin for margin in SAME_WITHIN if _is_small(within[margin][index])]
         apart = max(found.value, 1 / found.value) if found.value > 0 else 1.0
         differs = (
-            _is_small(p) and apart > 1 + max(least[index], MIN_DIFFERENCE) and MIN_DIFFERENCE not in same
+            _is_small(p)
+            and apart > 1 + max(least[index], MIN_DIFFERENCE)
+            and (found.value > 1) == ((found.centre or 0.0) > 0)
+            and MIN_DIFFERENCE not in same
         )
         pair = Pair(a, b, found, p, differs, None if differs or not same else min(same))
         if not pair.told and not least[index]:
@@ -259,8 +263,9 @@ def _measured(axis: Axis, candidates: Sequence[Mapping[str, Measurement]]) -> li
 
 
 def pair_ratio(axis: Axis, a: Measurement, b: Measurement, *, paired: bool = True) -> Ratio:
-    """`a` over `b`; `paired` by the launches they share."""
+    """`a` over `b`, the ratio of their medians; its error `paired` by the launches they share."""
     first, second = (launch_medians(m.samples, m.launches) for m in (a, b))
+    shown = statistics.median(first.values()) / statistics.median(second.values())
     shared = sorted(set(first) & set(second))
     if not paired:
         found = ratio(list(first.values()), list(second.values()))
@@ -268,10 +273,10 @@ def pair_ratio(axis: Axis, a: Measurement, b: Measurement, *, paired: bool = Tru
         found = ratio(list(first.values())[:1], list(second.values())[:1])  # a value, and no claim
     else:
         found = paired_ratio([first[i] for i in shared], [second[i] for i in shared])
-    if axis.timed:
-        return found
     floor = MEMORY_ERROR * math.sqrt(1 / len(first) + 1 / len(second))
-    return log_ratio(math.log(found.value), floor) if (found.error or 0.0) < floor else found
+    if not axis.timed and (found.error or 0.0) < floor:
+        found = log_ratio(math.log(found.value), floor)
+    return found.shown_as(shown)
 
 
 def _winner(axis: Axis, pairs: Sequence[Pair]) -> int | None:

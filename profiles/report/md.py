@@ -39,7 +39,7 @@ def render(report: Report, lang: str = "en") -> str:
     table = [_HEAD, *(_cells(row, types[row["model_name"]]) for row in rows(report))]
     machine = report.machine.cpu_model or say("unknown", lang)
     about = escape(f"{machine}, {report.machine.os}, edgellm {report.edgellm_version}")
-    text = [about, "", markdown(table), ""]
+    text = [about, "", markdown(table), "", say("spread", lang), ""]
     if reason := energy_reason(report):
         text += [f"{say('energy', lang)}: {say('not_measured', lang)} ({escape(reason)})", ""]
     text += [escape(f"- {line}") for line in doubts(report, lang)]
@@ -60,8 +60,8 @@ def _cells(row: Row, kind: str) -> list[str]:
         row["engine"],
         str(row["n_threads"] or ""),
         row["test"],
-        plus_minus(row["avg_ts"], row["stddev_ts"]),
-        f"{row['avg_bytes_per_second']:.0f}" if row["avg_bytes_per_second"] else "",
+        plus_minus(row["median_ts"] or 0.0, row["stddev_ts"]),
+        f"{row['median_bytes_per_second']:.0f}" if row["median_bytes_per_second"] else "",
         _scaled("s", row["ttft_seconds"]),
         _scaled("B", row["peak_bytes"]),
         f"{row['joules_per_token']:.4g}" if row["joules_per_token"] is not None else "",

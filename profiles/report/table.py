@@ -57,6 +57,7 @@ def _head(shown: Sequence[Line], lang: str) -> str:
         lang,
         work="; ".join(works) if len(works) == 1 else say("table_works", lang),
         n="-".join(str(count) for count in dict.fromkeys((counts[0], counts[-1]))),
+        spread=say("spread", lang),
     )
 
 

@@ -49,6 +49,10 @@ TEXT: dict[str, tuple[str, str]] = {
         "each model ran in one process only, and processes differ in ways that repetitions do not show",
         "give --launches 2 or more before you call one model faster",
     ),
+    "two-launches": (
+        "each model ran in two processes, too few for a 95% interval",
+        "give --launches 3 or more",
+    ),
     "wide": (
         "{metric}: the 95% interval is ±{percent:.0f}% wide",
         "raise -r or --launches until it is narrow enough for what you want to decide",

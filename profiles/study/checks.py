@@ -18,8 +18,6 @@ MAX_FOREIGN_SHARE = 0.02
 TICKS_SECONDS = 0.02
 #: A 95% interval wider than this on either side is called wide.
 MAX_HALF_WIDTH = 0.05
-#: With two samples every interval is wide: more launches are a matter of patience, not of noise.
-MIN_SAMPLES_FOR_WIDTH = 3
 #: Total drift over the repetitions that is worth a word, even when clearer than chance.
 MIN_DRIFT = 0.02
 #: Difference between launches that is worth a word.
@@ -56,8 +54,9 @@ def check_machine(machine: Machine, runs: Sequence[Run]) -> Iterator[Caveat]:
     """What bears on every model: settings of the machine, and what it did besides."""
     launches = [launch for run in runs for launch in run.launches]
     yield from _check_noise(launches)
-    if len(runs) > 1 and runs[0].workload.launches == 1:
-        yield Caveat("one-launch", "")
+    few = {1: "one-launch", 2: "two-launches"}.get(runs[0].workload.launches) if len(runs) > 1 else None
+    if few:
+        yield Caveat(few, "")
     cache = machine.last_level_cache_bytes
     small = dict.fromkeys(run.model.name for run in runs if run.model.cache_resident)
     if cache and small:
@@ -106,7 +105,9 @@ def check_run(run: Run) -> Iterator[Caveat]:
 def _check_limits(run: Run) -> Iterator[Caveat]:
     """More than the ceiling is not speed, it is an error in the ceiling or in what is counted."""
     shares = [run.summary(name) for name in LIMITED]
-    above = {name: 100 * s.mean for name, s in zip(LIMITED, shares, strict=True) if s and s.mean > MAX_SHARE}
+    above = {
+        name: 100 * s.median for name, s in zip(LIMITED, shares, strict=True) if s and s.median > MAX_SHARE
+    }
     if above:
         yield Caveat("above-limit", run.model.name, {"metric": _names(above), "percent": max(above.values())})
 
@@ -146,9 +147,9 @@ def _names(figures: dict[str, int] | dict[str, float]) -> str:
 def _width(measurement: Measurement) -> float:
     """Half-width of the interval as a fraction of the mean, where it is too wide; else 0."""
     summary = summarize(measurement.samples, measurement.launches)
-    if summary.n < MIN_SAMPLES_FOR_WIDTH or summary.ci95_high is None or summary.ci95_low is None:
+    if summary.ci95_high is None or summary.ci95_low is None:
         return 0.0
-    share = (summary.ci95_high - summary.ci95_low) / 2 / summary.mean
+    share = (summary.ci95_high - summary.ci95_low) / 2 / summary.median
     return share if share > MAX_HALF_WIDTH else 0.0
 
 

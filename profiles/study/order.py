@@ -56,9 +56,9 @@ def is_narrow(run: Run, until: float) -> bool:
 def half_width(measurement: Measurement) -> float | None:
     """Half of the 95% interval over the mean; None where there is no interval."""
     summary = measurement.summary()
-    if summary is None or summary.ci95_low is None or summary.ci95_high is None or not summary.mean:
+    if summary is None or summary.ci95_low is None or summary.ci95_high is None or not summary.median:
         return None
-    return (summary.ci95_high - summary.ci95_low) / 2 / summary.mean
+    return (summary.ci95_high - summary.ci95_low) / 2 / summary.median
 
 
 def launches_left(runs: Sequence[Run], plan: Plan) -> list[int]:

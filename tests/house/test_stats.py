@@ -5,6 +5,8 @@ import random
 import statistics
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgellm.stats import (
     Ratio,
@@ -65,7 +67,22 @@ def test_with_three_launches_they_carry_the_interval():
     half = half_width95([10.0, 12.0, 11.0])
     assert summary.ci95_unit == "launches"
     assert half is not None and summary.ci95_high == pytest.approx(11 + half)
-    assert summarize(samples, [0] * 9).ci95_unit == "repetitions"
+    for few in ([0] * 9, [0] * 5 + [1] * 4):  # repetitions inside one or two processes say too little of the next
+        assert (summarize(samples, few).ci95_low, summarize(samples, few).ci95_unit) == (None, None)
+
+
+def test_one_hiccup_in_a_launch_leaves_what_is_shown_alone():
+    summary = summarize([10.0, 10.0, 99.0, 12.0, 12.0, 12.0, 11.0, 3.0, 11.0], [0] * 3 + [1] * 3 + [2] * 3)
+    assert summary.median == 11.0
+    half = half_width95([10.0, 12.0, 11.0])
+    assert half is not None and summary.ci95_low == pytest.approx(11 - half)
+
+
+@given(st.lists(st.floats(1, 100), min_size=3, max_size=9))
+def test_an_interval_holds_what_is_shown(units):
+    summary = summarize(units, range(len(units)))
+    assert summary.ci95_low is not None and summary.ci95_high is not None
+    assert summary.ci95_low <= summary.median <= summary.ci95_high
 
 
 def test_an_outlier_is_pointed_at_and_counts():

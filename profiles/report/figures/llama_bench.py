@@ -69,14 +69,16 @@ def _row(report: Report, run: Run, phase: str) -> Row:
         "model_quantization": run.model.quantization,
         "launches": list(rate.launches),
         "avg_bytes_per_second": byte_rate.mean if byte_rate else None,
-        **{name: _mean(run, name) for name in _SHARED},
-        "decode_bandwidth_share": _mean(run, "decode_bandwidth_share"),
-        "prefill_arithmetic_share": _mean(run, "prefill_arithmetic_share"),
+        "median_ts": _median(run, rate.name),
+        "median_bytes_per_second": byte_rate.median if byte_rate else None,
+        **{name: _median(run, name) for name in _SHARED},
+        "decode_bandwidth_share": _median(run, "decode_bandwidth_share"),
+        "prefill_arithmetic_share": _median(run, "prefill_arithmetic_share"),
         **_quality(report, run.model.name),
         "energy_meter": run.launches[0].energy.meter,
-        "joules_per_token": per_token.mean if per_token else None,
-        "joules_per_token_net": _mean(run, f"{phase}_joules_per_token_net"),
-        "joules_per_byte": _mean(run, f"{phase}_joules_per_byte"),
+        "joules_per_token": per_token.median if per_token else None,
+        "joules_per_token_net": _median(run, f"{phase}_joules_per_token_net"),
+        "joules_per_byte": _median(run, f"{phase}_joules_per_byte"),
         "energy_reason": energy.reason,
         **_prompt(prompt),
     }
@@ -182,9 +184,9 @@ def _nanoseconds(run: Run, phase: str) -> list[int]:
     return [r.prefill_ns if phase == "prefill" else sum(r.gaps_ns) for r in repetitions]
 
 
-def _mean(run: Run, name: str) -> float | None:
+def _median(run: Run, name: str) -> float | None:
     summary = run.summary(name)
-    return summary.mean if summary else None
+    return summary.median if summary else None
 
 
 def model_type(model: ModelRecord) -> str:

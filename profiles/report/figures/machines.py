@@ -100,7 +100,7 @@ def _title(name: str, point: Point, points: set[Point]) -> str:
 
 def _rate(line: Line) -> float:
     summary = line.run.summary("decode_tokens_per_second")
-    return summary.mean if summary else 0.0
+    return summary.median if summary else 0.0
 
 
 def _why_not(found: Sequence[Place]) -> str:
@@ -141,10 +141,10 @@ def table(found: Sequence[Place], models: Sequence[Shared], metric: str, unit: s
     rows = [["", *(place.name for place in found)]]
     for each in models:
         summaries = [line.run.summary(metric) if line else None for line in each.by_place]
-        known = [summary.mean for summary in summaries if summary]
+        known = [summary.median for summary in summaries if summary]
         if known:
             scale = scale_for(unit, max(known))
-            rows.append([each.name, *(scale.text(s.mean) if s else "–" for s in summaries)])
+            rows.append([each.name, *(scale.text(s.median) if s else "–" for s in summaries)])
     return rows
 
 

@@ -44,15 +44,14 @@ class Row:
     cells: tuple[Summary | None, ...]
     test: str = ""  # llama-bench's label where there is one for all
 
-    def floor(self, low: float) -> float:
-        """The interval's lower end as shown: what cannot be negative is not shown so, however wide the interval."""
-        return low if self.name.partition("@")[0].endswith("_net") else max(low, 0.0)
-
 
 def shown_interval(summary: Summary) -> tuple[float, float] | None:
-    """Both ends of the 95% interval; None below three samples, where it says little."""
+    """Both ends of the 95% interval, the lower one at least 0 where no sample is below; None with fewer launches
+    than carry one."""
     low, high = summary.ci95_low, summary.ci95_high
-    return None if low is None or high is None or summary.n < 3 else (low, high)
+    if low is None or high is None or summary.ci95_unit == "resolution":
+        return None
+    return (max(low, 0.0) if summary.minimum >= 0 else low), high
 
 
 def number_rows(report: Report, runs: Sequence[Run]) -> list[Row]:
@@ -62,7 +61,7 @@ def number_rows(report: Report, runs: Sequence[Run]) -> list[Row]:
         cells = tuple(run.summary(name) for run in runs)
         known = [cell for cell in cells if cell]
         if known:
-            scale = scale_for(METRICS[name.partition("@")[0]].unit, max(cell.mean for cell in known))
+            scale = scale_for(METRICS[name.partition("@")[0]].unit, max(cell.median for cell in known))
             tests = {_test(name, run) for run in runs}
             found.append(Row(name, scale, cells, tests.pop() if len(tests) == 1 else ""))
     return found

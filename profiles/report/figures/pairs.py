@@ -99,14 +99,14 @@ def differs(larger: Measurement, smaller: Measurement) -> bool:
 def ranked(shown: Sequence[Line], metric: str, best: Callable[..., object]) -> list[Line]:
     """Those that were measured, the best (`max` or `min`) first."""
     measured = [line for line in shown if line.run.measurement(metric).samples]
-    return sorted(measured, key=lambda line: mean(line, metric), reverse=best is max)
+    return sorted(measured, key=lambda line: median(line, metric), reverse=best is max)
 
 
-def mean(line: Line, metric: str) -> float:
-    """The mean of a measurement that has samples."""
+def median(line: Line, metric: str) -> float:
+    """What is shown of a measurement that has samples: the median of its launches."""
     summary = line.run.summary(metric)
     assert summary is not None
-    return summary.mean
+    return summary.median
 
 
 def interval(found: Ratio, lang: str) -> Markup:
@@ -117,8 +117,8 @@ def interval(found: Ratio, lang: str) -> Markup:
 
 
 def rate(line: Line, phase: str, lang: str) -> str:
-    """`100 tok/s (300 B/s of text)`: the mean speed of a phase, "prefill" or "decode"."""
-    tokens, size = mean(line, f"{phase}_tokens_per_second"), mean(line, f"{phase}_bytes_per_second")
+    """`100 tok/s (300 B/s of text)`: the speed of a phase, "prefill" or "decode"."""
+    tokens, size = median(line, f"{phase}_tokens_per_second"), median(line, f"{phase}_bytes_per_second")
     return say("rate", lang, tokens=text("tok/s", tokens), bytes=text("B/s", size))
 
 

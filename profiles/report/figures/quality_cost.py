@@ -66,7 +66,7 @@ def offers(report: Report, shown: Sequence[Line]) -> list[Offer]:
 
 def _rate(run: Run) -> float:
     summary = run.summary("decode_bytes_per_second")
-    return summary.mean if summary else 0.0
+    return summary.median if summary else 0.0
 
 
 def _offer(line: Line, quality: QualityRecord) -> Offer:
@@ -87,8 +87,7 @@ def figure(summary: Summary | None) -> Figure | None:
     """A measurement's mean and interval; an interval needs three samples."""
     if summary is None:
         return None
-    low, high = shown_interval(summary) or (None, None)
-    return Figure(summary.mean, None if low is None else max(low, 0.0), high)
+    return Figure(summary.median, *(shown_interval(summary) or (None, None)))
 
 
 def estimate(found: Estimate | None) -> Figure | None:

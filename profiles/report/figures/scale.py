@@ -38,10 +38,10 @@ class Scale:
         return f"{self.number(value)} {self.unit}"
 
     def spread(self, summary: Summary) -> str:
-        """`12.34 ± 0.05`, mean and standard deviation, without the unit."""
-        mean = summary.mean / self.divisor
+        """`12.34 ± 0.05`, median and standard deviation of the repetitions, without the unit."""
+        median = summary.median / self.divisor
         deviation = None if summary.stddev is None else summary.stddev / self.divisor
-        return plus_minus(mean, deviation, decimals(mean))
+        return plus_minus(median, deviation, decimals(median))
 
 
 def scale_for(unit: str, largest: float) -> Scale:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from edgellm.profiles.report.figures.line import Line, lines
-from edgellm.profiles.report.figures.pairs import Tests, interval, mean, ranked, rate, standing, text
+from edgellm.profiles.report.figures.pairs import Tests, interval, median, ranked, rate, standing, text
 from edgellm.profiles.report.findings.study import study
 from edgellm.profiles.report.words import sentence
 from edgellm.profiles.result.result import Report, Run
@@ -57,14 +57,14 @@ def _one(run: Run, lang: str) -> list[Markup]:
     found = []
     if prefill and decode and speed and ttft:
         values = {
-            "prefill": text("tok/s", prefill.mean),
-            "decode": text("tok/s", decode.mean),
-            "bytes": text("B/s", speed.mean),
-            "ttft": text("s", ttft.mean),
+            "prefill": text("tok/s", prefill.median),
+            "decode": text("tok/s", decode.median),
+            "bytes": text("B/s", speed.median),
+            "ttft": text("s", ttft.median),
         }
         found.append(sentence("f_one", lang, a=name, **values))
     if peak:
-        found.append(sentence("f_one_memory", lang, peak=text("B", peak.mean)))
+        found.append(sentence("f_one_memory", lang, peak=text("B", peak.median)))
     return [*found, no_energy(run, lang)]
 
 
@@ -93,8 +93,8 @@ def _speeds(
         "interval": interval(found.ratio, lang),
         "va": rate(a, phase, lang),
         "vb": rate(b, phase, lang),
-        "ta": text("s", mean(a, "ttft_seconds")),
-        "tb": text("s", mean(b, "ttft_seconds")),
+        "ta": text("s", median(a, "ttft_seconds")),
+        "tb": text("s", median(b, "ttft_seconds")),
         "standing": standing(found, lang),
     }
     return sentence(different if found.differs else same, lang, **values)
@@ -118,14 +118,14 @@ def _less(
     if len(order) < 2:
         return Markup()
     a, b = order
-    share = 1 - mean(a, metric) / mean(b, metric)
+    share = 1 - median(a, metric) / median(b, metric)
     found = tests.versus(b, a, metric)
     values = {
         "a": a.spoken,
         "b": b.spoken,
         "percent": f"{100 * share:.0f}%",
-        "va": text(unit, mean(a, metric)),
-        "vb": text(unit, mean(b, metric)),
+        "va": text(unit, median(a, metric)),
+        "vb": text(unit, median(b, metric)),
         "scope": a.run.launches[0].energy.scope or "",
         "standing": standing(found, lang),
     }

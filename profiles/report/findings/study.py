@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from edgellm.profiles.compare.verdict import BITS, TASKS, Pair
 from edgellm.profiles.report.figures.line import Line
-from edgellm.profiles.report.figures.pairs import Tests, interval, mean, ranked, rate, standing, text
+from edgellm.profiles.report.figures.pairs import Tests, interval, median, ranked, rate, standing, text
 from edgellm.profiles.report.figures.quality_cost import KILOBYTE, Offer, offers
 from edgellm.profiles.report.words import sentence
 from edgellm.profiles.result.result import Report
@@ -65,7 +65,7 @@ def _best_value(found: Sequence[Offer], tests: Tests, lang: str) -> list[Markup]
     sentences = [sentence("f_value_best" if offer is best else "f_value", lang, **values)]
     metered = ranked([o.line for o in good], _JOULES, best=min)
     if len(metered) > 1 and tests.versus(metered[1], metered[0], _JOULES).differs:
-        joules = text("J/B", mean(metered[0], _JOULES))
+        joules = text("J/B", median(metered[0], _JOULES))
         sentences.append(sentence("f_least_energy", lang, a=metered[0].spoken, joules=joules))
     return [*sentences, _smallest(found, best, offer, tests, lang)]
 
@@ -132,7 +132,7 @@ def _memory(shown: Sequence[Line], tests: Tests, lang: str) -> Markup:
     if len(order) < 2:
         return Markup()
     a, following, b = order[0], order[1], order[-1]
-    va, vb = (text("B", mean(line, "peak_bytes")) for line in (a, b))
+    va, vb = (text("B", median(line, "peak_bytes")) for line in (a, b))
     if tests.versus(b, a, "peak_bytes").differs is False:
         return sentence("f_memory_alike", lang, va=va, vb=vb)
     found = tests.versus(following, a, "peak_bytes")
@@ -178,7 +178,7 @@ def _rank(report: Report, pair: tuple[Line, Line]) -> tuple[float, float]:
     """Best predictions first; of equals the fastest."""
     records = [(report.quality or {}).get(line.run.model.name) for line in pair]
     bits = [r.bits_per_byte.value for r in records if r and r.bits_per_byte]
-    return round(sum(bits), 2), -sum(mean(line, _DECODES) for line in pair)
+    return round(sum(bits), 2), -sum(median(line, _DECODES) for line in pair)
 
 
 def _worth(report: Report, a: Line, b: Line, tests: Tests, lang: str) -> list[Markup]:
@@ -205,11 +205,11 @@ def _part(key: str, a: Line, b: Line, found: Pair, values: Iterable[str], lang: 
 
 
 def _costs(a: Line, b: Line, tests: Tests, lang: str) -> list[Markup]:
-    seconds = [KILOBYTE / mean(line, _DECODES) for line in (a, b)]
+    seconds = [KILOBYTE / median(line, _DECODES) for line in (a, b)]
     parts = [_cost("p_seconds", a, b, _DECODES, [text("s", value) for value in seconds], tests, lang)]
     if not all(line.run.measurement(_JOULES).samples for line in (a, b)):
         return [*parts, sentence("p_no_joules", lang)]
-    joules = [KILOBYTE * mean(line, _JOULES) for line in (a, b)]
+    joules = [KILOBYTE * median(line, _JOULES) for line in (a, b)]
     return [*parts, _cost("p_joules", a, b, _JOULES, [text("J", value) for value in joules], tests, lang)]
 
 

@@ -21,8 +21,8 @@ def measured(name: str, shown: Sequence[Line]) -> bool:
 def bar_cards(name: str, shown: Sequence[Line], lang: str) -> list[Card]:
     """A card, or one for each family, where there are more runs than can each have a bar with its name over it."""
     summaries = [line.run.summary(name) for line in shown]
-    largest = max(s.mean for s in summaries if s)
-    reach = max([largest, *(s.ci95_high for s in summaries if s and s.ci95_high and s.n > 2)])
+    largest = max(s.median for s in summaries if s)
+    reach = max([largest, *(ends[1] for s in summaries if s and (ends := shown_interval(s)))])
     scale, title = scale_for(derive.METRICS[name].unit, largest), capital(metric_name(name, lang))
     if len(shown) <= FEW:
         bars = [_bar(name, line, scale, say("not_measured", lang)) for line in shown]
@@ -48,7 +48,7 @@ def _bar(name: str, line: Line, scale: Scale, absent: str) -> svg.Bar:
         return svg.Bar(line.label, None, absent, line.css)
     text = f"{scale.spread(summary)} {scale.unit}"
     samples = line.run.measurement(name).samples
-    return svg.Bar(line.label, summary.mean, text, line.css, shown_interval(summary), samples)
+    return svg.Bar(line.label, summary.median, text, line.css, shown_interval(summary), samples)
 
 
 def _thin(name: str, line: Line, scale: Scale) -> svg.Bar:
@@ -56,4 +56,4 @@ def _thin(name: str, line: Line, scale: Scale) -> svg.Bar:
     css = f"{line.css} s1" if line.second else line.css
     if summary is None:
         return svg.Bar(line.short, None, "–", line.css)
-    return svg.Bar(line.short, summary.mean, scale.number(summary.mean), css, shown_interval(summary))
+    return svg.Bar(line.short, summary.median, scale.number(summary.median), css, shown_interval(summary))

@@ -49,9 +49,9 @@ def phase_joules(run: Run) -> tuple[float | None, float | None, float | None]:
         run.summary(name) for name in ("load_joules", "prefill_joules_per_token", "decode_joules_per_token")
     )
     return (
-        load.mean if load else None,
-        prefill.mean * work.n_prompt if prefill else None,
-        decode.mean * max(work.n_gen - 1, 0) if decode else None,
+        load.median if load else None,
+        prefill.median * work.n_prompt if prefill else None,
+        decode.median * max(work.n_gen - 1, 0) if decode else None,
     )
 
 

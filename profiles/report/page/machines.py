@@ -41,9 +41,9 @@ def _card(each: Shared, metric: str, unit: str, found: Sequence[Place]) -> Card 
     summaries = [line.run.summary(metric) if line else None for line in each.by_place]
     if not any(summaries):
         return None
-    scale = scale_for(unit, max(summary.mean for summary in summaries if summary))
+    scale = scale_for(unit, max(summary.median for summary in summaries if summary))
     bars = [
-        svg.Bar(place.short, summary.mean, scale.text(summary.mean), place.css, shown_interval(summary))
+        svg.Bar(place.short, summary.median, scale.text(summary.median), place.css, shown_interval(summary))
         if summary
         else svg.Bar(place.short, None, "–", place.css)
         for place, summary in zip(found, summaries, strict=True)

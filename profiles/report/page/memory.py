@@ -47,7 +47,7 @@ def _telling(shown: Sequence[Line], lang: str) -> list[Line]:
 
 def _split(run: Run) -> tuple[float, ...] | None:
     """Weights, KV cache, compute buffers and the rest of the peak: means over launches."""
-    means = [summary.mean for name in _PARTS if (summary := run.summary(name))]
+    means = [summary.median for name in _PARTS if (summary := run.summary(name))]
     return tuple(means) if len(means) == len(_PARTS) else None
 
 
@@ -100,7 +100,7 @@ def _many(known: Sequence[tuple[Line, tuple[float, ...]]], words: Sequence[str],
 def _peak(line: Line) -> float:
     summary = line.run.summary("peak_bytes")
     assert summary is not None
-    return summary.mean
+    return summary.median
 
 
 def _legend(words: Sequence[str], lang: str, css: str = "") -> list[Key]:
@@ -122,7 +122,7 @@ def _phases(own: Sequence[Line], lang: str) -> Table | None:
 
 def _cell(run: Run, name: str) -> Cell:
     summary = run.summary(name)
-    return Cell(scale_for("B", summary.mean).text(summary.mean) if summary else "–")
+    return Cell(scale_for("B", summary.median).text(summary.median) if summary else "–")
 
 
 def _table(known: Sequence[tuple[Line, tuple[float, ...]]], words: Sequence[str], lang: str) -> Table:

@@ -42,5 +42,5 @@ def _cell(row: Row, summary: Summary | None, lang: str) -> Cell:
         return Cell(say("not_measured", lang))
     small, ends = "", shown_interval(summary)
     if ends:
-        small = f"{row.scale.number(row.floor(ends[0]))} – {row.scale.number(ends[1])}"
+        small = f"{row.scale.number(ends[0])} – {row.scale.number(ends[1])}"
     return Cell(f"{row.scale.spread(summary)} {row.scale.unit}", small)

@@ -162,15 +162,15 @@ def _tile(line: Line, lang: str) -> Tile:
         line.label,
         " · ".join(chip for chip in chips if chip),
         [
-            (capital(metric_name(name, lang)), Cell(_mean(line.run, name), _mean(line.run, below)))
+            (capital(metric_name(name, lang)), Cell(_median(line.run, name), _median(line.run, below)))
             for name, below in _AT_A_GLANCE
         ],
     )
 
 
-def _mean(run: Run, name: str) -> str:
+def _median(run: Run, name: str) -> str:
     summary = run.summary(name) if name else None
-    return scale_for(METRICS[name].unit, summary.mean).text(summary.mean) if summary else ""
+    return scale_for(METRICS[name].unit, summary.median).text(summary.median) if summary else ""
 
 
 def _remarks(caveats: Sequence[Caveat], lang: str) -> list[Remark]:

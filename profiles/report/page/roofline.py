@@ -76,14 +76,14 @@ def _points(line: Line) -> list[plot.Point]:
     active, weights = run.model.n_params_active, run.model.weight_bytes_per_token
     if decode and active and run.limits.bytes_per_token:
         per_token = 2.0 * (active + (run.model.n_params_head or 0))
-        hint = f"{line.label}: {digits(decode.mean)} tok/s"
-        x, y = per_token / run.limits.bytes_per_token, per_token * decode.mean
+        hint = f"{line.label}: {digits(decode.median)} tok/s"
+        x, y = per_token / run.limits.bytes_per_token, per_token * decode.median
         found.append(plot.Point(x, y, line.css, hint, size=3.4))
     if prefill and weights and run.limits.operations_per_token:
         batch = min(run.workload.n_prompt, int(run.launches[0].engine.options.get("n_ubatch") or 512))
-        hint = f"{line.label}: {digits(prefill.mean)} tok/s"
+        hint = f"{line.label}: {digits(prefill.median)} tok/s"
         per_token = run.limits.operations_per_token
-        x, y = per_token * batch / weights, per_token * prefill.mean
+        x, y = per_token * batch / weights, per_token * prefill.median
         found.append(plot.Point(x, y, line.css, hint, hollow=True, size=3.4))
     return found
 

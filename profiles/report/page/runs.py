@@ -24,11 +24,6 @@ def _even(value: float, scale: Scale) -> str:
     return f"{value / scale.divisor:,.{places}f}"
 
 
-def two(value: float) -> str:
-    """Two significant digits."""
-    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
-
-
 @dataclass(frozen=True)
 class _Column:
     """A column: the term that heads it, and a cell of a line."""
@@ -51,16 +46,19 @@ _NONE = Cell("–", value="")
 def _metric(name: str) -> _Column:
     def size(report: Report, line: Line) -> float | None:
         summary = line.run.summary(name)
-        return summary.mean if summary else None
+        return summary.median if summary else None
 
     def of(report: Report, line: Line, scale: Scale) -> Cell:
         summary = line.run.summary(name)
         if summary is None:
             return _NONE
         low, high = shown_interval(summary) or (0.0, 0.0)
-        half = (high - low) / 2
-        small = f"± {two(half / scale.divisor)}" if half > _EXACT * summary.mean else ""
-        return _cell(summary.mean, _even(summary.mean, scale), small)
+        wide = high - low > 2 * _EXACT * summary.median
+        return _cell(
+            summary.median,
+            _even(summary.median, scale),
+            f"{_even(low, scale)}–{_even(high, scale)}" if wide else "",
+        )
 
     return _Column(name, of, derive.METRICS[name].unit, size)
 
@@ -78,8 +76,11 @@ def _estimate(name: str, places: int, factor: float = 1.0) -> Callable[[QualityR
         found = getattr(record, name)
         if found is None:
             return _NONE
-        error = "" if found.error is None else f"± {1.96 * found.error * factor:.{places}f}"
-        return _cell(found.value, f"{found.value * factor:.{places}f}", error)
+        value, ends = found.value * factor, ""
+        if found.error is not None:
+            half = 1.96 * found.error * factor
+            ends = f"{max(value - half, 0.0):.{places}f}–{value + half:.{places}f}"
+        return _cell(found.value, f"{value:.{places}f}", ends)
 
     return of
 
@@ -93,7 +94,7 @@ def _tasks(record: QualityRecord) -> Cell:
 
 def _bandwidth(report: Report, line: Line, scale: Scale) -> Cell:
     summary = line.run.summary("decode_bandwidth_share")
-    return _cell(summary.mean, f"{summary.mean:.0%}") if summary else _NONE
+    return _cell(summary.median, f"{summary.median:.0%}") if summary else _NONE
 
 
 COLUMNS = (

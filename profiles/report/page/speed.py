@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 
 from edgellm.profiles.report.figures.line import Line
+from edgellm.profiles.report.figures.numbers import shown_interval
 from edgellm.profiles.report.figures.scale import digits, scale_for, tick
 from edgellm.profiles.report.page.bars import bar_cards, bar_folds, measured
 from edgellm.profiles.report.page.blocks import FEW, Card, Section, legend
@@ -64,16 +65,15 @@ def _depth(run: Run) -> int:
 def _high(run: Run) -> float:
     summary = run.summary(_DECODE)
     assert summary is not None
-    return max(summary.mean, summary.ci95_high or 0.0)
+    return max(summary.median, (shown_interval(summary) or (0.0, 0.0))[1])
 
 
 def _depth_point(line: Line) -> plot.Point:
     summary = line.run.summary(_DECODE)
     assert summary is not None
-    low, high = summary.ci95_low, summary.ci95_high
-    interval = None if low is None or high is None else (max(low, 0.0), high)
-    hint = f"{line.label}: {digits(summary.mean)} tok/s"
-    return plot.Point(_depth(line.run), summary.mean, line.css, hint, y_interval=interval, size=3.2)
+    interval = shown_interval(summary)
+    hint = f"{line.label}: {digits(summary.median)} tok/s"
+    return plot.Point(_depth(line.run), summary.median, line.css, hint, y_interval=interval, size=3.2)
 
 
 def tokens(report: Report, shown: Sequence[Line], lang: str) -> Section | None:

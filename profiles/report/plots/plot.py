@@ -30,6 +30,10 @@ class Axis:
     ticks: tuple[tuple[float, str], ...]
     log: bool = False
 
+    def holds(self, value: float) -> bool:
+        """Whether a value lies on the axis."""
+        return self.low <= value <= self.high
+
     def share(self, value: float) -> float:
         """Where a value lies, 0 to 1, kept on the axis."""
         if self.log:
@@ -75,8 +79,10 @@ class Whisker:
 
 def forest(title: str, rows: Sequence[Whisker], worse: str, better: str) -> str:
     """Ratios about 1 on a logarithmic axis, one line each: left of the middle is worse, right is better."""
-    ends = [end for row in rows for end in (row.value, *(row.interval or ()))]
-    reach = max(1.1, *(max(end, 1 / end) for end in ends)) * 1.03
+    ends = [end for row in rows for end in (row.interval or ())]
+    values = max(max(row.value, 1 / row.value) for row in rows)
+    # An interval that is far wider than all ratios leaves the plot, with an arrow: the others stay readable.
+    reach = max(1.1, min(values**2 * 1.5, max([values, *(max(end, 1 / end) for end in ends)]))) * 1.03
     axis = Axis("", 1 / reach, reach, (), log=True)
     left, right, row_height, top = 158.0, 304.0, 24.0, 20.0
     middle, bottom = (left + right) / 2, top + row_height * len(rows)
@@ -90,7 +96,12 @@ def forest(title: str, rows: Sequence[Whisker], worse: str, better: str) -> str:
         at = number(left + axis.share(row.value) * (right - left))
         if row.interval:
             low, high = (number(left + axis.share(end) * (right - left)) for end in row.interval)
-            line = f"M{low} {y:g}H{high}M{low} {y - 4:g}v8M{high} {y - 4:g}v8"
+            line = f"M{low} {y:g}H{high}{_arrows(row.interval, axis, low, high, y)}"
+            line += "".join(
+                f"M{place} {y - 4:g}v8"
+                for end, place in zip(row.interval, (low, high), strict=True)
+                if axis.holds(end)
+            )
             body.append(f'<path class="cross strong {row.css}" d="{line}"/>')
         body.append(f'<circle class="point {row.css}" cx="{at}" cy="{y:g}" r="4"></circle>')
         words = html.escape(shorten(row.label, 27))
@@ -190,16 +201,33 @@ def _mark(point: Point, at: tuple[float, float], x: Axis, y: Axis) -> str:
     cross = ""
     if point.x_interval:
         low, high = (number(_x(x, value)) for value in point.x_interval)
-        cross += f"M{low} {b}H{high}"
+        cross += f"M{low} {b}H{high}{_arrows(point.x_interval, x, low, high, at[1])}"
     if point.y_interval:
         low, high = (number(_y(y, value)) for value in point.y_interval)
-        cross += f"M{a} {low}V{high}"
+        cross += f"M{a} {low}V{high}{_arrows(point.y_interval, y, low, high, at[0], upright=True)}"
     drawn = f'<path class="cross {point.css}" d="{cross}"/>' if cross else ""
     kind = "point hollow" if point.hollow else "point"
     return (
         f'{drawn}<circle class="{kind} {point.css}" cx="{a}" cy="{b}" r="{point.size:g}">'
         f"<title>{html.escape(point.hint)}</title></circle>"
     )
+
+
+def _arrows(
+    ends: tuple[float, float], axis: Axis, low: str, high: str, across: float, *, upright: bool = False
+) -> str:
+    """Heads of arrows at those ends of an interval that lie beyond the axis."""
+    drawn = ""
+    for end, place, outward in ((ends[0], low, -1), (ends[1], high, 1)):
+        if axis.holds(end):
+            continue
+        if upright:  # up is where the axis grows and where coordinates fall
+            drawn += f"M{number(across - 3)} {number(float(place) + 4 * outward)}L{number(across)} {place}"
+            drawn += f"L{number(across + 3)} {number(float(place) + 4 * outward)}"
+        else:
+            drawn += f"M{number(float(place) - 4 * outward)} {number(across - 3)}L{place} {number(across)}"
+            drawn += f"L{number(float(place) - 4 * outward)} {number(across + 3)}"
+    return drawn
 
 
 def _labels(points: Sequence[Point], places: Sequence[tuple[float, float]]) -> list[str]:

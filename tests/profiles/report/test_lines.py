@@ -41,6 +41,6 @@ def test_the_spread_stands_below_a_figure_that_has_one():
         head = [cell.text for cell in card.table.head]
         row = dict(zip(head, card.table.rows[0], strict=True))
         spreads.append({name: cell.small for name, cell in row.items() if cell.small})
-    assert spreads[0] == {"load": "± 2.5"}
+    assert spreads[0] == {"load": "48.5–53.5"}
     assert spreads[1].keys() == {"load", "prefill", "prefill, text", "time to first token"}
-    assert spreads[1]["time to first token"] == "± 25"
+    assert spreads[1]["time to first token"] == "77–127"

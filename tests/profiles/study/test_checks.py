@@ -83,12 +83,15 @@ def test_idle_power_may_change_by_a_twentieth():
     )
 
 
-def test_an_interval_wider_than_a_twentieth_is_wide_from_three_samples_on():
-    """Three samples m - d, m, m + d: half the interval is 4.303 d / sqrt(3), of the mean."""
+def test_an_interval_wider_than_a_twentieth_is_wide_from_three_launches_on():
+    """Three launches m - d, m, m + d: half the interval is 4.303 d / sqrt(3), of the median."""
 
     def wide(d: float, n: int = 3) -> dict:
         gaps = (10 * (1 + d), 10.0, 10 * (1 - d))[:n]
-        return said(samples.run(launches=(samples.launch(gap_ms=gaps, prefill_ms=(100.0,) * n),)))
+        launches = [
+            samples.launch(i, gap_ms=(gap,) * 2, prefill_ms=(100.0,) * 2) for i, gap in enumerate(gaps)
+        ]
+        return said(samples.run(launches=tuple(launches)))
 
     edge = 0.05 * 3**0.5 / 4.303
     assert "wide" not in wide(edge * 0.99)
