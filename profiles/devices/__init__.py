@@ -120,9 +120,10 @@ def read(text: str, name: str) -> Device:
     known = {field.name for field in fields(Device)}
     if unknown := plain.keys() - known:
         raise ValueError(f"{name}: unknown {', '.join(sorted(unknown))}")
-    found = Device(
-        **{key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}
-    )
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()
+    }
+    found = Device(**values)
     sourced = ("clock_hz", "int8_per_cycle", "ram_gib", "peak_gb_per_second", "read_gb_per_second")
     if missing := [figure for figure in sourced if not found.sources.get(figure)]:
         raise ValueError(f"{name}: no source for {', '.join(missing)}")
