@@ -37,9 +37,6 @@ Save = Callable[[Report], None]
 #: Measures how good a model is, by its name in the report.
 QualityMeter = Callable[[str], "QualityRecord"]
 
-#: A run that took longer than this has its ceilings measured once more at its end: machines change.
-REMEASURE_SECONDS = 60
-
 
 @dataclass(frozen=True)
 class RunSpec:
@@ -96,7 +93,7 @@ class _Profile:
             if all(run.ended for run in self._runs):
                 break
             self._block(index)
-        if self._request.ceilings and time.monotonic() - self._begin > REMEASURE_SECONDS:
+        if self._request.ceilings:  # once more: machines change
             self._measure_ceilings()
         self._measure_quality()
         report = self._state()
