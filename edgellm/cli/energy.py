@@ -49,6 +49,7 @@ def import_(
     from edgellm.errors import UsageError
     from edgellm.profiles.measure import energy_import
     from edgellm.profiles.result.result import read, to_json
+    from edgellm.profiles.study import checks
 
     if align and offset:
         raise UsageError("--align finds the offset; leave --offset out")
@@ -59,12 +60,15 @@ def import_(
     if align:
         spans = [span for run in report.runs for launch in run.launches for span in launch.spans]
         offset = energy_import.align(meter, spans)
-    done = energy_import.apply(report, meter.shifted(offset))
+    done = checks.with_energy(energy_import.apply(report, meter.shifted(offset)))
     files.write_text(out or result, to_json(done))
     note(f"{log.name} shifted by {offset:+.2f} s; wrote {out or result}")
     for run in done.runs:
         for launch in run.launches:
             _tell(f"{run.model.name} launch {launch.index + 1}", (launch.energy, *launch.energy_beside))
+    for caveat in done.caveats:
+        if caveat.code == "idle-above-decode":
+            note(f"{caveat.subject}: {caveat.fact}; {caveat.advice}")
 
 
 def _tell(title: str, records: tuple) -> None:  # type: ignore[type-arg]

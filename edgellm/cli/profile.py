@@ -115,11 +115,18 @@ def command(
     if resume is not None:
         wanted[resume] = "json"
         request = _resumed(resume, models, plan_name, given, roofline=not no_roofline)
+        wanted = _beside(resume, request.command) | wanted
     else:
         request = _new(_grid(models, plan_name, given), offline=offline, roofline=not no_roofline)
     save = _Writer(wanted, lang)
-    with Progress(quiet=quiet) as progress:
-        result = profile(request, functools.partial(_tell, progress, quiet), save)
+    try:
+        with Progress(quiet=quiet) as progress:
+            result = profile(request, functools.partial(_tell, progress, quiet), save)
+    except KeyboardInterrupt:
+        save.finish()
+        for line in _going_on(save.last, wanted):
+            note(line)
+        raise
     emit(reports.render(result, on_screen, lang))
     for path in () if quiet else wanted:
         note(f"wrote {path}")
@@ -221,14 +228,50 @@ def _typed() -> str:
     return shlex.join(["edgellm", *sys.argv[1:]])
 
 
+def _beside(result: Path, command: str) -> dict[Path, str]:
+    """The other outputs of the command that began `result`, as far as they are there: they are kept up to date too."""
+    import shlex
+
+    from edgellm.profiles import report as reports
+
+    words = shlex.split(command)
+    files = [Path(value) for word, value in zip(words, words[1:], strict=False) if word == "--out"]
+    files += [Path(word.removeprefix("--out=")) for word in words if word.startswith("--out=")]
+    if result.resolve() not in [path.resolve() for path in files]:
+        return {}  # typed elsewhere, or the result was moved
+    others = (path for path in files if path.exists() and path.resolve() != result.resolve())
+    found = {path: reports.format_for(path, "") for path in others}
+    return {path: name for path, name in found.items() if name}
+
+
+def _going_on(report: Report | None, outputs: dict[Path, str]) -> list[str]:
+    """How to go on after a Ctrl-C, as a command."""
+    import shlex
+
+    if report is None or report.complete:
+        return []
+    kept = next((path for path, name in outputs.items() if name == "json"), None)
+    if kept is None:
+        return ["nothing was kept to go on with; --out FILE.json keeps every launch"]
+    return [f"every finished launch is kept; go on with: edgellm profile --resume {shlex.quote(str(kept))}"]
+
+
 class _Writer:
     """Keeps the outputs up to date: JSON after every launch, pages as often as they cost little, all at the end."""
 
     def __init__(self, outputs: dict[Path, str], lang: str) -> None:
         self._outputs, self._lang = outputs, lang
         self._next = 0.0  # when pages may be written again
+        self.last: Report | None = None
+
+    def finish(self) -> None:
+        """Bring every output to the last report."""
+        if self.last is not None:
+            self._next = 0.0
+            self(self.last)
 
     def __call__(self, report: Report) -> None:
+        self.last = report
         from edgellm import files
         from edgellm.profiles import report as reports
 

@@ -51,6 +51,7 @@ class OnnxFolder:
     in_place: bool  # past and present of the KV cache may be one buffer
     facts: Mapping[str, str]  # provenance, for people
     state_bytes: int = 0  # of the recurrent states of one sequence, beside its KV cache
+    n_params: int = 0  # of the checkpoint; 0: not said
     head_dim: int = 0  # of the KV cache, where the graph itself does not say; 0: not said
     purpose: Mapping[str, Any] = field(default_factory=dict)  # GGUF's keys of embedding and reranking
 
@@ -175,6 +176,7 @@ def _ours(path: Path, manifest: Mapping[str, Any]) -> OnnxFolder:
             facts=facts,
             purpose=dict(manifest.get("purpose", {})),
             state_bytes=int(manifest.get("state_bytes", 0)),
+            n_params=int(manifest.get("n_params", 0)),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{path / MANIFEST} is damaged ({error!r}); convert the model again") from error

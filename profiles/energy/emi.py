@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from edgellm.machine.vendor_library import RESOLUTION_SECONDS, pace
 from edgellm.profiles.energy import EnergyLostError, Reading
 
 #: CTL_CODE(FILE_DEVICE_UNKNOWN, n, METHOD_BUFFERED, FILE_READ_ACCESS) for n of 0 to 3.
 GET_VERSION, GET_METADATA_SIZE, GET_METADATA, GET_MEASUREMENT = (0x224000 + 4 * n for n in range(4))
 JOULES_PER_PICOWATT_HOUR = 3.6e-9
 _TOTAL = re.compile(r"(PKG|DRAM)$")
-_WATCH_SECONDS = 0.1
+_UPDATE_SECONDS = 0.001  # as the processor counts; a slower pace is found by watching
 
 
 class Device(Protocol):
@@ -52,12 +53,15 @@ class Emi:
     kind = "counter"
     covers = "processor"
     recipe = ""
-    update_period_seconds = 0.001
 
     def __init__(
-        self, devices: Callable[[], Sequence[Device]], sleep: Callable[[float], None] = time.sleep
+        self,
+        devices: Callable[[], Sequence[Device]],
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._devices, self._sleep = devices, sleep
+        self._devices, self._sleep, self._clock = devices, sleep, clock
+        self.update_period_seconds = _UPDATE_SECONDS
         self._meters: list[_Meter] = []
         self._first: dict[str, float] = {}
 
@@ -79,14 +83,16 @@ class Emi:
             self._meters = [_described(device) for device in self._devices()]
             if not self._meters:
                 return "Windows lends no energy meter here (Windows 10, virtual machines, some processors)"
-            before = self._now()
-            self._sleep(_WATCH_SECONDS)
-            after = self._now()
+            names = tuple(self._now())
+            found = pace(lambda: sum(self._now().values()), self._clock, self._sleep)
         except (OSError, ValueError, struct.error) as error:
             return str(error)
-        if not set(before) - self.parts:
-            return f"none of the channels {', '.join(before)} is known to hold the others"
-        return "the energy meter's counters do not move" if before == after else None
+        if not set(names) - self.parts:
+            return f"none of the channels {', '.join(names)} is known to hold the others"
+        if found is None:
+            return "the energy meter's counters do not move"
+        self.update_period_seconds = _UPDATE_SECONDS if found < RESOLUTION_SECONDS else found
+        return None
 
     def read(self) -> Reading:
         """Joules of each channel since the first call."""

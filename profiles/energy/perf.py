@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgellm.machine.sysfs import read_text
+from edgellm.machine.vendor_library import paces
 from edgellm.profiles.energy import EnergyLostError, Reading
 
 #: perf_event_open(2) has no libc function: its number by machine.
@@ -24,8 +25,11 @@ _SYSCALL = {"x86_64": 298, "aarch64": 241, "riscv64": 241}
 _ATTR_BYTES = 128
 #: Events counted, and the channel of each; psys only where there is no package, for it holds the packages.
 _EVENTS = {"energy-pkg": "package-{}", "energy-ram": "package-{}/dram"}
-_WATCH_SECONDS = 0.1
+#: The processor's own pace (Intel SDM volume 3, 16.10); a slower one is found by watching.
+_UPDATE_SECONDS = 0.001
 
+#: The count that a file descriptor gives. Raises OSError, struct.error.
+Read = Callable[[int], int]
 #: (event type, config, CPU) to a file descriptor to read 8-byte counts from. Raises OSError.
 Open = Callable[[int, int, int], int]
 
@@ -37,11 +41,11 @@ class _Counter:
     label: str
     fd: int
     joules_per_count: float
+    count: Read
 
     def joules(self) -> float:
         """Since it was opened."""
-        (count,) = struct.unpack("<Q", os.read(self.fd, 8))
-        return float(count) * self.joules_per_count
+        return float(self.count(self.fd)) * self.joules_per_count
 
 
 class Perf:
@@ -51,11 +55,18 @@ class Perf:
     kind = "counter"
     covers = "processor"
     parts: frozenset[str] = frozenset()
-    update_period_seconds = 0.001
     recipe = ""
 
-    def __init__(self, root: Path, open_event: Open, sleep: Callable[[float], None] = time.sleep) -> None:
-        self._root, self._open, self._sleep = root, open_event, sleep
+    def __init__(
+        self,
+        root: Path,
+        open_event: Open,
+        count: Read,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._root, self._open, self._count, self._sleep, self._clock = root, open_event, count, sleep, clock
+        self.update_period_seconds = _UPDATE_SECONDS
         self._tree = root / "sys/bus/event_source/devices/power"
         self._counters: list[_Counter] = []
 
@@ -87,10 +98,18 @@ class Perf:
             return f"perf cannot count energy: {error}"
         if not self._counters:
             return f"{self._tree}/events has neither energy-pkg nor energy-psys"
-        before = [counter.joules() for counter in self._counters]
-        self._sleep(_WATCH_SECONDS)
-        if [counter.joules() for counter in self._counters] == before:
+        try:
+            found = paces(
+                {counter.label: counter.joules for counter in self._counters},
+                self._clock,
+                self._sleep,
+                _UPDATE_SECONDS,
+            )
+        except (OSError, struct.error) as error:
+            return f"perf's energy events cannot be read: {error}"
+        if not any(found.values()):
             return "perf's energy events do not move; the hardware or hypervisor does not drive them"
+        self.update_period_seconds = max(each or _UPDATE_SECONDS for each in found.values())
         return None
 
     def read(self) -> Reading:
@@ -112,7 +131,7 @@ class Perf:
         for name, label in events.items():
             config, scale = self._event(name)
             for package, cpu in enumerate(cpus[:1] if label == "psys" else cpus):
-                found.append(_Counter(label.format(package), self._open(kind, config, cpu), scale))
+                found.append(_Counter(label.format(package), self._open(kind, config, cpu), scale, self._count))
         return found
 
     def _event(self, name: str) -> tuple[int, float]:
@@ -127,7 +146,13 @@ class Perf:
 
 def find(root: Path = Path("/")) -> Perf:
     """The meter of the machine whose file system is at `root`."""
-    return Perf(root, open_event)
+    return Perf(root, open_event, read_count)
+
+
+def read_count(fd: int) -> int:
+    """The count of an open event. Raises OSError, struct.error."""
+    (count,) = struct.unpack("<Q", os.read(fd, 8))
+    return int(count)
 
 
 def parse_cpus(text: str) -> list[int]:

@@ -15,6 +15,7 @@ only since Linux 5.10 (CVE-2020-8694, a side channel), hence the group in the re
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgellm.machine.sysfs import read_int, read_text
+from edgellm.machine.vendor_library import paces
 from edgellm.profiles.energy import EnergyLostError, Reading
 
 #: Lets the group `power` read the counters.
@@ -30,8 +32,9 @@ UDEV_RULE = (
     'RUN+="/bin/chgrp power /sys%p/energy_uj", RUN+="/bin/chmod g+r /sys%p/energy_uj"'
 )
 
-#: A live counter moves about every millisecond; one that stands still this long is dead.
-LIVENESS_SECONDS = 0.1
+#: How often the hardware brings a new value (Intel SDM volume 3, 16.10); some firmware and guests do so less often,
+#: which is found by watching.
+UPDATE_SECONDS = 0.001
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,17 @@ class Rapl:
     kind = "counter"
     covers = "processor"
     parts: frozenset[str] = frozenset()
-    update_period_seconds = 0.001
     recipe = f"/etc/udev/rules.d/70-rapl.rules: {UDEV_RULE}"
 
-    def __init__(self, root: Path = Path("/"), sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        root: Path = Path("/"),
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._tree = root / "sys/class/powercap"
-        self._sleep = sleep
+        self._sleep, self._clock = sleep, clock
+        self.update_period_seconds = UPDATE_SECONDS
         self._zones = counted(zones(self._tree))
         self._dead: tuple[str, ...] = ()
         self._last: dict[str, int] = {}
@@ -80,10 +88,9 @@ class Rapl:
             return f"{self._tree} is missing (virtual machines, containers and other systems hide it)"
         if not self._zones:
             return f"{self._tree} has no package, dram or psys zone; try `modprobe intel_rapl_msr`"
-        first: dict[str, int] = {}
         for zone in self._zones:
             try:
-                first[zone.label] = _energy_uj(zone)
+                _energy_uj(zone)
             except PermissionError:
                 return (
                     f"{zone.path}/energy_uj is readable by root only; give it to a group with the udev rule "
@@ -91,15 +98,18 @@ class Rapl:
                 )
             except (OSError, ValueError) as error:
                 return f"{zone.path}/energy_uj cannot be read: {error}"
-        return self._drop_dead(first)
+        return self._watch()
 
-    def _drop_dead(self, first: dict[str, int]) -> str | None:
-        self._sleep(LIVENESS_SECONDS)
-        live = [zone for zone in self._zones if _energy_uj(zone) != first[zone.label]]
+    def _watch(self) -> str | None:
+        """Find the counters' pace; what stands still is dead."""
+        reads = {zone.label: functools.partial(_energy_uj, zone) for zone in self._zones}
+        found = paces(reads, self._clock, self._sleep, UPDATE_SECONDS)
+        live = [zone for zone in self._zones if found[zone.label] is not None]
         if not any(zone.name != "dram" for zone in live):
             return f"the counters in {self._tree} do not move; the hardware or hypervisor does not drive them"
         self._dead = tuple(zone.label for zone in self._zones if zone not in live)
         self._zones = live
+        self.update_period_seconds = max(found[zone.label] or UPDATE_SECONDS for zone in live)
         return None
 
     def read(self) -> Reading:

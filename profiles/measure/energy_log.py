@@ -120,6 +120,14 @@ class EnergyLog:
         return tuple(self._spans)
 
 
+def extra_seconds(choice: Choice, loop_seconds: float) -> float:
+    """At most what a launch takes longer for its meters: idle twice, and a loop of prefill and one of decode."""
+    mins = [each for each in map(min_window_seconds, choice.meters) if each <= loop_seconds]
+    if choice.later:
+        mins.append(loop_seconds)
+    return 2 * max(IDLE_SECONDS, *mins) + 2 * max(loop_seconds, *mins) if mins else 0.0
+
+
 class _Track:
     """One meter's windows."""
 

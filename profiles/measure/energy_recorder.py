@@ -19,6 +19,8 @@ from edgellm.profiles.energy import EnergyLostError, EnergyMeter, Reading
 COUNTER_POLL_SECONDS = 20.0
 #: Gauges are sampled at their own pace, but never faster than this.
 POWER_POLL_SECONDS = 0.1
+#: No channel draws more for long: a counter that says so was reset, and its new beginning taken for a wrap.
+MAX_WATTS = 3000.0
 
 
 class Recorder:
@@ -50,6 +52,8 @@ class Recorder:
         try:
             with self._lock:
                 reading = self.meter.read()
+                if self.meter.kind == "counter" and self._readings:
+                    check_step(self._readings[-1], reading, self.meter.update_period_seconds)
                 self._readings.append(reading)
                 return reading
         except EnergyLostError as error:
@@ -93,6 +97,18 @@ class Recorder:
             period = max(POWER_POLL_SECONDS, self.meter.update_period_seconds / 2)
         while not self._stop.wait(period):
             self.mark()
+
+
+def check_step(before: Reading, now: Reading, period: float) -> None:
+    """Raises EnergyLostError where a counter went back, or by more than `MAX_WATTS` could since its last update."""
+    most = MAX_WATTS * (now.seconds - before.seconds + period)
+    for name, joules in now.channels.items():
+        step = joules - before.channels.get(name, joules)
+        if not 0 <= step <= most:
+            raise EnergyLostError(
+                f"the counter of {name} moved by {step:.6g} J in {now.seconds - before.seconds:.3g} s, which nothing "
+                f"draws: it began anew, or is no counter of energy"
+            )
 
 
 def integrate(readings: list[Reading]) -> dict[str, float]:

@@ -93,7 +93,7 @@ def take_apart(phases: Iterable[MemoryPhase], buffers: Buffers) -> MemorySplit |
     if loaded is None or top is None or top.peak is None or None in (top.anonymous, loaded.anonymous):
         return None
     weights = (top.weights_mapped or 0) + buffers.repacked
-    if not top.weights_mapped:  # read into memory, not mapped
+    if not any(phase.weights_mapped for phase in known.values()):  # read into memory, not mapped
         weights += buffers.weights
     grown = top.peak - (top.file or 0) - (loaded.anonymous or 0)
     evaluated = top.phase not in ("start", "load")

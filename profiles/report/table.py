@@ -18,6 +18,8 @@ from edgellm.profiles.result.result import Report
 from edgellm.terminal import visible
 
 SUFFIX = ".txt"
+#: Runs that are shown: with head, units, energy and doubts they make 20 lines.
+MOST = 12
 
 #: Columns in this order, each where a run has the figure -> what they are called.
 _COLUMNS = {
@@ -32,8 +34,11 @@ _COLUMNS = {
 
 def render(report: Report, lang: str = "en") -> str:
     """Aligned text: a head of names and units, a line for each run, why energy is missing, and the caveats."""
-    shown = lines([run for run in report.runs if run.launches], lang)
+    every = lines([run for run in report.runs if run.launches], lang)
+    shown = _first(every)
     text = [_head(shown, lang), aligned(_table(report, shown, lang))] if shown else []
+    if more := len(every) - len(shown):
+        text.append(say("table_more", lang, n=more))
     if reason := energy_reason(report):
         off = all(line.run.workload.energy == "none" for line in shown)
         text.append(visible(reason) if off else say("table_no_energy", lang))
@@ -46,6 +51,22 @@ def render_many(results: Mapping[str, Report], lang: str = "en") -> str:
     return "\n".join(
         f"{visible(title)}\n{aligned(found)}\n" for title, found in machines.tables(results, lang)
     )
+
+
+def _first(every: Sequence[Line]) -> list[Line]:
+    """As many as there is room for: each model's fastest, then each one's second, as they were run."""
+
+    def speed(line: Line) -> float:
+        found = line.run.summary("decode_tokens_per_second") or line.run.summary("prefill_tokens_per_second")
+        return found.median if found else 0.0
+
+    places: dict[str, int] = {}
+    ranked = []
+    for line in sorted(every, key=speed, reverse=True):
+        places[line.run.model.name] = places.get(line.run.model.name, 0) + 1
+        ranked.append((places[line.run.model.name], line))
+    kept = [id(line) for _, line in sorted(ranked, key=lambda each: each[0])[:MOST]]
+    return [line for line in every if id(line) in kept]
 
 
 def _head(shown: Sequence[Line], lang: str) -> str:

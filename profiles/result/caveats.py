@@ -77,6 +77,10 @@ TEXT: dict[str, tuple[str, str]] = {
         "idle power changed by up to {percent:.0f}% between the start and the end of a launch",
         "net-of-idle energy is only as good as its baseline: run on a quieter machine",
     ),
+    "idle-above-decode": (
+        "{meter}: idle drew {idle:.1f} W and decoding {decode:.1f} W, which no machine does",
+        "look at what the meter is plugged into and at its clock (edgellm energy import --align): doubt all of it",
+    ),
     "small-model": (
         "{names}: smaller than four times the processor's last-level cache ({megabytes:.0f} MB)",
         "weights may come from the cache: do not infer the speed of larger models",

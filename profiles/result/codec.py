@@ -1,7 +1,8 @@
 """Frozen dataclasses to plain JSON values and back, driven by their type hints alone.
 
 Reading is strict: an unknown key, a missing field or a value of another type is an error that names the
-place, so that a result file is either what it says or refused.
+place, so that a result file is either what it says or refused. What a newer program added may be passed over
+(`lenient`), and put back when the value is written again: `beyond` finds it, `put_back` does that.
 """
 
 from __future__ import annotations
@@ -37,9 +38,39 @@ def to_plain(value: Any) -> Any:
     return value
 
 
-def from_plain(kind: type[T], value: Any, place: str = "") -> T:
-    """The dataclass `kind` from what `to_plain` gave. Raises CodecError."""
-    return typing.cast(T, _decode(kind, value, place or kind.__name__))
+def from_plain(kind: type[T], value: Any, place: str = "", *, lenient: bool = False) -> T:
+    """The dataclass `kind` from what `to_plain` gave, `lenient` without its unknown fields. Raises CodecError."""
+    return typing.cast(T, _decode(kind, value, place or kind.__name__, lenient))
+
+
+def beyond(value: Any, known: Any) -> Any:
+    """What plain `value` has that plain `known`, read from it, has not: the same nesting; None where there is nothing.
+
+    Items of lists go by their index.
+    """
+    if isinstance(value, list) and isinstance(known, list):
+        value, known = dict(enumerate(value)), dict(enumerate(known))
+    if not isinstance(value, dict) or not isinstance(known, dict):
+        return None
+    inside = {key: beyond(value[key], known[key]) for key in value.keys() & known.keys()}
+    return {k: v for k, v in inside.items() if v} | {k: _New(value[k]) for k in value.keys() - known.keys()}
+
+
+def put_back(plain: Any, more: Any) -> None:
+    """Add to `plain` what `beyond` found, where its places are still there."""
+    for key, value in (more or {}).items():
+        if isinstance(value, _New):
+            if isinstance(plain, dict):
+                plain.setdefault(key, value.value)
+        elif isinstance(plain, list) and key < len(plain) or isinstance(plain, dict) and key in plain:
+            put_back(plain[key], value)
+
+
+@dataclasses.dataclass(frozen=True)
+class _New:
+    """A value that nothing here knows."""
+
+    value: Any
 
 
 @cache
@@ -47,22 +78,24 @@ def _hints(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
-def _decode(kind: Any, value: Any, place: str) -> Any:
+def _decode(kind: Any, value: Any, place: str, lenient: bool) -> Any:
     if kind is Any:
         return value
     if dataclasses.is_dataclass(kind):
-        return _decode_dataclass(typing.cast(type, kind), value, place)
+        return _decode_dataclass(typing.cast(type, kind), value, place, lenient)
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
-        return _decode_union(typing.get_args(kind), value, place)
+        return _decode_union(typing.get_args(kind), value, place, lenient)
     if origin in (tuple, frozenset):
         item_kind = typing.get_args(kind)[0]
         items = _expect(value, list, place)
-        return origin(_decode(item_kind, item, f"{place}[{index}]") for index, item in enumerate(items))
+        return origin(
+            _decode(item_kind, item, f"{place}[{index}]", lenient) for index, item in enumerate(items)
+        )
     if origin is not None and issubclass(origin, Mapping):
         item_kind = typing.get_args(kind)[1]
         return {
-            key: _decode(item_kind, item, f"{place}.{key}")
+            key: _decode(item_kind, item, f"{place}.{key}", lenient)
             for key, item in _expect(value, dict, place).items()
         }
     if kind in (int, float) and isinstance(value, (int, float)) and not abs(value) < _LARGEST:
@@ -74,31 +107,34 @@ def _decode(kind: Any, value: Any, place: str) -> Any:
     return _expect(value, kind, place)
 
 
-def _decode_dataclass(kind: type, value: Any, place: str) -> Any:
+def _decode_dataclass(kind: type, value: Any, place: str, lenient: bool) -> Any:
     data = _expect(value, dict, place)
     hints = _hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
-    if unknown := sorted(set(data) - set(fields)):
+    if (unknown := sorted(set(data) - set(fields))) and not lenient:
         raise CodecError(f"{place}: unknown field {unknown[0]!r}")
     for name, field in fields.items():
         if name not in data and field.default is field.default_factory is dataclasses.MISSING:
             raise CodecError(f"{place}: missing field {name!r}")
-    return kind(**{name: _decode(hints[name], item, f"{place}.{name}") for name, item in data.items()})
+    known = {name: item for name, item in data.items() if name in fields}
+    return kind(
+        **{name: _decode(hints[name], item, f"{place}.{name}", lenient) for name, item in known.items()}
+    )
 
 
-def _decode_union(options: tuple[Any, ...], value: Any, place: str) -> Any:
+def _decode_union(options: tuple[Any, ...], value: Any, place: str, lenient: bool) -> Any:
     if value is None and type(None) in options:
         return None
     if type(value) in options and type(value) not in (int, float):
         return value
     if type(value) in options:
-        return _decode(type(value), value, place)  # an int stays an int where floats are welcome too
+        return _decode(type(value), value, place, lenient)  # an int stays an int where floats are welcome too
     failures = []
     for option in options:
         if option is type(None):
             continue
         try:
-            return _decode(option, value, place)
+            return _decode(option, value, place, lenient)
         except CodecError as error:
             failures.append(error)
     raise failures[-1]

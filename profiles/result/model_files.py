@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgellm.formats.gguf.header import GgufFile, GgufTensor
 
 _EMBEDDING, _HEAD = "token_embd.weight", "output.weight"
+_ROPE = "rope_freqs.weight"  # made of the configuration, no parameter of the checkpoint's
 
 
 def weight_files(artifact: Artifact) -> tuple[Path, ...]:
@@ -62,15 +63,17 @@ def _of_onnx(record: ModelRecord, artifact: Artifact) -> ModelRecord:
 
     folder = onnx_folder.read(artifact.path)
     tokenizer = artifact.path / "tokenizer.json"
-    record = replace(record, tokenizer_sha256=files.sha256(tokenizer) if tokenizer.is_file() else None)
+    record = replace(
+        record,
+        n_params=folder.n_params or None,  # a graph does not tell: heads are padded, tables shared and packed
+        tokenizer_sha256=files.sha256(tokenizer) if tokenizer.is_file() else None,
+    )
     try:
         cost = onnx_weights.per_token(folder.model, folder.n_vocab)
     except (ValueError, KeyError):  # a graph of another maker's: nothing is claimed of it
         return record
-    n_params = cost.n_params + cost.n_params_head
     return replace(
         record,
-        n_params=n_params or None,
         n_params_active=cost.n_params or None,
         n_params_head=cost.n_params_head,
         weight_bytes_per_token=cost.weight_bytes or None,
@@ -87,7 +90,7 @@ def _of_gguf(record: ModelRecord, artifact: Artifact) -> ModelRecord:
     kinds = [tensor.type.name for tensor in tensors.values()]
     record = replace(
         record,
-        n_params=sum(math.prod(tensor.shape) for tensor in tensors.values()),
+        n_params=sum(math.prod(tensor.shape) for name, tensor in tensors.items() if name != _ROPE),
         tensor_bytes=sum(tensor.nbytes for tensor in tensors.values()),
         tensor_types={kind: kinds.count(kind) for kind in sorted(set(kinds))},
         n_layer=artifact.metadata.get(f"{artifact.architecture}.block_count"),

@@ -16,8 +16,8 @@ from typing import Any
 from edgellm.formats import protobuf
 
 #: Field numbers of onnx.proto.
-_GRAPH, _NODE, _INITIALIZER = 7, 1, 5
-_INPUT, _OP_TYPE, _ATTRIBUTE = 1, 4, 5
+_GRAPH, _NODE, _INITIALIZER, _GRAPH_OUTPUT = 7, 1, 5, 12
+_INPUT, _OUTPUT, _OP_TYPE, _ATTRIBUTE = 1, 2, 4, 5
 _DIMS, _DATA_TYPE, _NAME = 1, 2, 8
 
 #: Bytes of a value by TensorProto.DataType.
@@ -65,7 +65,17 @@ class Node:
 
     op: str
     inputs: tuple[str, ...]
+    outputs: tuple[str, ...] = ()
     attributes: Mapping[str, int] = field(default_factory=dict)  # those that are integers
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What is read of a graph."""
+
+    tensors: Mapping[str, Tensor]  # initializers by name
+    nodes: Sequence[Node]  # in order
+    outputs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -79,21 +89,51 @@ class PerToken:
 
 def per_token(model: Path, n_vocab: int) -> PerToken:
     """What decoding one token with the graph `model` reads and multiplies. Raises ValueError, OSError."""
-    tensors, nodes = read(model)
+    graph = read(model)
+    head = _head(graph, n_vocab)
     n_bytes = 0.0
     params = {True: 0, False: 0}  # by whether it is the head
     read_already: set[str] = set()
-    for node in nodes:
+    for node in graph.nodes:
         if node.op in _LOOK_UP:
             continue
-        share = _share(node, tensors)
+        share = _share(node, graph.tensors)
         for name in node.inputs:
-            if name in tensors and name not in read_already:
+            if name in graph.tensors and name not in read_already:
                 read_already.add(name)
-                n_bytes += share * tensors[name].n_bytes
-        n_in, n_out = _product(node, tensors, share)
-        params[n_out == n_vocab] += n_in * n_out
+                n_bytes += share * graph.tensors[name].n_bytes
+        n_in, n_out = _product(node, graph.tensors, share)
+        params[node in head] += n_in * n_out
     return PerToken(round(n_bytes), params[False], params[True])
+
+
+def _head(graph: Graph, n_vocab: int) -> list[Node]:
+    """The products that give the logits: back from the first output that leads to any, as far as the first products.
+
+    A head may be in parts of some rows each, joined by a Concat, and have more rows than there are tokens.
+    """
+    maker = {name: node for node in graph.nodes for name in node.outputs}
+    for output in graph.outputs:
+        found: list[Node] = []
+        seen, ahead = set(), [output]
+        while ahead:
+            node = maker.get(ahead.pop())
+            if node is None or id(node) in seen:
+                continue
+            seen.add(id(node))
+            if _product(node, graph.tensors, 1.0)[1]:
+                found.append(node)
+            else:
+                ahead += node.inputs
+        rows = [_product(node, graph.tensors, 1.0)[1] for node in found]
+        if sum(rows) >= n_vocab and (len(found) == 1 or all("Concat" in _takers(graph, n) for n in found)):
+            return found
+    return []
+
+
+def _takers(graph: Graph, node: Node) -> set[str]:
+    """Operators that take the node's outputs."""
+    return {other.op for other in graph.nodes if set(other.inputs) & set(node.outputs)}
 
 
 def _share(node: Node, tensors: Mapping[str, Tensor]) -> float:
@@ -124,16 +164,19 @@ def _product(node: Node, tensors: Mapping[str, Tensor], share: float) -> tuple[i
     return 0, 0
 
 
-def read(model: Path) -> tuple[dict[str, Tensor], list[Node]]:
-    """Initializers by name, and nodes in order. Raises ValueError when the file is no graph, OSError."""
+def read(model: Path) -> Graph:
+    """The graph in a file. Raises ValueError when the file is none, OSError."""
     try:
         with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             tensors: dict[str, Tensor] = {}
             nodes: list[Node] = []
+            outputs: list[str] = []
             for start, stop in protobuf.spans(data, 0, len(data), _GRAPH):
                 tensors |= dict(_tensor(data, *s) for s in protobuf.spans(data, start, stop, _INITIALIZER))
                 nodes += [_node(data, *s) for s in protobuf.spans(data, start, stop, _NODE)]
-            return tensors, nodes
+                for span in protobuf.spans(data, start, stop, _GRAPH_OUTPUT):  # ValueInfoProto: name = 1
+                    outputs += [_text(data, s) for s in protobuf.spans(data, *span, 1)]
+            return Graph(tensors, nodes, tuple(outputs))
     except (IndexError, UnicodeDecodeError) as error:
         raise ValueError(f"{model} is not an ONNX graph ({error})") from error
 
@@ -150,11 +193,11 @@ def _node(data: Any, start: int, stop: int) -> Node:
     fields = list(protobuf.walk(data, start, stop))
     texts = {
         kind: tuple(_text(data, value) for number, value in fields if number == kind)
-        for kind in (_INPUT, _OP_TYPE)
+        for kind in (_INPUT, _OUTPUT, _OP_TYPE)
     }
     attributes = dict(_attribute(data, *s) for s in protobuf.spans(data, start, stop, _ATTRIBUTE))
     numbers = {name: value for name, value in attributes.items() if value is not None}
-    return Node("".join(texts[_OP_TYPE]), texts[_INPUT], numbers)
+    return Node("".join(texts[_OP_TYPE]), texts[_INPUT], texts[_OUTPUT], numbers)
 
 
 def _attribute(data: Any, start: int, stop: int) -> tuple[str, int | None]:

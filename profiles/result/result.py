@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from edgellm.errors import EdgellmError
 from edgellm.machine.noise import NoiseRecord
 from edgellm.profiles.result.bounds import Ceiling, Limits
 from edgellm.profiles.result.caveats import Caveat
-from edgellm.profiles.result.codec import CodecError, from_plain, to_plain
+from edgellm.profiles.result.codec import CodecError, beyond, from_plain, put_back, to_plain
 from edgellm.profiles.result.quality_record import QualityRecord
 from edgellm.profiles.result.settings import Plan, Settings, Workload
 from edgellm.session import Buffers
@@ -306,6 +306,7 @@ class Report:
     complete: bool
     plan: Plan = field(default_factory=Plan)
     quality: Mapping[str, QualityRecord] | None = None  # by the model's name; None: not asked for
+    unknown: Any = None  # fields of a newer edgellm's that this one does not know: written again in their places
 
 
 class ResultError(EdgellmError):
@@ -314,17 +315,22 @@ class ResultError(EdgellmError):
 
 def to_json(report: Report) -> str:
     """The report as indented JSON; each measurement and caveat also carries what can be derived from it."""
-    plain = to_plain(report)
+    plain = to_plain(replace(report, unknown=None))
+    del plain["unknown"]
     for run, plain_run in zip(report.runs, plain["runs"], strict=True):
         for measurement, plain_one in zip(run.measurements, plain_run["measurements"], strict=True):
             plain_one["summary"] = to_plain(measurement.summary())
     for caveat, plain_caveat in zip(report.caveats, plain["caveats"], strict=True):
         plain_caveat |= {"fact": caveat.fact, "advice": caveat.advice}
+    put_back(plain, report.unknown)
     return json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def from_json(text: str, name: str = "report") -> Report:
-    """Read what `to_json` wrote; derived values are derived anew. Raises ResultError."""
+    """Read what `to_json` wrote; derived values are derived anew. Raises ResultError.
+
+    Fields that a newer edgellm added under the same schema are kept aside, and written again by `to_json`.
+    """
     try:
         plain = json.loads(text)
         schema = plain["schema"]
@@ -333,15 +339,16 @@ def from_json(text: str, name: str = "report") -> Report:
     if schema != SCHEMA:
         raise ResultError(f"{name} has schema {schema!r}; this edgellm reads {SCHEMA!r}")
     try:
+        plain.pop("unknown", None)
         for run in plain["runs"]:
             for measurement in run["measurements"]:
                 measurement.pop("summary", None)
         for caveat in plain["caveats"]:
             caveat.pop("fact", None)
             caveat.pop("advice", None)
-        report = from_plain(Report, plain)
+        report = from_plain(Report, plain, lenient=True)
         _check_samples(report)
-        return report
+        return replace(report, unknown=beyond(plain, to_plain(report)) or None)
     except (CodecError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ResultError(f"{name} is damaged or was edited: {error}") from error
 

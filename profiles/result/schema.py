@@ -50,6 +50,7 @@ def schema() -> Json:
     _reference(Report, definitions)
     report = definitions.pop("Report")
     report["properties"]["schema"] = {"const": SCHEMA}
+    del report["properties"]["unknown"]  # they stand in their own places
     return {
         "$schema": DIALECT,
         "$id": f"urn:{SCHEMA.replace('/', ':').replace('.', ':')}",
@@ -76,7 +77,6 @@ def _object(kind: type, definitions: dict[str, Json]) -> Json:
         "type": "object",
         "properties": properties | derived,
         "required": [name for name, f in fields.items() if f.default is f.default_factory],
-        "additionalProperties": False,
     }
 
 

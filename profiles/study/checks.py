@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from edgellm.profiles.result.caveats import Caveat, Value
 from edgellm.profiles.result.derive import watts
 from edgellm.profiles.result.labels import labels
-from edgellm.profiles.result.result import Launch, Machine, Measurement, Run
+from edgellm.profiles.result.result import Launch, Machine, Measurement, Report, Run
 from edgellm.profiles.study.order import WATCHED
 from edgellm.stats import half_width95, launch_means, summarize
 
@@ -48,6 +49,17 @@ def check(machine: Machine, runs: Sequence[Run], planned: int, *, complete: bool
                     continue
                 noted.add(caveat.values["note"])
             yield replace(caveat, subject=label)
+
+
+def with_energy(report: Report) -> Report:
+    """The report after its energy came to it from outside: what there is to say of that, said anew."""
+    kept = tuple(c for c in report.caveats if c.code not in ("idle-differs", "idle-above-decode"))
+    fresh = [
+        replace(caveat, subject=label)
+        for run, label in zip(report.runs, labels(report.runs), strict=True)
+        for caveat in (*_check_idle(run), *_check_power(run))
+    ]
+    return replace(report, caveats=(*kept, *fresh))
 
 
 def check_machine(machine: Machine, runs: Sequence[Run]) -> Iterator[Caveat]:
@@ -98,6 +110,7 @@ def check_run(run: Run) -> Iterator[Caveat]:
     if any(swapped):
         yield Caveat("swapping", name, {"bytes": max(swapped), "phase": "repetitions"})
     yield from _check_idle(run)
+    yield from _check_power(run)
     yield from _check_limits(run)
     yield from _check_samples(run)
 
@@ -120,6 +133,22 @@ def _check_idle(run: Run) -> Iterator[Caveat]:
             changes.append(abs(idle[1] - idle[0]) / idle[0])
     if changes and max(changes) > MAX_IDLE_DIFFERENCE:
         yield Caveat("idle-differs", run.model.name, {"percent": 100 * max(changes)})
+
+
+def _check_power(run: Run) -> Iterator[Caveat]:
+    """A meter that saw more power at idle than while decoding looked elsewhere, or at another time."""
+    records = [each for launch in run.launches for each in (launch.energy, *launch.energy_beside)]
+    for meter in dict.fromkeys(record.meter for record in records if record.meter):
+        powers: dict[str, list[float]] = {"idle": [], "decode": []}
+        for record in records:
+            for window in record.windows if record.meter == meter else ():
+                if window.phase in powers:
+                    powers[window.phase].append(watts(window))
+        if all(powers.values()):
+            idle, decode = (statistics.median(each) for each in powers.values())
+            if idle > decode:
+                values: dict[str, Value] = {"meter": meter, "idle": idle, "decode": decode}
+                yield Caveat("idle-above-decode", run.model.name, values)
 
 
 def _check_samples(run: Run) -> Iterator[Caveat]:

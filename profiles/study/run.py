@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from edgellm.errors import EngineError, UsageError
 from edgellm.profiles import energy
-from edgellm.profiles.measure import buffers, ceilings, child, energy_estimate, machine
+from edgellm.profiles.measure import buffers, ceilings, child, energy_estimate, energy_log, machine
 from edgellm.profiles.measure.child import Progress
 from edgellm.profiles.measure.launch import LaunchRequest
 from edgellm.profiles.result import derive, model_files, roofline
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 Save = Callable[[Report], None]
 #: Measures how good a model is, by its name in the report.
 QualityMeter = Callable[[str], "QualityRecord"]
-
-#: A run that took longer than this has its ceilings measured once more at its end: machines change.
-REMEASURE_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -83,6 +80,7 @@ class _Profile:
         self._begin = time.monotonic()
         self._machine = begun.machine if begun else machine.describe()
         self._quality = dict(begun.quality or {}) if begun else {}
+        self._meters_take: dict[tuple[str, float], float] = {}
         self._seconds: dict[int, list[float]] = {}  # of the launches made now, by run
         self._runs = list(begun.runs) if begun else self._new_runs()
         self._runs = [self._judged(replace(run, ended=None)) for run in self._runs]
@@ -96,7 +94,7 @@ class _Profile:
             if all(run.ended for run in self._runs):
                 break
             self._block(index)
-        if self._request.ceilings and time.monotonic() - self._begin > REMEASURE_SECONDS:
+        if self._request.ceilings:  # once more: machines change
             self._measure_ceilings()
         self._measure_quality()
         report = self._state()
@@ -153,17 +151,28 @@ class _Profile:
         return budget is not None and self._spent() + self._expected(number) > budget
 
     def _expected(self, number: int) -> float:
-        """Seconds a launch of the run will take: as its last one, or as others' at the mean; 0 at the start."""
+        """Seconds a launch of the run will take: as its last one, or as others' at the mean; at least its meters'."""
         own = self._seconds.get(number)
         every = [seconds for some in self._seconds.values() for seconds in some]
-        return own[-1] if own else statistics.fmean(every) if every else 0.0
+        seen = own[-1] if own else statistics.fmean(every) if every else 0.0
+        return max(seen, self._metering(number))
+
+    def _metering(self, number: int) -> float:
+        """Seconds that the meters make a launch of the run longer by."""
+        workload = self._runs[number].workload
+        key = (workload.energy, workload.energy_seconds)
+        if key not in self._meters_take:
+            self._meters_take[key] = energy_log.extra_seconds(
+                energy.choose(workload.energy), workload.energy_seconds
+            )
+        return self._meters_take[key]
 
     def _left(self) -> str:
         """Words on the time left, once there is something to tell by."""
-        if not self._seconds:
-            return ""
         wanted = order.launches_left(self._runs, self._plan)
         seconds = sum(n * self._expected(number) for number, n in enumerate(wanted))
+        if not seconds:
+            return ""
         if self._plan.budget_seconds is not None:
             seconds = min(seconds, max(0.0, self._plan.budget_seconds - self._spent()))
         return f" (about {format_seconds(round(seconds))} left)"

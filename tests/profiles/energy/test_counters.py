@@ -5,13 +5,13 @@ import struct
 from pathlib import Path
 
 import pytest
+from fake_vendors import FakeClock
 
 from edgellm.profiles.energy import EnergyLostError
 from edgellm.profiles.energy.emi import GET_MEASUREMENT, GET_METADATA, GET_METADATA_SIZE, GET_VERSION, Emi
-from edgellm.profiles.energy.perf import Perf, open_event, parse_cpus
+from edgellm.profiles.energy.perf import Perf, open_event, parse_cpus, read_count
 
 SCALE = 2.0**-32
-JOULE = round(1 / SCALE)
 
 
 def tree(root: Path, *events: str, cpumask: str = "0") -> Path:
@@ -25,67 +25,65 @@ def tree(root: Path, *events: str, cpumask: str = "0") -> Path:
     return folder
 
 
-class Counting:
-    """The kernel's side: each read of an event's file descriptor gives its next count, eight bytes."""
+class Kernel:
+    """The kernel's side: counts of each event that rise with its power, every `period` of the clock."""
 
-    def __init__(self, *rounds: dict[tuple[int, int], int]) -> None:
-        self._rounds = rounds  # (config, cpu) -> count
-        self.opened: dict[tuple[int, int], int] = {}
+    def __init__(self, watts: dict[tuple[int, int], float], period: float = 0.001) -> None:
+        self.clock, self.watts, self.period = FakeClock(), watts, period  # by (config, cpu)
+        self.opened: dict[int, tuple[int, int]] = {}
 
-    def __call__(self, kind: int, config: int, cpu: int) -> int:
+    def open(self, kind: int, config: int, cpu: int) -> int:
         assert kind == 9
-        reading, self.opened[config, cpu] = os.pipe()
-        for counts in self._rounds:
-            os.write(self.opened[config, cpu], struct.pack("<Q", counts[config, cpu]))
-        return reading
+        fd = os.open(os.devnull, os.O_RDONLY)
+        self.opened[fd] = (config, cpu)
+        return fd
 
-    def close(self) -> None:
-        for writing in self.opened.values():
-            os.close(writing)
+    def count(self, fd: int) -> int:
+        updates = int(self.clock() / self.period)
+        return round(updates * self.period * self.watts[self.opened[fd]] / SCALE)
 
-
-def perf(root: Path, kernel: Counting) -> Perf:
-    return Perf(root, kernel, sleep=lambda seconds: None)
+    def meter(self, root: Path) -> Perf:
+        return Perf(root, self.open, self.count, self.clock.sleep, self.clock)
 
 
 def test_perf_counts_packages_and_their_memory_and_not_psys(tmp_path):
     tree(tmp_path, "energy-cores", "energy-pkg", "energy-ram", "energy-psys", cpumask="0,32")
-    rounds = [
-        {(2, 0): n * JOULE, (2, 32): 2 * n * JOULE, (3, 0): n * JOULE // 2, (3, 32): n * JOULE // 4}
-        for n in (1, 2, 6)
-    ]
-    kernel = Counting(*rounds)
-    meter = perf(tmp_path, kernel)
-    assert meter.why_not() is None
-    assert meter.read().channels == pytest.approx(
-        {"package-0": 6, "package-1": 12, "package-0/dram": 3, "package-1/dram": 1.5}
-    )
-    assert {config for config, _ in kernel.opened} == {2, 3}
+    kernel = Kernel({(2, 0): 40.0, (2, 32): 60.0, (3, 0): 5.0, (3, 32): 2.5})
+    meter = kernel.meter(tmp_path)
+    assert meter.why_not() is None and meter.update_period_seconds == 0.001
+    before = meter.read().channels
+    kernel.clock.sleep(10)
+    seen = {name: joules - before[name] for name, joules in meter.read().channels.items()}
+    expected = {"package-0": 400, "package-1": 600, "package-0/dram": 50, "package-1/dram": 25}
+    assert seen == pytest.approx(expected, rel=1e-3)
+    assert {config for config, _ in kernel.opened.values()} == {2, 3}
     assert "without disk" in meter.scope
-    kernel.close()
 
 
 def test_perf_takes_psys_only_where_there_is_no_package(tmp_path):
     tree(tmp_path, "energy-psys", cpumask="0-1")
-    kernel = Counting({(1, 0): 0}, {(1, 0): JOULE}, {(1, 0): 3 * JOULE})
-    meter = perf(tmp_path, kernel)
-    assert meter.why_not() is None and meter.read().channels == {"psys": pytest.approx(3)}
-    kernel.close()
+    meter = Kernel({(1, 0): 9.0}).meter(tmp_path)
+    assert meter.why_not() is None and set(meter.read().channels) == {"psys"}
+
+
+@pytest.mark.parametrize("period", [0.1, 0.5])
+def test_perf_counters_that_move_seldom_are_slow_and_not_dead(tmp_path, period):
+    tree(tmp_path, "energy-pkg")
+    meter = Kernel({(1, 0): 20.0}, period).meter(tmp_path)
+    assert meter.why_not() is None and meter.update_period_seconds == pytest.approx(period, rel=0.05)
 
 
 def test_perf_dead_forbidden_and_absent(tmp_path):
-    assert "is missing" in str(perf(tmp_path, Counting()).why_not())
+    assert "is missing" in str(Kernel({}).meter(tmp_path).why_not())
     tree(tmp_path, "energy-pkg")
-    dead = Counting({(1, 0): JOULE}, {(1, 0): JOULE})
-    assert "do not move" in str(perf(tmp_path, dead).why_not())
-    dead.close()
+    assert "do not move" in str(Kernel({(1, 0): 0.0}).meter(tmp_path).why_not())
     (tmp_path / "proc/sys/kernel").mkdir(parents=True)
     (tmp_path / "proc/sys/kernel/perf_event_paranoid").write_text("2\n")
 
     def forbidden(kind: int, config: int, cpu: int) -> int:
         raise PermissionError(13, "Permission denied")
 
-    why = str(Perf(tmp_path, forbidden).why_not())
+    why = str(Perf(tmp_path, forbidden, read_count).why_not())
     assert "perf_event_paranoid is 2" in why and "CAP_PERFMON" in why
 
 
@@ -100,10 +98,10 @@ def test_the_system_call_counts_for_real():
     except OSError as error:
         pytest.skip(f"perf events are closed here: {error}")
     try:
-        first = struct.unpack("<Q", os.read(fd, 8))[0]
+        first = read_count(fd)
         for _ in range(200_000):
             pass
-        assert struct.unpack("<Q", os.read(fd, 8))[0] > first
+        assert read_count(fd) > first
     finally:
         os.close(fd)
 
@@ -136,7 +134,8 @@ class FakeDevice:
 
 
 def emi(*devices: FakeDevice) -> Emi:
-    return Emi(lambda: devices, sleep=lambda seconds: None)
+    clock = FakeClock()
+    return Emi(lambda: devices, clock.sleep, clock)
 
 
 def test_windows_channels_inside_a_package_are_kept_apart():

@@ -3,13 +3,18 @@
 import os
 import shutil
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fake_vendors import FakeClock
 
-from edgellm.profiles.energy import EnergyLostError
+from edgellm.profiles.energy import Choice, EnergyLostError, min_window_seconds
 from edgellm.profiles.energy.rapl import UDEV_RULE, Rapl
+from edgellm.profiles.measure.energy_log import EnergyLog
+from edgellm.profiles.measure.energy_recorder import Recorder
 
 WRAP = 262_143_328_850  # what an Intel server says
 
@@ -49,6 +54,21 @@ def working(*zones: Path) -> Callable[[float], None]:
             add(path, int(seconds * 5e6))
 
     return sleep
+
+
+def moving(root: Path, *zones: Path, period: float = 0.001) -> Rapl:
+    """A meter of counters that rise by 5 W, every `period` of a clock that sleeping alone moves."""
+    clock = FakeClock()
+    done = {path: int(clock() / period) for path in zones}
+
+    def sleep(seconds: float) -> None:
+        clock.sleep(seconds)
+        for path in zones:
+            updates = int(clock() / period)
+            add(path, round((updates - done[path]) * period * 5e6))
+            done[path] = updates
+
+    return Rapl(root, sleep, clock)
 
 
 def joules(meter: Rapl, *steps: tuple[Path, int]) -> dict[str, float]:
@@ -162,13 +182,14 @@ def test_missing_permission_names_the_file_and_the_remedy(root):
 
 def test_a_dead_sensor_is_refused(root):
     zone(root, "intel-rapl:0", "package-0", 0)
-    why = Rapl(root, lambda seconds: None).why_not()
+    clock = FakeClock()
+    why = Rapl(root, clock.sleep, clock).why_not()
     assert why is not None and "do not move" in why
 
 
 def test_a_dead_dram_beside_a_live_package_is_left_out_and_said(root):
     package, _ = zone(root, "intel-rapl:0", "package-0"), zone(root, "intel-rapl:0:0", "dram")
-    meter = Rapl(root, working(package))
+    meter = moving(root, package)
     assert meter.why_not() is None
     assert set(joules(meter)) == {"package-0"}
     assert "dead: package-0/dram" in meter.scope and "without memory" in meter.scope
@@ -176,7 +197,64 @@ def test_a_dead_dram_beside_a_live_package_is_left_out_and_said(root):
 
 def test_live_dram_under_a_dead_package_is_refused(root):
     _, dram = zone(root, "intel-rapl:0", "package-0"), zone(root, "intel-rapl:0:0", "dram")
-    assert "do not move" in str(Rapl(root, working(dram)).why_not())
+    assert "do not move" in str(moving(root, dram).why_not())
+
+
+@pytest.mark.parametrize("period", [0.1, 0.5])
+def test_a_counter_that_moves_seldom_is_slow_and_not_dead(root, period):
+    package, dram = zone(root, "intel-rapl:0", "package-0"), zone(root, "intel-rapl:0:0", "dram")
+    meter = moving(root, package, dram, period=period)
+    assert meter.why_not() is None and set(joules(meter)) == {"package-0", "package-0/dram"}
+    assert meter.update_period_seconds == pytest.approx(period, rel=0.05)
+    assert min_window_seconds(meter) == pytest.approx(100 * period, rel=0.05)
+
+
+class Ticking:
+    """What firmware does: every `period` of real time the counter in a file is as high as `watts` made it."""
+
+    def __init__(self, path: Path, watts: float, period: float) -> None:
+        self._path, self._watts, self._period = path, watts, period
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        begin = time.perf_counter()
+        while not self._stop.wait(self._period - (time.perf_counter() - begin) % self._period):
+            fresh = self._path.with_name("fresh")  # replaced at once: nobody reads half a number
+            fresh.write_text(f"{round((time.perf_counter() - begin) * self._watts * 1e6)}\n")
+            fresh.replace(self._path)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def test_the_interval_of_a_slow_counter_holds_the_power_that_was_drawn(root):
+    """In real time: 20 W, told every 10 ms; windows of no whole number of updates, as phases are."""
+    package = zone(root, "intel-rapl:0", "package-0")
+    with Ticking(package / "energy_uj", 20.0, 0.01):
+        meter = Rapl(root)
+        assert meter.why_not() is None and 0.008 < meter.update_period_seconds < 0.05
+        with EnergyLog(Choice((meter,)), 10.0) as log:
+            log.fill("decode", lambda: time.sleep(0.013) or 1, windows=1)
+    (window,) = log.records()[0].windows
+    assert window.seconds >= 100 * meter.update_period_seconds
+    off = sum(window.joules.values()) / window.seconds - 20.0
+    assert abs(off) < 4 * window.error_joules / window.seconds < 1.0
+
+
+def test_a_reset_and_a_power_that_nothing_draws_lose_the_meter(root):
+    """A counter that begins anew looks like one that wrapped: 262 kJ in no time."""
+    for value in (1000, 200_000_000_000):
+        shutil.rmtree(root / "sys", ignore_errors=True)
+        package = zone(root, "intel-rapl:0", "package-0", 5_000_000)
+        with Recorder(Rapl(root)) as recorder:
+            (package / "energy_uj").write_text(str(value))
+            assert recorder.mark() is None
+        assert "which nothing draws" in str(recorder.lost)
 
 
 def test_no_tree_and_an_empty_tree_say_so(root):

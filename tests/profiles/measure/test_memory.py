@@ -2,12 +2,15 @@
 
 import mmap
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edgellm.profiles.measure import memory
 from edgellm.profiles.measure.memory import MemoryWatch
+from edgellm.profiles.result.result import MemoryPhase, MemorySplit
+from edgellm.session import Buffers
 
 MIB = 1 << 20
 on_linux = pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux's /proc")
@@ -96,3 +99,13 @@ def test_elsewhere_the_size_is_known_and_the_rest_is_none_with_a_reason(tmp_path
     assert phase.resident and phase.peak and phase.peak >= phase.resident // 2
     assert (phase.anonymous, phase.file, phase.pss, phase.weights_mapped) == (None, None, None, None)
     assert sys.platform in str(watch.record().reason)
+
+
+def test_where_loading_was_the_peak_mapped_weights_that_were_not_touched_yet_are_not_in_it():
+    """As the kernel counts: pages of a mapping are resident once they were read, and nothing has read them."""
+    buffers = Buffers(weights=500, repacked=0, kv=40, compute=30, source="own accounting")
+    load = MemoryPhase("load", 900, 300, 200, 100, weights_mapped=0)
+    work = MemoryPhase("repetitions", 850, 800, 230, 570, weights_mapped=500)
+    assert memory.take_apart([load, work], buffers) == MemorySplit(0, 0, 0, 900)
+    copied = [replace(phase, weights_mapped=0) for phase in (load, work)]
+    assert memory.take_apart(copied, buffers) == MemorySplit(500, 0, 0, 400)

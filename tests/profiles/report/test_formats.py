@@ -33,6 +33,7 @@ from edgellm.profiles.result.result import (
     from_json,
     read,
 )
+from edgellm.profiles.result.settings import Workload
 
 HOSTILE = '<script>alert("x")</script>&"\'|`'
 
@@ -406,3 +407,14 @@ def test_the_table_is_short_and_says_what_the_models_are_worth():
     assert "bits per byte" in text and "tasks right" in text
     total = report.quality["tiny-qwen3-Q8_0"].total
     assert f"{total.value:.1%}" in text and f"{total.k}/{total.n}" in reports.render(report, "md")
+
+
+def test_the_table_has_twenty_lines_at_most_and_every_models_fastest_is_in_it():
+    runs = [
+        samples.run(name, launches=(samples.launch(gap_ms=(gap + d,) * 3),), workload=Workload(n_depth=d))
+        for name, gap in (("slow", 50.0), ("fast", 10.0))
+        for d in range(20)
+    ]
+    text = reports.render(samples.report(*runs), "table")
+    assert len(text.splitlines()) <= 20
+    assert "slow · d0" in text and "fast · d0" in text and "28 more runs" in text

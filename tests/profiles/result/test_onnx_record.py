@@ -6,8 +6,11 @@ import math
 import pytest
 import tinymodels
 
+from edgellm.convert.gguf.convert import ConvertRequest, convert
+from edgellm.convert.onnx import linear
 from edgellm.convert.onnx.options import OnnxOptions
 from edgellm.convert.onnx.writer import OnnxRequest, convert_onnx
+from edgellm.formats.artifact import Artifact
 from edgellm.profiles.result.model_files import model_record, weight_files, weight_places
 
 onnx = pytest.importorskip("onnx")
@@ -26,6 +29,34 @@ def multiplied(tiny: tinymodels.Tiny) -> tuple[int, int]:
     return tiny.n_layer * (attention + ffn), tiny.n_vocab * tiny.n_embd
 
 
+def parameters(source) -> int:
+    """Of the checkpoint, as safetensors itself counts its tensors."""
+    safetensors = pytest.importorskip("safetensors")
+    n = 0
+    for path in source.glob("*.safetensors"):
+        with safetensors.safe_open(path, "np") as file:
+            n += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    return n
+
+
+def test_a_head_in_parts_is_the_head(tmp_path, monkeypatch):
+    """In parts of 128 rows: the work of a prompt counts it once, not for every token."""
+    tiny = tinymodels.CASES["llama-256"]
+    monkeypatch.setattr(linear, "_PART_WEIGHTS", 128 * tiny.n_embd)
+    source = tinymodels.write(tiny, tmp_path / "source")
+    record = model_record(convert_onnx(OnnxRequest(source, "onnx-int8", tmp_path / "out")), "m")
+    graph = onnx.load(str(tmp_path / "out" / "model.onnx"), load_external_data=False).graph
+    assert any(node.op_type == "Concat" and "logits" in node.output for node in graph.node)
+    assert (record.n_params_active, record.n_params_head) == multiplied(tiny)
+
+
+@pytest.mark.parametrize("name", ["llama-256", "qwen2-256"])
+def test_a_gguf_has_the_checkpoints_parameters(name, tmp_path):
+    source = tinymodels.write(tinymodels.CASES[name], tmp_path / "source")
+    convert(ConvertRequest(source, "Q8_0", tmp_path / "out.gguf"))
+    assert model_record(Artifact.open(tmp_path / "out.gguf"), "m").n_params == parameters(source)
+
+
 @pytest.mark.parametrize("quant", ["onnx-fp32", "onnx-int8", "onnx-int4"])
 @pytest.mark.parametrize("name", ["llama-256", "qwen2-256", "qwen3moe-256"])
 def test_parameters_are_the_architectures_whatever_the_encoding(name, quant, tmp_path):
@@ -35,7 +66,7 @@ def test_parameters_are_the_architectures_whatever_the_encoding(name, quant, tmp
     record = model_record(artifact, "m")
     layers, head = multiplied(tiny)
     assert (record.n_params_active, record.n_params_head) == (layers, head)
-    assert record.n_params == layers + head
+    assert record.n_params == parameters(source)
     digest = hashlib.sha256((tmp_path / "out" / "tokenizer.json").read_bytes()).hexdigest()
     assert record.tokenizer_sha256 == digest
 

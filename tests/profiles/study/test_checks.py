@@ -83,6 +83,19 @@ def test_idle_power_may_change_by_a_twentieth():
     )
 
 
+def test_a_meter_that_saw_more_at_idle_than_at_work_is_doubted():
+    def metered(idle: float, decode: float):
+        windows = (EnergyWindow("idle", 2.0, 0, {"a": 2 * idle}), EnergyWindow("decode", 2.0, 9, {"a": 2 * decode}))
+        return samples.launch(0, record=EnergyRecord("csv", "imported", "plug", 1.0, windows))
+
+    assert "idle-above-decode" not in said(samples.run(launches=(metered(10.0, 10.1),)))
+    doubted = samples.run(launches=(metered(30.0, 12.0),))
+    assert said(doubted)["idle-above-decode"] == {"meter": "csv", "idle": 30.0, "decode": 12.0}
+    before = samples.report(doubted, caveats=(checks.Caveat("governor", "", {"governor": "powersave"}),))
+    codes = [caveat.code for caveat in checks.with_energy(checks.with_energy(before)).caveats]
+    assert codes == ["governor", "idle-above-decode"]
+
+
 def test_an_interval_wider_than_a_twentieth_is_wide_from_three_launches_on():
     """Three launches m - d, m, m + d: half the interval is 4.303 d / sqrt(3), of the median."""
 

@@ -2,6 +2,8 @@
 
 import json
 import mmap
+import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -322,6 +324,30 @@ def test_an_interrupted_report_is_gone_on_with(models, tmp_path):
     for before, after in zip(saved[-1].runs, report.runs, strict=True):
         assert after.launches[: len(before.launches)] == before.launches
     assert sorted(launch.position for r in report.runs for launch in r.launches) == [0, 1, 2, 3]
+
+
+@pytest.mark.wide
+@pytest.mark.skipif(sys.platform == "win32", reason="sends an interrupt")
+def test_after_an_interrupt_the_command_that_goes_on_is_told_and_renews_the_page_too(models, tmp_path):
+    """By a shell, as somebody would: what stands on the line is pasted."""
+    flags = f"-p 8 -n 4 -r 1 --launches 3 -t 1 --no-roofline --out 'my study.json' --out page.html {models[0]}"
+    command = shlex.split(f"{sys.executable} -m edgellm profile {flags}")
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as begun:
+        until = time.monotonic() + 60
+        while not (tmp_path / "my study.json").exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        begun.send_signal(signal.SIGINT)
+        told = begun.stderr.read()
+    assert begun.returncode == 130
+    before = from_json((tmp_path / "my study.json").read_text())
+    assert not before.complete and 1 <= len(before.runs[0].launches) < 3
+    pasted = told.partition("go on with: edgellm ")[2].splitlines()[0]
+    subprocess.run(
+        f"{sys.executable} -m edgellm {pasted} -q", shell=True, cwd=tmp_path, check=True, capture_output=True
+    )
+    after = from_json((tmp_path / "my study.json").read_text())
+    assert after.complete and len(after.runs[0].launches) == 3
+    assert (tmp_path / "page.html").read_text() == reports.render(after, "html", "en")
 
 
 def test_a_report_of_another_machine_or_model_is_not_gone_on_with(models, tmp_path):
