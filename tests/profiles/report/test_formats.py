@@ -307,7 +307,7 @@ def test_launches_that_overlap_carry_no_claim():
         "b", (samples.launch(0, gap_ms=(12.0, 12.1, 11.9)), samples.launch(1, gap_ms=(14.0, 14.1, 13.9)))
     )
     text = text_of(samples.report(a, b))
-    assert re.search(r"Decode: Cannot tell \(×0\.\d\d to ×\d\.\d\d; \\d+ launches each would\);", text), text
+    assert re.search(r"Decode: Cannot tell \(×0\.\d\d to ×\d\.\d\d; \d+ launches each would\);", text), text
 
 
 def test_one_launch_each_carries_no_claim_but_of_memory():
