@@ -14,7 +14,7 @@ from pathlib import Path
 from edgellm import digests, files
 from edgellm.catalog import gguf_files, hubs, spellings
 from edgellm.catalog.spellings import MODELSCOPE, Reference
-from edgellm.errors import ArtifactError, CheckpointError
+from edgellm.errors import ArtifactError, CheckpointError, did_you_mean
 from edgellm.models import bundled
 from edgellm.terminal import note
 from edgellm.version import __version__
@@ -77,7 +77,11 @@ def locate(model: str, *, offline: bool = False) -> Source:
     known, meant = ", ".join(bundled.names()), spellings.suggestion(model)
     raise ArtifactError(
         f"{model} is no file, folder or hub id (owner/name), nor a bundled model; "
-        + (f"on the hub it is called {meant}" if meant else f"bundled are: {known}")
+        + (
+            f"on the hub it is called {meant}"
+            if meant
+            else did_you_mean(str(model).split(":")[0], bundled.names(), f"bundled are: {known}")
+        )
     )
 
 

@@ -32,12 +32,14 @@ class _Size(click.ParamType[int]):
 @click.option(
     "-o",
     "--output",
+    "--outfile",
     type=click.Path(path_type=Path),
     help="File to write, or a folder for it; for several types a folder.",
 )
 @click.option(
     "-q",
     "--quant",
+    "--outtype",
     metavar="TYPE,...",
     help="Q4_K_M (default), Q8_0, Q4_0, ..., onnx-int4, onnx-int8, onnx-w8a8, onnx-fp32; several: Q4_K_M,Q8_0.",
 )

@@ -5,7 +5,6 @@ One TOML file a device, found by scanning this folder; `device("rpi5")` gives it
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -13,7 +12,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from edgellm.errors import UsageError
+from edgellm.errors import UsageError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -90,11 +89,8 @@ def device(name: str) -> Device:
     names = {alias: found for found in devices() for alias in (found.name, *found.aliases)}
     if wanted in names:
         return names[wanted]
-    near = difflib.get_close_matches(wanted, names, 1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise UsageError(
-        f"there is no device {name!r}{hint} Known are {', '.join(found.name for found in devices())}"
-    )
+    hint = did_you_mean(wanted, names, f"known are {', '.join(found.name for found in devices())}")
+    raise UsageError(f"there is no device {name!r}; {hint}")
 
 
 @cache

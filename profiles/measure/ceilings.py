@@ -4,8 +4,8 @@ Run as `python -m edgellm.profiles.measure.ceilings N_THREADS ARRAY_BYTES`, a fr
 launches have; prints one `Ceiling` as JSON. Reading: threads search a mapped file that no cache holds for a byte that
 is not there (memchr, with numpy's maximum where there is none), for a second or longer. Mapped as weights are, in
 the page cache's small pages: anonymous memory, which the kernel may give in huge ones, reads up to 1.35 times as
-fast, and no model does. Nothing is written, as decoding writes next to nothing. Arithmetic: ONNX Runtime's products of square matrices in float32 and in int8, the densest
-work a CPU is given here.
+fast, and no model does. Nothing is written, as decoding writes next to nothing. Arithmetic: ONNX Runtime's
+products of square matrices in float32 and in int8, the densest work a CPU is given here.
 As STREAM does (J. McCalpin), the best of several passes counts: a ceiling is what can be reached.
 """
 
@@ -97,7 +97,7 @@ def _reading(n_threads: int, n_bytes: int) -> tuple[tuple[float, ...], str]:
     name, read = _reader()
     with _mapped(n_bytes) as (array, place):
         parts = np.array_split(array, n_threads)
-        work = [lambda part=part: read(part) for part in parts]  # type: ignore[misc]
+        work = [lambda part=part: read(part) for part in parts]
         _together(work)
         seconds: list[float] = []
         while len(seconds) < PASSES or sum(seconds) < READING_SECONDS:
@@ -112,7 +112,7 @@ def _mapped(n_bytes: int) -> Iterator[tuple[Bytes, str]]:
     import numpy as np
 
     try:
-        file = tempfile.TemporaryFile(dir=files.cache_dir())
+        file = tempfile.TemporaryFile(dir=files.cache_dir())  # noqa: SIM115 - closed below
     except OSError:
         yield np.ones(n_bytes, np.uint8), "anonymous memory"
         return
