@@ -131,7 +131,9 @@ class Perf:
         for name, label in events.items():
             config, scale = self._event(name)
             for package, cpu in enumerate(cpus[:1] if label == "psys" else cpus):
-                found.append(_Counter(label.format(package), self._open(kind, config, cpu), scale, self._count))
+                found.append(
+                    _Counter(label.format(package), self._open(kind, config, cpu), scale, self._count)
+                )
         return found
 
     def _event(self, name: str) -> tuple[int, float]:

@@ -62,7 +62,7 @@ def put_back(plain: Any, more: Any) -> None:
         if isinstance(value, _New):
             if isinstance(plain, dict):
                 plain.setdefault(key, value.value)
-        elif isinstance(plain, list) and key < len(plain) or isinstance(plain, dict) and key in plain:
+        elif (isinstance(plain, list) and key < len(plain)) or (isinstance(plain, dict) and key in plain):
             put_back(plain[key], value)
 
 

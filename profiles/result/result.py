@@ -305,7 +305,9 @@ class Report:
     complete: bool
     plan: Plan = field(default_factory=Plan)
     quality: Mapping[str, QualityRecord] | None = None  # by the model's name; None: not asked for
-    unknown: Any = None  # fields of a newer edgellm's that this one does not know: written again in their places
+    unknown: Any = (
+        None  # fields of a newer edgellm's that this one does not know: written again in their places
+    )
 
 
 class ResultError(EdgellmError):

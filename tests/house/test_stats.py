@@ -67,7 +67,10 @@ def test_with_three_launches_they_carry_the_interval():
     half = half_width95([10.0, 12.0, 11.0])
     assert summary.ci95_unit == "launches"
     assert half is not None and summary.ci95_high == pytest.approx(11 + half)
-    for few in ([0] * 9, [0] * 5 + [1] * 4):  # repetitions inside one or two processes say too little of the next
+    for few in (
+        [0] * 9,
+        [0] * 5 + [1] * 4,
+    ):  # repetitions inside one or two processes say too little of the next
         assert (summarize(samples, few).ci95_low, summarize(samples, few).ci95_unit) == (None, None)
 
 

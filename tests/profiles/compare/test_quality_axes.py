@@ -59,7 +59,9 @@ def test_right_answers_are_compared_as_a_risk_ratio(k, m):
     error = math.sqrt(1 / (k + 0.5) + 1 / (m + 0.5) - 2 / (n + 0.5))
     assert pair.ratio.ci95_low == pytest.approx(math.exp(centre - Z * error), rel=1e-6)
     assert pair.ratio.ci95_high == pytest.approx(math.exp(centre + Z * error), rel=1e-6)
-    assert pair.ratio.value == pytest.approx(k / m if k else math.exp(centre)), "the shares' own ratio is what is shown"
+    assert pair.ratio.value == pytest.approx(k / m if k else math.exp(centre)), (
+        "the shares' own ratio is what is shown"
+    )
     assert [value(c, AXIS["tasks_right"]) for c in found.candidates] == [k / n, m / n]
     assert verdict.winner == (0 if k > m + 5 else None), "three of a hundred are within chance"
 

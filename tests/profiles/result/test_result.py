@@ -121,7 +121,9 @@ def test_what_a_newer_edgellm_added_is_kept_and_written_again():
     assert again == plain
     longer = replace(report, runs=(*report.runs, samples.run("c")), complete=False)
     again = json.loads(to_json(longer))
-    assert again["runs"][1]["more"] is None and "more" not in again["runs"][2] and again["more"] == {"deep": [1]}
+    assert (
+        again["runs"][1]["more"] is None and "more" not in again["runs"][2] and again["more"] == {"deep": [1]}
+    )
     shorter = json.loads(to_json(replace(report, runs=report.runs[:1])))
     assert len(shorter["runs"]) == 1 and shorter["machine"]["more"] == "text"
     with pytest.raises(CodecError, match="unknown field 'promt'"):

@@ -85,7 +85,10 @@ def test_idle_power_may_change_by_a_twentieth():
 
 def test_a_meter_that_saw_more_at_idle_than_at_work_is_doubted():
     def metered(idle: float, decode: float):
-        windows = (EnergyWindow("idle", 2.0, 0, {"a": 2 * idle}), EnergyWindow("decode", 2.0, 9, {"a": 2 * decode}))
+        windows = (
+            EnergyWindow("idle", 2.0, 0, {"a": 2 * idle}),
+            EnergyWindow("decode", 2.0, 9, {"a": 2 * decode}),
+        )
         return samples.launch(0, record=EnergyRecord("csv", "imported", "plug", 1.0, windows))
 
     assert "idle-above-decode" not in said(samples.run(launches=(metered(10.0, 10.1),)))

@@ -330,7 +330,9 @@ def test_an_interrupted_report_is_gone_on_with(models, tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="sends an interrupt")
 def test_after_an_interrupt_the_command_that_goes_on_is_told_and_renews_the_page_too(models, tmp_path):
     """By a shell, as somebody would: what stands on the line is pasted."""
-    flags = f"-p 8 -n 4 -r 1 --launches 3 -t 1 --no-roofline --out 'my study.json' --out page.html {models[0]}"
+    flags = (
+        f"-p 8 -n 4 -r 1 --launches 3 -t 1 --no-roofline --out 'my study.json' --out page.html {models[0]}"
+    )
     command = shlex.split(f"{sys.executable} -m edgellm profile {flags}")
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as begun:
         until = time.monotonic() + 60
