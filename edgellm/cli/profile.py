@@ -157,6 +157,8 @@ def _new(grid: Grid, *, offline: bool, roofline: bool) -> ProfileRequest:
     models = grid.names()
     artifacts = [model_argument.resolve(model, offline=offline) for model in models]
     names = names_of(artifacts)
+    if grid.axes and not grid.quality:
+        raise UsageError("--axes are measured with --quality; give it too")
     if grid.quality:
         plan = replace(plan, quality=_quality(grid, dict(zip(names, models, strict=True)), offline=offline))
     request = ProfileRequest(grid.specs(artifacts), plan, _typed(), ceilings=roofline)
@@ -167,6 +169,7 @@ def _quality(grid: Grid, models: dict[str, str], *, offline: bool) -> QualityPla
     """How quality is measured; the reference of each model (its name -> as it was asked for) is converted."""
     from edgellm import files
     from edgellm.cli.shared import model_argument
+    from edgellm.profiles.quality import axes
     from edgellm.profiles.result.settings import QualityPlan
     from edgellm.profiles.study import plan
 
@@ -174,7 +177,7 @@ def _quality(grid: Grid, models: dict[str, str], *, offline: bool) -> QualityPla
     for name, model in models.items():
         if (reference := plan.reference_of(model, grid.reference)) is not None:
             references[name] = files.unnamed(model_argument.resolve(reference, offline=offline).path)
-    return QualityPlan(grid.dialogues, grid.items, references)
+    return QualityPlan(grid.dialogues, grid.items, references, axes.check(grid.axes))
 
 
 def _resumed(

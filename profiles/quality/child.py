@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,6 @@ from edgellm.profiles.result.settings import QualityPlan
 from edgellm.version import __version__
 
 if TYPE_CHECKING:
-    from edgellm.formats.artifact import Artifact
     from edgellm.generation.scoring import Chunk
     from edgellm.profiles.quality.quality import Quality
     from edgellm.profiles.quality.reference_logits import CompactReference
@@ -45,6 +44,7 @@ class QualityRequest:
     reference: str | None  # a converted model, or None: no divergence
     dialogues: int
     items: int  # of each task
+    axes: tuple[str, ...] = ()  # of axes_record.AXES
 
 
 def meters(paths: Mapping[str, str], plan: QualityPlan) -> dict[str, Callable[[str], QualityRecord]]:
@@ -53,7 +53,7 @@ def meters(paths: Mapping[str, str], plan: QualityPlan) -> dict[str, Callable[[s
     def meter(name: str) -> QualityRecord:
         reference = plan.references.get(name)
         reference = reference and str(Path(reference).expanduser())
-        return in_child(QualityRequest(paths[name], reference, plan.dialogues, plan.items))
+        return in_child(QualityRequest(paths[name], reference, plan.dialogues, plan.items, plan.axes))
 
     return dict.fromkeys(paths, meter)
 
@@ -81,6 +81,7 @@ def measure(request: QualityRequest) -> QualityRecord:
     from edgellm import backends
     from edgellm.formats.artifact import Artifact
     from edgellm.profiles.quality import quality
+    from edgellm.profiles.quality.axes import Asked
     from edgellm.session import EngineOptions
 
     begin = time.perf_counter()
@@ -89,14 +90,20 @@ def measure(request: QualityRequest) -> QualityRecord:
     engine = EngineOptions(n_ctx=_N_CTX, n_threads=1 if artifact.size_bytes < _SMALL_BYTES else None)
     reference = _reference(request, engine) if request.reference else None
     with backends.open_session(artifact, engine) as session:
-        chunks = reference.chunks if reference else _chunks(session, request.dialogues)
+        spoken = _dialogues(session, request.dialogues)
+        chunks = reference.chunks if reference else [chunk for chunk, _ in spoken]
         against = quality.compact_reference(reference, session) if reference else None
         found = quality.evaluate(session, chunks, reference=against)
-        answers = _answers(session, artifact, request.items)
-    return _record(found, reference, answers, time.perf_counter() - begin)
+        asked = Asked(session, artifact, request.axes)
+        answers = asked.answers(request.items)
+        langs = {chunk.tokens: lang for chunk, lang in spoken}
+        asked.language(found, [langs.get(chunk.tokens, "") for chunk in chunks])
+    asked.response(engine)
+    return replace(_record(found, reference, answers, time.perf_counter() - begin), axes=asked.axes)
 
 
-def _chunks(session: Session, count: int) -> Sequence[Chunk]:
+def _dialogues(session: Session, count: int) -> list[tuple[Chunk, str]]:
+    """The dialogues as the model's template writes them, each with its language."""
     from edgellm.profiles.quality import dialogues
     from edgellm.prompt.model_template import template_of
 
@@ -106,7 +113,7 @@ def _chunks(session: Session, count: int) -> Sequence[Chunk]:
         assert template
         return template.render(messages, add_generation_prompt=False)
 
-    return dialogues.chunks(session, render if template else None, count)
+    return dialogues.with_languages(session, render if template else None, count)
 
 
 def _reference(request: QualityRequest, engine: EngineOptions) -> CompactReference:
@@ -127,24 +134,11 @@ def _reference(request: QualityRequest, engine: EngineOptions) -> CompactReferen
     path = files.cache_dir("references") / f"{digests.of_all(tokenizer, artifact.sha256, *rules)[:24]}.ref"
     if not path.exists():
         with backends.open_session(artifact, engine) as session:
-            chunks = _chunks(session, request.dialogues)
+            chunks = [chunk for chunk, _ in _dialogues(session, request.dialogues)]
             source = quality.source_of(session, chunks, dialogues.NAME)
             with reference_logits.create(path, chunks, source, force=True) as sink:
                 quality.evaluate(session, chunks, sink=sink)
     return reference_logits.CompactReference(path)
-
-
-def _answers(session: Session, artifact: Artifact, items: int) -> Sequence[Answer]:
-    """The first `items` of every task; none for a model that cannot be talked to."""
-    from edgellm.profiles.quality import task_scores, tasks
-    from edgellm.prompt.model_template import template_of
-
-    if not artifact.chat_template or not items:
-        return ()
-    template = template_of(artifact)
-    asked = [item for name in tasks.names() for item in tasks.load(name)[:items]]
-    render = lambda messages: template.render(messages, enable_thinking=False)  # noqa: E731
-    return task_scores.answer(session, render, asked)
 
 
 def _record(

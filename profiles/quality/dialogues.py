@@ -28,7 +28,14 @@ def chunks(session: Session, render: Render | None, count: int = DEFAULT_COUNT) 
 
     Dialogues longer than the session's context are left out. Raises UsageError when none is left.
     """
-    found: list[Chunk] = []
+    return [chunk for chunk, _ in with_languages(session, render, count)]
+
+
+def with_languages(
+    session: Session, render: Render | None, count: int = DEFAULT_COUNT
+) -> list[tuple[Chunk, str]]:
+    """The same chunks, each with its dialogue's language."""
+    found: list[tuple[Chunk, str]] = []
     for item in _by_turns()[:count]:
         messages = [*item.messages, {"role": "assistant", "content": item.answer}]
         if render:
@@ -36,7 +43,7 @@ def chunks(session: Session, render: Render | None, count: int = DEFAULT_COUNT) 
         else:
             ids = session.tokenize(script(messages), special=False, add_bos=session.info.add_bos)
         if 2 <= len(ids) <= session.info.n_ctx:
-            found.append(Chunk(tuple(ids), 1))
+            found.append((Chunk(tuple(ids), 1), item.lang))
     if not found:
         raise UsageError(f"no dialogue fits a context of {session.info.n_ctx} tokens; raise -c")
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edgellm.profiles.report.figures import machines
+from edgellm.profiles.report.figures.axes import axes_table
 from edgellm.profiles.report.figures.doubts import doubts
 from edgellm.profiles.report.figures.llama_bench import Row, model_type, params, rows
 from edgellm.profiles.report.figures.numbers import energy_reason
@@ -40,6 +41,8 @@ def render(report: Report, lang: str = "en") -> str:
     machine = report.machine.cpu_model or say("unknown", lang)
     about = escape(f"{machine}, {report.machine.os}, edgellm {report.edgellm_version}")
     text = [about, "", markdown(table), "", say("spread", lang), ""]
+    if further := axes_table(report, lang):
+        text += [markdown(further), ""]
     if reason := energy_reason(report):
         text += [f"{say('energy', lang)}: {say('not_measured', lang)} ({escape(reason)})", ""]
     text += [escape(f"- {line}") for line in doubts(report, lang)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from edgellm.profiles.report.figures import machines
+from edgellm.profiles.report.figures.axes import axes_table
 from edgellm.profiles.report.figures.doubts import FEW, doubts
 from edgellm.profiles.report.figures.line import Line, lines
 from edgellm.profiles.report.figures.numbers import Row, energy_reason, number_rows
@@ -39,6 +40,8 @@ def render(report: Report, lang: str = "en") -> str:
     text = [_head(shown, lang), aligned(_table(report, shown, lang))] if shown else []
     if more := len(every) - len(shown):
         text.append(say("table_more", lang, n=more))
+    if further := axes_table(report, lang):
+        text += ["", aligned(further), ""]
     if reason := energy_reason(report):
         off = all(line.run.workload.energy == "none" for line in shown)
         text.append(visible(reason) if off else say("table_no_energy", lang))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from edgellm.profiles.result.axes_record import Axes
 from edgellm.profiles.result.quality_stats import Estimate, Share
 
 
@@ -28,5 +29,6 @@ class QualityRecord:
     tasks: Mapping[str, Share] | None = None  # exact answers by task
     total: Share | None = None  # of all closed tasks
     right: str | None = None  # of each closed task in order: 1 where the answer was right, else 0
+    axes: Axes | None = None  # further ones, where asked for
     reason: str | None = None  # why something is missing
     seconds: float | None = None  # what measuring it took

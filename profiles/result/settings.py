@@ -73,6 +73,7 @@ class QualityPlan:
     dialogues: int = 224  # of edgellm's held-out ones
     items: int = 64  # of each task
     references: Mapping[str, str] = field(default_factory=dict)  # model's name -> path of its reference
+    axes: tuple[str, ...] = ()  # "language" | "robustness" | "response" | "energy"
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,7 @@ class Grid:
     energy_seconds: float = 2.0
     energy_estimate: str | None = None
     quality: bool = False
+    axes: tuple[str, ...] = ()  # further ones, measured with quality
     reference: str | None = None  # type, or model, that the divergence is from
     dialogues: int = 224
     items: int = 64

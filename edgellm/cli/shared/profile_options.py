@@ -12,6 +12,7 @@ import click
 
 from edgellm.cli.shared.threads import THREADS
 from edgellm.machine import devices
+from edgellm.profiles.result.axes_names import AXES
 
 
 class Several(click.ParamType):  # type: ignore[type-arg]
@@ -181,6 +182,13 @@ GRID = (
         text="Also guess energy from utilisation between two powers; kept apart from all that is measured.",
     ),
     click.option("--quality", is_flag=True, default=None, help="Measure how good each model is as well."),
+    _option(
+        "--axes",
+        "axes",
+        type=Several(click.Choice((*AXES, "all"))),
+        metavar="NAME,...",
+        text="With --quality, further axes: language, robustness, response, energy (per right answer), or all.",
+    ),
     _option(
         "--reference",
         "reference",
