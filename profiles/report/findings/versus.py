@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from edgellm.profiles.compare.verdict import BITS, TASKS, Axis, Pair
+from edgellm.profiles.report.figures.axes import axes_table
 from edgellm.profiles.report.figures.line import Line
 from edgellm.profiles.report.figures.pairs import Tests, axis_of, interval, median, standing, text
 from edgellm.profiles.report.figures.scale import capital, scale_for
@@ -84,15 +85,28 @@ def names(pair: tuple[Line, Line]) -> tuple[str, str]:
 
 def aspects(report: Report, pair: tuple[Line, Line], tests: Tests, lang: str) -> list[Aspect]:
     """A row for each axis that at least one of the two was measured on, and one for energy in any case."""
-    rows = [
+    rows: list[Aspect | None] = [
         _speed("decode", pair, tests, lang),
         _speed("prefill", pair, tests, lang),
         _measured("ttft_seconds", pair, tests, lang),
         _measured("peak_bytes", pair, tests, lang),
         *_worth(report, pair, tests, lang),
         _energy(pair, tests, lang),
+        *_further(report, pair, lang),
     ]
     return [row for row in rows if row]
+
+
+def _further(report: Report, pair: tuple[Line, Line], lang: str) -> list[Aspect]:
+    """The axes that were asked for besides: figures without a verdict, for no test of them is made."""
+    head, *rows = axes_table(report, lang) or [[]]
+    names = [line.run.model.name for line in pair]
+    if not set(names) <= set(head) or names[0] == names[1]:
+        return []
+    places = [head.index(name) for name in names]
+    return [
+        Aspect(capital(row[0]), tuple((row[place], "") for place in places), Markup(), None) for row in rows
+    ]
 
 
 def _speed(phase: str, pair: tuple[Line, Line], tests: Tests, lang: str) -> Aspect | None:
