@@ -128,14 +128,19 @@ def read(model: Path) -> tuple[dict[str, Tensor], list[Node]]:
     """Initializers by name, and nodes in order. Raises ValueError when the file is no graph, OSError."""
     try:
         with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            tensors: dict[str, Tensor] = {}
-            nodes: list[Node] = []
-            for start, stop in protobuf.spans(data, 0, len(data), _GRAPH):
-                tensors |= dict(_tensor(data, *s) for s in protobuf.spans(data, start, stop, _INITIALIZER))
-                nodes += [_node(data, *s) for s in protobuf.spans(data, start, stop, _NODE)]
-            return tensors, nodes
+            return parse(data)
     except (IndexError, UnicodeDecodeError) as error:
         raise ValueError(f"{model} is not an ONNX graph ({error})") from error
+
+
+def parse(data: Any) -> tuple[dict[str, Tensor], list[Node]]:
+    """The same of a graph's bytes. Raises IndexError, UnicodeDecodeError, ValueError for what is none."""
+    tensors: dict[str, Tensor] = {}
+    nodes: list[Node] = []
+    for start, stop in protobuf.spans(data, 0, len(data), _GRAPH):
+        tensors |= dict(_tensor(data, *s) for s in protobuf.spans(data, start, stop, _INITIALIZER))
+        nodes += [_node(data, *s) for s in protobuf.spans(data, start, stop, _NODE)]
+    return tensors, nodes
 
 
 def _tensor(data: Any, start: int, stop: int) -> tuple[str, Tensor]:
