@@ -145,6 +145,7 @@ def _matrices(
             kernel=f"{type_}/plain" if plain else type_,
             n_weights=n_weights,
             n_bytes=tensor.nbytes,
+            n_rows=n_weights // tensor.shape[-1],
             n_expert=n_expert if stacked and n_expert else 1,
             n_used=n_used if stacked and n_expert else 1,
             is_head=name in (_EMBEDDING, _HEAD),

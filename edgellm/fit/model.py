@@ -37,6 +37,7 @@ class Matrix:
     kernel: str  # what multiplies it: a ggml type, `/plain` behind it where its rows are not interleaved; int4a/128
     n_weights: int
     n_bytes: int
+    n_rows: int  # values that come out, of all experts
     n_expert: int = 1  # matrices in the stack
     n_used: int = 1  # of these, for one token
     is_head: bool = False  # multiplied for one token of a prompt only

@@ -97,7 +97,6 @@ def of_folder(artifact: Artifact) -> Build:
 
 
 def _matrices(tensors: Mapping[str, Tensor], nodes: Sequence[Node], n_vocab: int) -> Iterator[Matrix]:
-    head_rows = 0
     for node in nodes:
         if node.op == "MatMulNBits":
             k, n = node.attributes["K"], node.attributes["N"]
@@ -117,8 +116,7 @@ def _matrices(tensors: Mapping[str, Tensor], nodes: Sequence[Node], n_vocab: int
             continue
         n_bytes = sum(tensors[name].n_bytes for name in node.inputs if name in tensors)
         is_head = n == n_vocab or node.inputs[1].startswith(("token_embd", "logits"))
-        head_rows += n if is_head else 0
-        yield Matrix(label, n_weights, n_bytes, is_head=is_head, kind="head" if is_head else _kind(node), type=label)
+        yield Matrix(label, n_weights, n_bytes, n, is_head=is_head, kind="head" if is_head else _kind(node), type=label)
 
 
 def _kind(node: Node) -> str:
@@ -136,4 +134,5 @@ def _experts(tensors: Mapping[str, Tensor], node: Node) -> Matrix:
     zeros = "a" if len(node.inputs) > _ZEROS and node.inputs[_ZEROS] else ""
     label = f"experts int{bits}{zeros}/{node.attributes.get('block_size', 0)}" if bits else "experts fp32"
     n_bytes = sum(stack.n_bytes for stack in stacks)
-    return Matrix(label, n_weights, n_bytes, n_expert, node.attributes.get("k", 1), kind="experts", type=label)
+    n_rows = sum(stack.shape[0] * stack.shape[1] for stack in weights)
+    return Matrix(label, n_weights, n_bytes, n_rows, n_expert, node.attributes.get("k", 1), kind="experts", type=label)

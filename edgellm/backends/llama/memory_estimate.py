@@ -203,8 +203,23 @@ def interleaved_rows() -> dict[str, int]:
     return {}
 
 
+def touched(planned: Planned, options: EngineOptions) -> int:
+    """Of the scratch memory, what a prompt of a full batch touches: logits are computed at its last token alone."""
+    options = with_defaults(options)
+    assert options.n_batch and options.n_ubatch
+    n_ctx = options.n_ctx or planned.n_ctx_train
+    batch = min(options.n_ubatch, options.n_batch, n_ctx)
+    return _compute(planned, planned.tensors, batch, n_ctx, options, all_logits=False)
+
+
 def _compute(
-    artifact: Artifact | Planned, tensors: Mapping[str, GgufTensor], batch: int, n_ctx: int, options: EngineOptions
+    artifact: Artifact | Planned,
+    tensors: Mapping[str, GgufTensor],
+    batch: int,
+    n_ctx: int,
+    options: EngineOptions,
+    *,
+    all_logits: bool = True,
 ) -> int:
     """Scratch memory for one physical batch, and the logits handed out."""
     meta, prefix = artifact.metadata, artifact.architecture
@@ -222,8 +237,9 @@ def _compute(
     attention = 3 * n_embd + head_dim * (2 * n_head + values * n_head_kv)
     # A wide block leaves no hole that the sum it is added to would fit in.
     feed_forward = 3 * n_ff + (4 if n_ff > 2 * n_embd else 3) * n_embd
+    head = _FLOAT * (n_vocab + 2 * n_embd) if all_logits else 0
     places = (
-        _FLOAT * (n_vocab + 2 * n_embd),
+        head,
         _FLOAT * feed_forward + mask * positions,
         _FLOAT * attention + (mask + scores) * positions,
     )
