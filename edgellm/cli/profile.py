@@ -94,6 +94,7 @@ def command(
       edgellm profile --plan bundled --ssh pi@rpi5,jetson --out boards.html
     """
     from edgellm.cli.nodes import profiling
+    from edgellm.fit import record
     from edgellm.profiles import report as reports
     from edgellm.profiles.study.run import profile
 
@@ -120,6 +121,7 @@ def command(
     save = _Writer(wanted, lang)
     with Progress(quiet=quiet) as progress:
         result = profile(request, functools.partial(_tell, progress, quiet), save)
+    record.hold(result)
     emit(reports.render(result, on_screen, lang))
     for path in () if quiet else wanted:
         note(f"wrote {path}")

@@ -18,7 +18,7 @@ from edgellm.session import EngineOptions
 #: Of a process with its libraries, where nothing was measured: bytes on Linux.
 RUNTIME_BYTES = {"llamacpp": 80 << 20, "onnxruntime": 85 << 20}
 #: By row of the vocabulary: kept, and taken for a moment while loading (Qwen2.5's 151,936 rows, November 2026).
-_VOCABULARY = {"llamacpp": (145, 180), "onnxruntime": (330, 0)}
+_VOCABULARY = {"llamacpp": (290, 180), "onnxruntime": (330, 0)}
 #: ONNX Runtime computes the head in parts of so many weights, and unpacks two of them to float32.
 _HEAD_PART, _PARTS = 1 << 24, 2
 #: Of an embedding that is looked up by row, the share that a token's row brings in with its neighbours' pages.
