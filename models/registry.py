@@ -10,9 +10,9 @@ from typing import Any
 
 from edgellm.errors import CheckpointError
 from edgellm.formats.nested_config import language_model
+from edgellm.models import hparams
 from edgellm.models.base import Architecture, ModelSpec
 from edgellm.models.classifier import with_score, without_score
-from edgellm.models import hparams
 from edgellm.models.hparams import read_spec
 from edgellm.models.refused import reason
 

@@ -101,7 +101,7 @@ def _place(builds: Sequence[Any], device: str | None) -> Place:
 
 def _show(table: Table) -> None:
     place = table.place
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             "type",
             "file",
@@ -148,7 +148,7 @@ def _notes(table: Table) -> list[str]:
     from edgellm.fit.table import ANSWER, PROMPT
 
     found = [
-        f"speeds are predictions for a prompt of {PROMPT} tokens and {ANSWER} decoded after it; KLD? is a prediction too",
+        f"speeds are predictions: a prompt of {PROMPT} tokens, {ANSWER} decoded after it; KLD? is a prediction too",
         *table.place.notes,
     ]
     for track in table.tracks.values():

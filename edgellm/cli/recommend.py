@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -83,10 +84,12 @@ def command(
         from edgellm.profiles.study.plan import parse_seconds
 
         with Progress() as progress:
-            table = finals.measured(
+            seen = finals.measured(
                 model, table, choice, parse_seconds(budget), progress.show, offline=offline
             )
-        choice = recommend.choose(table, wish)
+        choice = recommend.among(choice, recommend.choose(seen, wish))
+        rows = {row.type: row for row in seen.rows}
+        table = replace(table, rows=tuple(rows.get(row.type, row) for row in table.rows))
     _show(model, table, choice, measured=measure, as_json=as_json)
 
 

@@ -67,7 +67,7 @@ def of_config(config: Mapping[str, Any], spec: ModelSpec, name: str, types: Sequ
 
 
 def of_artifact(artifact: Artifact) -> Subject:
-    """A model that is there, in the one type it has. Raises ArtifactError where its graph is of another maker's kind."""
+    """A model that is there, in the one type it has. Raises ArtifactError for a graph of another maker's kind."""
     build = onnx_builds.of_folder(artifact) if artifact.format == "onnx" else _of_gguf(artifact)
     return Subject(artifact.name, {build.type: build})
 

@@ -62,14 +62,28 @@ def here(builds: Iterable[Build], tell: Callable[[str], None], *, measure: bool 
 
 
 def named(local: Place, name: str) -> Place:
-    """The machine of a device profile, or of a result file. Raises UsageError."""
+    """The machine of a device profile, or of a result file. Raises UsageError, ResultError."""
     from pathlib import Path
 
+    from edgellm.profiles.devices import device
     from edgellm.profiles.result.result import read
 
     if name.endswith(".json"):
         return measured_elsewhere(local, read(Path(name)), Path(name).stem)
-    raise UsageError(f"no device profile is called {name!r}")
+    found = device(name)
+    place = elsewhere(
+        local,
+        found.title,
+        found.free_bytes(),
+        found.read_bytes_per_second,
+        found.int8_operations_per_second,
+        found.threads,
+    )
+    sizes = ", ".join(f"{size:g}" for size in found.ram_gib)
+    return replace(
+        place,
+        notes=(*place.notes, f"sold with {sizes} GiB; the largest is assumed, --ram SIZE says otherwise"),
+    )
 
 
 def elsewhere(
@@ -85,7 +99,10 @@ def elsewhere(
         engine: _carried(own, read_bytes_per_second, operations_per_second)
         for engine, own in local.figures.items()
     }
-    note = f"{name}: from its memory's bandwidth and its arithmetic, by this machine's kernels; nothing was measured there"
+    note = (
+        f"{name}: from its memory's bandwidth and its arithmetic, by this machine's kernels; "
+        "nothing was measured there"
+    )
     return Place(name, ram, n_threads, found, SPREAD_DEVICE, (note,))
 
 
@@ -99,10 +116,13 @@ def measured_elsewhere(local: Place, report: Report, name: str) -> Place:
     ram = machine.memory_limit_bytes or machine.memory_bytes or 0
     place = elsewhere(local, name, ram, ceiling.read_bytes_per_second, operations, ceiling.n_threads)
     note = f"{name}: from the ceilings measured there, by this machine's kernels"
-    return replace(place, spread=SPREAD_RESULT, notes=(note,), **_joules(report))
+    by_byte, by_operation = _joules(report)
+    return replace(
+        place, spread=SPREAD_RESULT, notes=(note,), joules_per_byte=by_byte, joules_per_operation=by_operation
+    )
 
 
-def _joules(report: Report) -> dict[str, float | None]:
+def _joules(report: Report) -> tuple[float | None, float | None]:
     """What a byte of weights and an operation cost there, over all runs that tell."""
     by_byte, by_operation = [], []
     for run in report.runs:
@@ -111,8 +131,8 @@ def _joules(report: Report) -> dict[str, float | None]:
             by_byte.append(means["decode_joules_per_token"] / run.limits.bytes_per_token)
         if run.limits.operations_per_token and "prefill_joules_per_token" in means:
             by_operation.append(means["prefill_joules_per_token"] / run.limits.operations_per_token)
-    mean = (sum(v) / len(v) if v else None for v in (by_byte, by_operation))
-    return dict(zip(("joules_per_byte", "joules_per_operation"), mean, strict=True))
+    first, second = (sum(v) / len(v) if v else None for v in (by_byte, by_operation))
+    return first, second
 
 
 def _carried(own: Figures, bandwidth: float, operations: float | None) -> Figures:

@@ -64,7 +64,7 @@ def build(engine: str) -> str:
 
 
 def here(engine: str, n_threads: int, kernels: Iterable[str], tell: Tell) -> Figures:
-    """This machine's figures with all of `kernels` that can be timed, remembered or measured now. Raises EngineError."""
+    """This machine's figures with all of `kernels` that can be timed, remembered or measured. Raises EngineError."""
     known = figures.read(engine, n_threads, build(engine)) or _nothing(engine, n_threads)
     missing = sorted(set(kernels) - known.kernels.keys())
     if known.beside is not None and not missing:
@@ -75,6 +75,7 @@ def here(engine: str, n_threads: int, kernels: Iterable[str], tell: Tell) -> Fig
             figures.write(known)
         if known.read_bytes_per_second is None:
             known = _with_ceilings(known)
+        assert known.beside is not None
         for kernel in missing:
             found = bench.kernel(kernel, known.beside)
             if found is not None:

@@ -39,7 +39,7 @@ class Shape:
 
     def config(self) -> dict[str, Any]:
         """As config.json says it, of a Qwen3 or a Qwen3-MoE."""
-        told = json.loads((_folder() / "config.json").read_text(encoding="utf-8"))
+        told: dict[str, Any] = json.loads((_folder() / "config.json").read_text(encoding="utf-8"))
         told |= {
             "hidden_size": self.n_embd,
             "intermediate_size": self.n_ff,

@@ -9,7 +9,7 @@ tells their rough size, within a factor of two; `edgellm recommend --measure` me
 
 from __future__ import annotations
 
-import tomllib
+import sys
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -60,5 +60,10 @@ def _is(model: dict[str, Any], build: Build) -> bool:
 
 @cache
 def _table() -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
     text = resources.files("edgellm.fit").joinpath("losses.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
+    found: dict[str, Any] = tomllib.loads(text)
+    return found

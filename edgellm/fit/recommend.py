@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgellm.errors import CheckFailedError
 from edgellm.fit.table import ANSWER, PROMPT, Row, Table
@@ -59,6 +59,14 @@ def choose(table: Table, wish: Wish) -> Choice:
     best = left[0]
     losers = {row.type: _against(row, best) for row in left[1:]} | out | dict(table.refused)
     return Choice(best, _reason(best, wish, table), losers, tuple(row.type for row in left[:3]))
+
+
+def among(said: Choice, measured: Choice) -> Choice:
+    """The choice from measured finalists; the others had lost by prediction."""
+    others = {
+        type_: f"{why} (by prediction)" for type_, why in said.losers.items() if type_ not in said.finalists
+    }
+    return replace(measured, losers={**measured.losers, **others})
 
 
 def worth(row: Row, want: str) -> float:

@@ -30,7 +30,7 @@ class Speed:
 def predict(
     build: Build, figures: Figures, *, n_prompt: int, n_gen: int, n_depth: int = 0, spread: float
 ) -> Speed | None:
-    """Of a prompt of `n_prompt` tokens behind `n_depth`, and `n_gen` decoded after it; None where a kernel is unknown."""
+    """Of a prompt of `n_prompt` tokens behind `n_depth`, and `n_gen` decoded after; None where a kernel is unknown."""
     beside = figures.beside
     if beside is None or any(matrix.kernel not in figures.kernels for matrix in build.matrices):
         return None
