@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import sys
 import time
 from pathlib import Path
@@ -238,7 +239,7 @@ def _beside(result: Path, command: str) -> dict[Path, str]:
     from edgellm.profiles import report as reports
 
     words = shlex.split(command)
-    files = [Path(value) for word, value in zip(words, words[1:], strict=False) if word == "--out"]
+    files = [Path(value) for word, value in itertools.pairwise(words) if word == "--out"]
     files += [Path(word.removeprefix("--out=")) for word in words if word.startswith("--out=")]
     if result.resolve() not in [path.resolve() for path in files]:
         return {}  # typed elsewhere, or the result was moved
