@@ -15,6 +15,8 @@ EdgellmError            1   something failed; the message names the fact, the va
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class EdgellmError(Exception):
     """Base of all errors raised on purpose. `str(error)` is one line fit for a user."""
@@ -70,3 +72,12 @@ class CheckFailedError(EdgellmError):
     """The work was done, but a check or a constraint asked for is not met."""
 
     exit_code = 3
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """`did you mean NEAREST?`, whatever the case of letters; `otherwise` where nothing is near."""
+    import difflib  # when there is something to guess
+
+    spelled = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), spelled, 1)
+    return f"did you mean {spelled[near[0]]}?" if near else otherwise

@@ -7,9 +7,11 @@ Key names are Hugging Face's; both spellings of transformers 4 and 5 are read (`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from edgellm.errors import CheckpointError
+from edgellm.models import layout
 from edgellm.models.base import (
     Architecture,
     DeltaNetSpec,
@@ -33,6 +35,21 @@ def read_spec(
     family: Architecture, config: Mapping[str, Any], shapes: Shapes, headless: bool = False
 ) -> ModelSpec:
     """The work behind `registry.spec_of`; see there."""
+    spec = _numbers(family, config, shapes)
+    tied = config.get("tie_word_embeddings")
+    return add_tensors(spec, _bias_roles(family, config), tied, shapes, headless=headless)
+
+
+def expected_shapes(family: Architecture, config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The work behind `registry.expected_shapes`; see there."""
+    tied = flag(config, "tie_word_embeddings", default=False)  # as transformers' configs of these families
+    return layout.expected_shapes(
+        replace(_numbers(family, config, {}), tied=tied), _bias_roles(family, config)
+    )
+
+
+def _numbers(family: Architecture, config: Mapping[str, Any], shapes: Shapes) -> ModelSpec:
+    """All but the tensors."""
     _refuse_unsupported(family, config)
     n_embd, n_head = whole(config, "hidden_size"), whole(config, "num_attention_heads")
     n_head_kv = whole(config, "num_key_value_heads", default=n_head)
@@ -44,7 +61,7 @@ def read_spec(
     rope = rope_parameters(config)
     n_layer, turned = whole(config, "num_hidden_layers"), n_rot(family, rope, head_dim)
     kinds = _layer_kinds(family, config, n_layer)
-    spec = ModelSpec(
+    return ModelSpec(
         architecture=family,
         n_layer=n_layer,
         n_embd=n_embd,
@@ -67,8 +84,6 @@ def read_spec(
         n_layer_nextn=_n_layer_nextn(family, shapes),
         left_out=tuple(sorted({tower for name in shapes if family.towers and (tower := tower_of(name))})),
     )
-    tied = config.get("tie_word_embeddings")
-    return add_tensors(spec, _bias_roles(family, config), tied, shapes, headless=headless)
 
 
 def _bias_roles(family: Architecture, config: Mapping[str, Any]) -> frozenset[Role]:

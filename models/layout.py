@@ -112,6 +112,14 @@ def add_tensors(
     return replace(spec, tensors=tensors)
 
 
+def expected_shapes(spec: ModelSpec, bias_roles: frozenset[Role]) -> dict[str, tuple[int, ...]]:
+    """The tensors that a checkpoint with these numbers has by itself, `spec.tied` settled, experts one by one."""
+    layout = _Expected(spec, bias_roles, {}, {})
+    for _ in layout.all():
+        pass
+    return layout.found
+
+
 class _Layout:
     """Walks one model's tensors, holding each against the checkpoint."""
 
@@ -242,6 +250,19 @@ class _Layout:
                 f"tensor {name} has shape {list(found)}, but config.json makes it {list(shape)}: "
                 "correct config.json (vocab_size for a resized vocabulary) or download both again"
             )
+
+
+class _Expected(_Layout):
+    """The same walk without a checkpoint: what would be held against one is kept."""
+
+    def __init__(
+        self, spec: ModelSpec, bias_roles: frozenset[Role], shapes: Shapes, stored: Mapping[str, str]
+    ) -> None:
+        super().__init__(spec, bias_roles, shapes, stored)
+        self.found: dict[str, tuple[int, ...]] = {}
+
+    def check(self, name: str, shape: tuple[int, ...]) -> None:
+        self.found[name] = shape
 
 
 def _dimensions(spec: ModelSpec) -> dict[str, int]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgellm.errors import CheckpointError
 from edgellm.formats.nested_config import language_model
+from edgellm.models import hparams
 from edgellm.models.base import Architecture, ModelSpec
 from edgellm.models.classifier import with_score, without_score
 from edgellm.models.hparams import read_spec
@@ -34,6 +35,16 @@ def spec_of(
     )
     spec = read_spec(family, config, without_score(shapes) if scored else shapes, headless or base or scored)
     return with_score(spec, shapes) if scored else spec
+
+
+def expected_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor that a checkpoint with this config.json has by itself.
+
+    Towers and blocks that predict further tokens, which config.json alone does not settle, are not among them.
+    Raises CheckpointError.
+    """
+    config = language_model(config)
+    return hparams.expected_shapes(find(config), config)
 
 
 @cache

@@ -95,8 +95,13 @@ class _Job:
 
 def preview(request: ConvertRequest) -> Preview:
     """The plan, the files and their exact sizes, without writing. Raises as `convert` does."""
-    with _prepare([request]) as (job,):
-        return job.preview
+    return previews([request])[0]
+
+
+def previews(requests: Sequence[ConvertRequest]) -> list[Preview]:
+    """The same of several types of one source, which is opened once."""
+    with _prepare(requests) as jobs:
+        return [job.preview for job in jobs]
 
 
 def convert(

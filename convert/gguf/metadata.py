@@ -50,7 +50,7 @@ def build_metadata(
     if n_params:
         keys.setdefault("general.size_label", ("str", size_label(n_params, *parts)))
     arch = spec.architecture.name
-    keys |= {f"{arch}.{name}": value for name, value in _hyperparameters(spec, config)}
+    keys |= {f"{arch}.{name}": value for name, value in hyperparameters(spec, config)}
     keys["general.file_type"] = ("u32", file_type)
     if embedding := read_embedding(folder):
         keys |= embedding.keys(arch)
@@ -93,7 +93,8 @@ def _sources(tensors: Sequence[TensorSpec], role: Role) -> object:
     return next((tensor.sources for tensor in tensors if tensor.role is role), None)
 
 
-def _hyperparameters(spec: ModelSpec, config: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, Any]]]:
+def hyperparameters(spec: ModelSpec, config: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, Any]]]:
+    """The architecture's own keys, without its name before them: (key, (value type, value))."""
     yield "block_count", ("u32", spec.n_layer + spec.n_layer_nextn)
     yield "context_length", ("u32", spec.n_ctx_train)
     yield "embedding_length", ("u32", spec.n_embd)

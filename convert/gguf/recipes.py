@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from edgellm.errors import UsageError
+from edgellm.errors import UsageError, did_you_mean
 from edgellm.formats.gguf.types import OWN_TYPES
 
 
@@ -283,7 +283,9 @@ def canonical(name: str) -> str:
     upper = name.strip().upper().replace("-", "_")
     upper = ALIASES.get(upper, upper)
     if upper not in RECIPES and upper not in OWN:
-        raise UsageError(f"unknown quantization type {name!r}; choose one of {', '.join((*RECIPES, *OWN))}")
+        known = (*RECIPES, *OWN)
+        hint = did_you_mean(name, known, f"choose one of {', '.join(known)}")
+        raise UsageError(f"unknown quantization type {name!r}; {hint}")
     return upper
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -212,6 +212,13 @@ def from_gguf(
             extent = Extent(tensor.name, 0, n_rows, part.path, fd, tensor.offset)
             found[tensor.name] = TensorSource(info, tensor.type, tensor.shape[-1], (extent,))
     return tuple(found.values())
+
+
+def infos_of_spec(spec: ModelSpec, dtype: str = "BF16") -> tuple[TensorInfo, ...]:
+    """What `from_checkpoint` gives of a checkpoint that holds `dtype`, without one."""
+    stored = GGML_TYPES_BY_NAME[dtype]
+    plain = [TensorInfo(t.gguf_name, t.shape, stored if t.sources else _F32) for t in spec.tensors]
+    return tuple(info if is_quantizable(info) else replace(info, type=_F32) for info in plain)
 
 
 def facts_of_spec(spec: ModelSpec) -> ModelFacts:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edgellm.errors import UsageError
+from edgellm.errors import UsageError, did_you_mean
 from edgellm.generation.generate import GenerateOptions
 from edgellm.session import Sampling
 
@@ -96,7 +96,7 @@ PARAMETERS = (
     ),
     Parameter(
         "max_tokens",
-        ("-n", "--max-tokens", "--n-predict"),
+        ("-n", "--max-tokens", "--num-predict", "--n-predict"),
         "Most tokens in an answer; -1 is no limit.",
         _or_none(_number(0, whole=True)),
     ),
@@ -113,7 +113,9 @@ def find(name: str) -> Parameter:
     for parameter in PARAMETERS:
         if parameter.name == wanted:
             return parameter
-    raise UsageError(f"there is no setting {name!r}; there are: {', '.join(p.name for p in PARAMETERS)}")
+    names = [p.name for p in PARAMETERS]
+    hint = did_you_mean(wanted, names, f"there are: {', '.join(names)}")
+    raise UsageError(f"there is no setting {name!r}; {hint}")
 
 
 def get(options: GenerateOptions, parameter: Parameter) -> Value:

@@ -14,11 +14,13 @@ import sys
 import click
 
 from edgellm.cli.shared import signals, streams
-from edgellm.errors import EdgellmError
+from edgellm.errors import EdgellmError, did_you_mean
 from edgellm.terminal import note, visible
 from edgellm.version import __version__
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+#: What Ollama, docker and the shell call it -> our command.
+_NEIGHBOURS = {"ls": "list", "show": "inspect", "remove": "rm", "quantize": "convert", "bench": "profile"}
 
 
 class _Commands(click.Group):
@@ -26,6 +28,17 @@ class _Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(__path__) if not m.ispkg)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """With the neighbours' names for commands, and the nearest one of ours for what is none."""
+        name = _NEIGHBOURS.get(args[0], args[0])
+        try:
+            return super().resolve_command(ctx, [name, *args[1:]])
+        except click.UsageError as error:
+            near = did_you_mean(name, [*self.list_commands(ctx), *_NEIGHBOURS])
+            raise click.UsageError(f"{error.message} {near.capitalize()}".strip(), ctx) from error
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):

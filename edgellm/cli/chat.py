@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgellm.cli.shared.model_argument import hf_option
+from edgellm.cli.shared.model_argument import model_option
 from edgellm.cli.shared.sampling import model_options, valid_text
 from edgellm.cli.shared.view import view_options
 from edgellm.errors import UsageError
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     help="When the window is full: leave out the oldest turns and say so, stop, or have the model sum them up.",
 )
 @click.option("--no-stats", is_flag=True, help="No line with tokens, speed and memory after each answer.")
-@hf_option
+@model_option
 @view_options
 @model_options
 def command(

@@ -48,7 +48,11 @@ FORWARDED: dict[tuple[str, ...], tuple[str, str, str | None]] = {
         f"Fresh processes for each model, in turns.  [default: {LAUNCHES}]",
         str(LAUNCHES),
     ),
-    ("--until",): ("WIDTH", "Go on until each 95% interval is within ±WIDTH of its mean, such as 2%.", None),
+    ("--until",): (
+        "WIDTH",
+        "Go on until each 95% interval is within ±WIDTH of the figure, such as 2%.",
+        None,
+    ),
     ("--budget",): ("TIME", "Start no launch that would end later than this, such as 10m.", None),
     ("-t", "--threads"): ("N,...", "Threads.  [default: physical cores]", None),
     ("--device",): ("NAME,...", "auto, cpu, cuda, metal, ...  [default: auto]", None),

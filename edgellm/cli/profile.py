@@ -95,6 +95,7 @@ def command(
       edgellm profile --plan bundled --ssh pi@rpi5,jetson --out boards.html
     """
     from edgellm.cli.nodes import profiling
+    from edgellm.fit import record
     from edgellm.profiles import report as reports
     from edgellm.profiles.study.run import profile
 
@@ -128,6 +129,7 @@ def command(
         for line in _going_on(save.last, wanted):
             note(line)
         raise
+    record.hold(result)
     emit(reports.render(result, on_screen, lang))
     for path in () if quiet else wanted:
         note(f"wrote {path}")

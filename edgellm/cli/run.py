@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgellm.cli.shared.model_argument import hf_option
+from edgellm.cli.shared.model_argument import model_option
 from edgellm.cli.shared.sampling import model_options, valid_text
 from edgellm.cli.shared.view import view_options
 from edgellm.errors import CheckFailedError, UsageError
@@ -42,7 +43,7 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
     help="Print one JSON object: text, thinking, finish_reason, valid, usage.",
 )
 @click.option("--no-stats", is_flag=True, help="No line with tokens, speed and memory on standard error.")
-@hf_option
+@model_option
 @view_options
 @model_options
 def command(
@@ -63,11 +64,14 @@ def command(
 
     \b
       edgellm run tiny-qwen3 "What is the capital of France?"
+      edgellm run "What is the capital of France?"
       cat notes.txt | edgellm run -p "Summarize this."
     """
     from edgellm.chat.conversation import Conversation, Reply, seeded
     from edgellm.cli.shared import guided, model_argument, open_model
 
+    if prompt is None and prompt_option is None and model is not None and _is_prose(model):
+        model, prompt = None, model
     text = _prompt(prompt if prompt_option is None else prompt_option)
     if prompt is not None and prompt_option is not None:
         raise UsageError("the prompt is given twice: as PROMPT and as -p")
@@ -85,6 +89,11 @@ def command(
         if warning := guided.too_little_room(options, session, reply.n_prompt):
             note(warning)
         return _show(session, reply, view, as_json=as_json, stats=not no_stats)
+
+
+def _is_prose(text: str) -> bool:
+    """Whether a lone argument is a prompt rather than a model: words with blanks between, and no file of that name."""
+    return len(text.split()) > 1 and not Path(text).exists()
 
 
 def _prompt(given: str | None) -> str:

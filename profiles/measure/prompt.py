@@ -82,5 +82,6 @@ def make_prompt(session: Session, n_tokens: int, n_depth: int = 0) -> Prompt:
         bytes_per_token=len(data) / len(once),
         text_bytes=len(data),
         text_sha256=hashlib.sha256(data).hexdigest(),
+        text_characters=len(TEXT),
     )
     return Prompt(tuple(tokens), spelled.decode("utf-8", "ignore"), record, tuple(before))

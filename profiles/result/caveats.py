@@ -104,6 +104,20 @@ TEXT: dict[str, tuple[str, str]] = {
     "engine-note": ("{note}", "see `edgellm doctor`"),
 }
 
+#: What a caveat is about, where it is not single figures -> its codes.
+_KINDS = {
+    "machine": {
+        "foreign-load", "steal", "ray", "throttled", "cpu-quota", "too-many-threads", "on-battery", "governor",
+        "swapping",
+    },
+    "runs": {"launch-failed", "budget-spent", "incomplete", "engine-note"},
+}  # fmt: skip
+
+
+def kind_of(code: str) -> str:
+    """What a caveat is about: "machine", "runs" or "figures"."""
+    return next((kind for kind, codes in _KINDS.items() if code in codes), "figures")
+
 
 @dataclass(frozen=True)
 class Caveat:

@@ -168,17 +168,22 @@ def read(model: Path) -> Graph:
     """The graph in a file. Raises ValueError when the file is none, OSError."""
     try:
         with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            tensors: dict[str, Tensor] = {}
-            nodes: list[Node] = []
-            outputs: list[str] = []
-            for start, stop in protobuf.spans(data, 0, len(data), _GRAPH):
-                tensors |= dict(_tensor(data, *s) for s in protobuf.spans(data, start, stop, _INITIALIZER))
-                nodes += [_node(data, *s) for s in protobuf.spans(data, start, stop, _NODE)]
-                for span in protobuf.spans(data, start, stop, _GRAPH_OUTPUT):  # ValueInfoProto: name = 1
-                    outputs += [_text(data, s) for s in protobuf.spans(data, *span, 1)]
-            return Graph(tensors, nodes, tuple(outputs))
+            return parse(data)
     except (IndexError, UnicodeDecodeError) as error:
         raise ValueError(f"{model} is not an ONNX graph ({error})") from error
+
+
+def parse(data: Any) -> Graph:
+    """The same of a graph's bytes. Raises IndexError, UnicodeDecodeError, ValueError for what is none."""
+    tensors: dict[str, Tensor] = {}
+    nodes: list[Node] = []
+    outputs: list[str] = []
+    for start, stop in protobuf.spans(data, 0, len(data), _GRAPH):
+        tensors |= dict(_tensor(data, *s) for s in protobuf.spans(data, start, stop, _INITIALIZER))
+        nodes += [_node(data, *s) for s in protobuf.spans(data, start, stop, _NODE)]
+        for span in protobuf.spans(data, start, stop, _GRAPH_OUTPUT):  # ValueInfoProto: name = 1
+            outputs += [_text(data, s) for s in protobuf.spans(data, *span, 1)]
+    return Graph(tensors, nodes, tuple(outputs))
 
 
 def _tensor(data: Any, start: int, stop: int) -> tuple[str, Tensor]:

@@ -75,6 +75,7 @@ class PromptRecord:
     bytes_per_token: float  # over the whole fixed text: what makes tokenizers comparable
     text_bytes: int  # of the fixed text
     text_sha256: str
+    text_characters: int | None = None  # of the fixed text; None: written before it was counted
 
 
 @dataclass(frozen=True)

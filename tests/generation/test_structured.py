@@ -24,9 +24,7 @@ from edgellm.session import EngineOptions, Sampling
 
 pytest.importorskip("llguidance")
 _FILE = ROOT / "bench" / "schemas.py"
-schemas = runpy.run_path(str(_FILE))[
-    "schemas"
-]  # the folder on sys.path would hide `onnx` behind bench/onnx.py
+schemas = runpy.run_path(str(_FILE))["schemas"]
 
 PERSON = {
     "type": "object",

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 class Balance(HTMLParser):
     """Fails on a tag that is closed out of order, collects ids, links and tags."""
 
-    VOID = frozenset({"meta", "rect", "path", "polyline", "br"})
+    VOID = frozenset({"meta", "br"})
 
     def __init__(self) -> None:
         super().__init__()

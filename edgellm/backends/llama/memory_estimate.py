@@ -11,8 +11,9 @@ Weights are as it maps them, plus the copies its CPU kernels want in another ord
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from edgellm.backends import checkpoints
 from edgellm.backends.llama import lib
@@ -22,7 +23,7 @@ from edgellm.machine import hardware
 from edgellm.session import Buffers, EngineOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from edgellm.formats.artifact import Artifact
     from edgellm.formats.gguf.header import GgufTensor
@@ -30,6 +31,16 @@ if TYPE_CHECKING:
 _CTX_STEP = 256  # llama.cpp rounds a context up to this
 _FLOAT = 4
 _INDICES = 24  # bytes of positions and row numbers for each token of a batch
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A file that is not there yet, by what its header will say."""
+
+    architecture: str
+    metadata: Mapping[str, Any]
+    n_ctx_train: int
+    tensors: Mapping[str, GgufTensor] = field(repr=False)
 
 
 #: Where the caller left it open.
@@ -43,10 +54,8 @@ def with_defaults(options: EngineOptions) -> EngineOptions:
     return replace(options, **missing)
 
 
-def predict(artifact: Artifact, options: EngineOptions) -> Buffers:
+def predict(artifact: Artifact | Planned, options: EngineOptions) -> Buffers:
     """For a GGUF file opened with `options`, whose `n_ctx` is known, on the CPU. Raises ArtifactError."""
-    from edgellm.formats.gguf.reader import read_header
-
     options = with_defaults(options)
     per_token, state = kv_bytes_per_token(artifact, options), state_bytes(artifact)
     if per_token is None or state is None:
@@ -57,16 +66,16 @@ def predict(artifact: Artifact, options: EngineOptions) -> Buffers:
     n_block = artifact.metadata.get(f"{artifact.architecture}.block_count", 0)
     drafting = () if options.mtp else tuple(f"blk.{i}." for i in range(_n_layer(artifact), n_block))
     parts = [
-        {name: tensor for name, tensor in read_header(path).tensors.items() if not name.startswith(drafting)}
-        for path in artifact.parts or (artifact.path,)
+        {name: tensor for name, tensor in part.items() if not name.startswith(drafting)}
+        for part in _tensors(artifact)
     ]
     tensors = {name: tensor for part in parts for name, tensor in part.items()}
     n_ctx = options.n_ctx or artifact.n_ctx_train
-    repacked = _repacked(tensors) if options.repack is not False else {}
+    copied = repacked(tensors) if options.repack is not False else {}
     mapped = options.use_mmap is not False
     return Buffers(
-        weights=sum(_weights(part, repacked, mapped=mapped) for part in parts),
-        repacked=sum(tensor.nbytes for tensor in repacked.values()),
+        weights=sum(_weights(part, copied, mapped=mapped) for part in parts),
+        repacked=sum(tensor.nbytes for tensor in copied.values()),
         kv=round(per_token * _padded(n_ctx)) + state,
         compute=_compute(artifact, tensors, min(options.n_ubatch, options.n_batch, n_ctx), n_ctx, options),
         source="prediction",
@@ -74,7 +83,7 @@ def predict(artifact: Artifact, options: EngineOptions) -> Buffers:
     )
 
 
-def kv_bytes_per_token(artifact: Artifact, options: EngineOptions) -> float | None:
+def kv_bytes_per_token(artifact: Artifact | Planned, options: EngineOptions) -> float | None:
     """Bytes of KV cache one token takes: layers that attend * n_head_kv * head_dim * (bytes of K + bytes of V).
 
     None for an architecture outside the verified families, which may keep less, or something else.
@@ -94,10 +103,10 @@ def kv_bytes_per_token(artifact: Artifact, options: EngineOptions) -> float | No
         + dim_v * lib.kv_type(options.type_v).bytes_per_value
     )
     n_drafting = meta.get(f"{prefix}.nextn_predict_layers", 0) if options.mtp else 0
-    return float((_n_attention(artifact) + n_drafting) * heads_kv * per_layer)
+    return float((n_attention(artifact) + n_drafting) * heads_kv * per_layer)
 
 
-def state_bytes(artifact: Artifact) -> int | None:
+def state_bytes(artifact: Artifact | Planned) -> int | None:
     """Bytes of the recurrent state, 0 for a model without one, None where that is not known.
 
     Each gated delta net keeps the last kernel - 1 inputs of its convolution and a matrix for each value head, in
@@ -116,7 +125,7 @@ def state_bytes(artifact: Artifact) -> int | None:
     return int(_n_layer_with(artifact, ".ssm_conv1d.weight") * values * _FLOAT)
 
 
-def checkpoint_bytes(artifact: Artifact, options: EngineOptions) -> int | None:
+def checkpoint_bytes(artifact: Artifact | Planned, options: EngineOptions) -> int | None:
     """Bytes of the recurrent states kept to go back to, at most: one more than `n_checkpoints`, before a draft.
 
     None where the size of one is not known.
@@ -128,21 +137,28 @@ def checkpoint_bytes(artifact: Artifact, options: EngineOptions) -> int | None:
     return (n + 1) * one
 
 
-def _n_attention(artifact: Artifact) -> int:
+def _tensors(artifact: Artifact | Planned) -> list[Mapping[str, GgufTensor]]:
+    """By name, of each of its files."""
+    from edgellm.formats.gguf.reader import read_header
+
+    if isinstance(artifact, Planned):
+        return [artifact.tensors]
+    return [read_header(path).tensors for path in artifact.parts or (artifact.path,)]
+
+
+def n_attention(artifact: Artifact | Planned) -> int:
     """Layers that keep keys and values."""
     if f"{artifact.architecture}.ssm.inner_size" in artifact.metadata:
         return _n_layer_with(artifact, ".attn_k.weight")
     return _n_layer(artifact)
 
 
-def _n_layer_with(artifact: Artifact, tensor: str) -> int:
-    from edgellm.formats.gguf.reader import read_header
-
-    names = {name for path in artifact.parts or (artifact.path,) for name in read_header(path).tensors}
+def _n_layer_with(artifact: Artifact | Planned, tensor: str) -> int:
+    names = {name for part in _tensors(artifact) for name in part}
     return sum(f"blk.{i}{tensor}" in names for i in range(_n_layer(artifact)))
 
 
-def _n_layer(artifact: Artifact) -> int:
+def _n_layer(artifact: Artifact | Planned) -> int:
     """Layers that run for every token: without the blocks of a draft head behind them, which are not loaded."""
     meta, prefix = artifact.metadata, artifact.architecture
     return int(meta.get(f"{prefix}.block_count", 1) - meta.get(f"{prefix}.nextn_predict_layers", 0))
@@ -162,9 +178,9 @@ def _weights(tensors: Mapping[str, GgufTensor], repacked: Mapping[str, GgufTenso
     return max(t.offset + t.nbytes for t in plain) - min(t.offset for t in plain)
 
 
-def _repacked(tensors: Mapping[str, GgufTensor]) -> dict[str, GgufTensor]:
+def repacked(tensors: Mapping[str, GgufTensor]) -> dict[str, GgufTensor]:
     """The matrices that the CPU's kernels copy: types and row counts that come in interleaved blocks."""
-    rows = _interleaved_rows()
+    rows = interleaved_rows()
     return {
         name: tensor
         for name, tensor in tensors.items()
@@ -175,7 +191,7 @@ def _repacked(tensors: Mapping[str, GgufTensor]) -> dict[str, GgufTensor]:
     }
 
 
-def _interleaved_rows() -> dict[str, int]:
+def interleaved_rows() -> dict[str, int]:
     """Rows interleaved by type, on this CPU."""
     has = hardware.cpu().has
     if has("avx2"):
@@ -186,8 +202,23 @@ def _interleaved_rows() -> dict[str, int]:
     return {}
 
 
+def touched(planned: Planned, options: EngineOptions) -> int:
+    """Of the scratch memory, what a prompt of a full batch touches: logits are computed at its last token alone."""
+    options = with_defaults(options)
+    assert options.n_batch and options.n_ubatch
+    n_ctx = options.n_ctx or planned.n_ctx_train
+    batch = min(options.n_ubatch, options.n_batch, n_ctx)
+    return _compute(planned, planned.tensors, batch, n_ctx, options, all_logits=False)
+
+
 def _compute(
-    artifact: Artifact, tensors: Mapping[str, GgufTensor], batch: int, n_ctx: int, options: EngineOptions
+    artifact: Artifact | Planned,
+    tensors: Mapping[str, GgufTensor],
+    batch: int,
+    n_ctx: int,
+    options: EngineOptions,
+    *,
+    all_logits: bool = True,
 ) -> int:
     """Scratch memory for one physical batch, and the logits handed out."""
     meta, prefix = artifact.metadata, artifact.architecture
@@ -205,8 +236,9 @@ def _compute(
     attention = 3 * n_embd + head_dim * (2 * n_head + values * n_head_kv)
     # A wide block leaves no hole that the sum it is added to would fit in.
     feed_forward = 3 * n_ff + (4 if n_ff > 2 * n_embd else 3) * n_embd
+    head = _FLOAT * (n_vocab + 2 * n_embd) if all_logits else 0
     places = (
-        _FLOAT * (n_vocab + 2 * n_embd),
+        head,
         _FLOAT * feed_forward + mask * positions,
         _FLOAT * attention + (mask + scores) * positions,
     )

@@ -6,7 +6,6 @@ A command works on the Talk it is given. Adding one is adding a row.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 from edgellm.chat import settings
 from edgellm.chat.store import Store
 from edgellm.chat.terminal import render
-from edgellm.errors import UsageError
+from edgellm.errors import UsageError, did_you_mean
 from edgellm.prompt.messages import n_common, turns
 from edgellm.terminal import bar, columns, fit
 
@@ -56,8 +55,7 @@ def find(name: str) -> Command:
     for command in COMMANDS:
         if name in command.names:
             return command
-    near = difflib.get_close_matches(name, [n for command in COMMANDS for n in command.names], 1)
-    hint = f"did you mean {near[0]}?" if near else "/? lists them"
+    hint = did_you_mean(name, [n for command in COMMANDS for n in command.names], "/? lists them")
     raise UsageError(f"there is no command {name}; {hint} (a message that begins with a slash: /{name})")
 
 

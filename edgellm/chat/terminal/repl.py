@@ -12,6 +12,9 @@ from edgellm.terminal import visible
 CONTINUATION = "... "
 QUOTES = '"""'
 
+#: What people type to leave, as in a shell; as a message it can be sent between """.
+_LEAVE = ("exit", "quit", "bye")
+
 
 class Repl(Talk):
     """A talk that reads its messages by itself."""
@@ -61,6 +64,8 @@ class Repl(Talk):
             return
         if text.startswith("//"):
             self.ask(text[1:])
+        elif text.lower() in _LEAVE and self.reader.interactive:
+            self.done = True
         elif command and "/" not in command[1:]:
             commands.find(command).run(self, text[len(command) :].strip())
         else:

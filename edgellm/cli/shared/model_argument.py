@@ -37,19 +37,28 @@ hub_option = click.option(
 )
 
 
-def hf_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `-hf`, which gives MODEL; the first argument is then what follows it, where the command has that."""
+def model_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `-m` and `-hf`, which give MODEL; the first argument is then what follows it, where the command has that."""
 
     @functools.wraps(function)
-    def collected(hf: str | None, **values: Any) -> Any:
-        if hf is not None:
+    def collected(hf: str | None, named: str | None, **values: Any) -> Any:
+        if hf is not None and not hf.startswith(("hf.co/", "https://")):
+            hf = f"hf.co/{hf}"
+        for flag, given in (("-m", named), ("-hf", hf)):
+            if given is None:
+                continue
             if "prompt_option" in values and values["prompt"] is None:  # `run`, which takes MODEL and PROMPT
                 values["prompt"], values["model"] = values["model"], None
             if values["model"] is not None:
-                raise UsageError(f"the model is given twice: as {values['model']} and as -hf {hf}")
-            values["model"] = hf if hf.startswith(("hf.co/", "https://")) else f"hf.co/{hf}"
+                raise UsageError(f"the model is given twice: as {values['model']} and as {flag} {given}")
+            values["model"] = given
         return function(**values)
 
-    return click.option(
-        "-hf", "--hf-repo", "hf", metavar="ID[:TYPE]", help="MODEL, as llama.cpp has it: hf.co/ID[:TYPE]."
-    )(collected)
+    spelled = click.option(
+        "-m", "--model", "named", metavar="MODEL", help="MODEL, before or after the prompt."
+    )
+    return spelled(
+        click.option(
+            "-hf", "--hf-repo", "hf", metavar="ID[:TYPE]", help="MODEL, as llama.cpp has it: hf.co/ID[:TYPE]."
+        )(collected)
+    )

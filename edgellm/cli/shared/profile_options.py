@@ -139,7 +139,7 @@ GRID = (
         "until",
         type=click.STRING,
         metavar="WIDTH",
-        text="Go on until each 95% interval is within ±WIDTH of its mean, such as 2%.",
+        text="Go on until each 95% interval is within ±WIDTH of the figure, such as 2%.",
     ),
     _option(
         "--max-launches", "max_launches", type=_COUNT, default="20", text="The most --until may ask for."

@@ -79,7 +79,9 @@ _EXACT = click.option(
     help="Evaluate the whole prompt for every answer, so that --seed repeats it whatever was said before.",
 )
 _ENGINE_OPTIONS = (
-    _engine("-c", "--ctx-size", "n_ctx", type=_COUNT, text="Tokens of context.  [default: what fits]"),
+    _engine(
+        "-c", "--ctx-size", "--num-ctx", "n_ctx", type=_COUNT, text="Tokens of context.  [default: what fits]"
+    ),
     _engine("-t", "--threads", "n_threads", type=_COUNT, text="Threads.  [default: physical cores]"),
     _engine(
         "-tb", "--threads-batch", "n_threads_batch", type=_COUNT, text="Threads of prefill.  [default: -t]"

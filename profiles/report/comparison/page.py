@@ -17,6 +17,9 @@ from edgellm.profiles.report.plots import plot
 from edgellm.profiles.report.words import say, sentence
 from edgellm.profiles.result.result import Report
 
+#: More candidates than this are counted in the title, and their values are the table's.
+_NAMED = 3
+
 
 @dataclass(frozen=True)
 class Block:
@@ -35,7 +38,9 @@ def to_html(comparisons: Sequence[Comparison], report: Report | None, lang: str 
     return render(
         "comparison.html.jinja",
         lang,
-        title=say("cmp_versus", lang).join(names) if len(names) < 4 else str(len(names)),
+        title=say("cmp_versus", lang).join(names)
+        if len(names) <= _NAMED
+        else say("cmp_many", lang, n=len(names)),
         blocks=[_block(comparison, lang) for comparison in comparisons],
         view=view(report, lang) if report else None,
         words=glossary(
@@ -62,8 +67,9 @@ def _sentences(found: Sequence[Row], lang: str) -> list[Markup]:
     """A sentence for each that is ahead somewhere, one for what is equal, one for what has no single best."""
     groups: dict[tuple[int | None, str], list[Markup]] = {}
     for row in found:
-        values = say("cmp_to", lang).join(row.values)
-        part = sentence("cmp_axis", lang, axis=row.title, values=values)
+        part = Markup("{}").format(row.title)
+        if len(row.values) <= _NAMED:
+            part = sentence("cmp_axis", lang, axis=row.title, values=say("cmp_to", lang).join(row.values))
         groups.setdefault((row.winner, row.verdict), []).append(part)
     return [
         sentence(

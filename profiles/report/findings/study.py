@@ -1,4 +1,4 @@
-"""What a study of several models found: the best value, family against family, thread counts.
+"""What a study of several models found: the best value, who is fastest and smallest, thread counts.
 
 Sentences as in findings.py. Two models are as good as each other here when their bits per byte differ by less
 than MARGIN: a rule of this page, stated in its sentence.
@@ -6,17 +6,15 @@ than MARGIN: a rule of this page, stated in its sentence.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from markupsafe import Markup
 
-from edgellm.profiles.compare.verdict import BITS, TASKS, Pair
 from edgellm.profiles.report.figures.line import Line
 from edgellm.profiles.report.figures.pairs import Tests, interval, median, ranked, rate, standing, text
-from edgellm.profiles.report.figures.quality_cost import KILOBYTE, Offer, offers
+from edgellm.profiles.report.figures.quality_cost import Offer, offers
 from edgellm.profiles.report.words import sentence
 from edgellm.profiles.result.result import Report
 
@@ -34,10 +32,7 @@ def study(report: Report, shown: Sequence[Line], tests: Tests, lang: str) -> lis
         best = _best_settings(shown)
         sentences = [*_fastest(best, tests, lang), _memory(best, tests, lang)]
         sentences += [sentence("f_no_quality", lang)] if not report.quality else []
-    sentences += [_families(report, shown, tests, lang), _threads(shown, tests, lang)]
-    if len(shown) > 2 and not any(line.run.measurement(_JOULES).samples for line in shown):
-        off = all(line.run.workload.energy == "none" for line in shown)
-        sentences.append(sentence("f_energy_off" if off else "f_no_energy", lang))
+    sentences.append(_threads(shown, tests, lang))
     return sentences
 
 
@@ -140,88 +135,6 @@ def _memory(shown: Sequence[Line], tests: Tests, lang: str) -> Markup:
     if found.differs:
         return sentence("f_least_memory", lang, **values)
     return sentence("f_least_memory_two", lang, standing=standing(found, lang), **values)
-
-
-def _families(report: Report, shown: Sequence[Line], tests: Tests, lang: str) -> Markup:
-    """Qwen against Llama, at the best quantization and settings that both have."""
-    qwen, llama = ([line for line in shown if kin in _kind(line)] for kin in ("qwen", "llama"))
-    pairs = [(a, b) for a, b in itertools.product(qwen, llama) if _alike(a, b)]
-    pairs = [
-        (a, b)
-        for a, b in pairs
-        if a.run.measurement(_DECODES).samples and b.run.measurement(_DECODES).samples
-    ]
-    if not pairs or len(shown) == 2:
-        return Markup()
-    a, b = min(pairs, key=lambda pair: _rank(report, pair))
-    parts = [part for part in (*_worth(report, a, b, tests, lang), *_costs(a, b, tests, lang)) if part]
-    return sentence(
-        "f_families",
-        lang,
-        qa=a.family,
-        qb=b.family,
-        setting=a.short,
-        parts=sentence("join_parts", lang).join(parts),
-    )
-
-
-def _kind(line: Line) -> str:
-    return f"{line.run.model.architecture} {line.run.model.name}".lower()
-
-
-def _alike(a: Line, b: Line) -> bool:
-    same = a.run.model.quantization == b.run.model.quantization
-    return same and (a.run.settings, a.run.workload) == (b.run.settings, b.run.workload)
-
-
-def _rank(report: Report, pair: tuple[Line, Line]) -> tuple[float, float]:
-    """Best predictions first; of equals the fastest."""
-    records = [(report.quality or {}).get(line.run.model.name) for line in pair]
-    bits = [r.bits_per_byte.value for r in records if r and r.bits_per_byte]
-    return round(sum(bits), 2), -sum(median(line, _DECODES) for line in pair)
-
-
-def _worth(report: Report, a: Line, b: Line, tests: Tests, lang: str) -> list[Markup]:
-    first, second = ((report.quality or {}).get(line.run.model.name) for line in (a, b))
-    if not first or not second:
-        return []
-    parts = []
-    bits, right = (tests.quality(axis, first, second) for axis in (BITS, TASKS))
-    if bits and first.bits_per_byte and second.bits_per_byte:
-        values = (f"{found.bits_per_byte.value:.3f}" for found in (first, second) if found.bits_per_byte)
-        parts.append(_part("p_bits", a, b, bits, values, lang))
-    if right and first.total and second.total:
-        values = (f"{found.total.value:.1%}" for found in (first, second) if found.total)
-        parts.append(_part("p_tasks", a, b, right, values, lang))
-    return parts
-
-
-def _part(key: str, a: Line, b: Line, found: Pair, values: Iterable[str], lang: str) -> Markup:
-    """What two are worth, and which is better."""
-    first_is_better = (found.ratio.value < 1) == (key == "p_bits")
-    better = sentence("p_better", lang, a=(a if first_is_better else b).family)
-    va, vb = values
-    return sentence(key, lang, va=va, vb=vb, verdict=better if found.differs else standing(found, lang))
-
-
-def _costs(a: Line, b: Line, tests: Tests, lang: str) -> list[Markup]:
-    seconds = [KILOBYTE / median(line, _DECODES) for line in (a, b)]
-    parts = [_cost("p_seconds", a, b, _DECODES, [text("s", value) for value in seconds], tests, lang)]
-    if not all(line.run.measurement(_JOULES).samples for line in (a, b)):
-        return [*parts, sentence("p_no_joules", lang)]
-    joules = [KILOBYTE * median(line, _JOULES) for line in (a, b)]
-    return [*parts, _cost("p_joules", a, b, _JOULES, [text("J", value) for value in joules], tests, lang)]
-
-
-def _cost(key: str, a: Line, b: Line, metric: str, values: Sequence[str], tests: Tests, lang: str) -> Markup:
-    order = ranked([a, b], metric, best=max if metric == _DECODES else min)
-    found = tests.versus(order[0], order[1], metric)
-    verdict = standing(found, lang)
-    if found.differs:
-        shown = found.ratio if metric == _DECODES else found.ratio.inverse
-        by = {"ratio": f"{shown.value:.2f}", "interval": interval(shown, lang)}
-        verdict = sentence("p_better_by", lang, a=order[0].family, **by)
-    return sentence(key, lang, va=values[0], vb=values[1], verdict=verdict)
 
 
 def _threads(shown: Sequence[Line], tests: Tests, lang: str) -> Markup:

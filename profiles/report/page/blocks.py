@@ -73,6 +73,7 @@ class Section:
     cards: Sequence[Card] = ()
     css: str = "charts"  # kind of grid; "": one card below the other
     folds: Sequence[Fold] = ()
+    paper: bool = True  # whether it is printed
 
 
 def legend(shown: Sequence[Line]) -> list[Key]:

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from edgellm.profiles.report.figures.line import lines
 from edgellm.profiles.report.figures.llama_bench import params
 from edgellm.profiles.report.figures.scale import capital, scale_for
-from edgellm.profiles.report.page.blocks import FEW, Card, Cell, Fold, Section, Table
+from edgellm.profiles.report.page.blocks import Card, Cell, Fold, Section, Table
 from edgellm.profiles.report.words import say
 from edgellm.profiles.result.result import Machine, Report, Run
 
+#: More models than this are folded.
+_MODELS = 2
 #: CPU flags that change how fast quantized models run, as Linux prints them; the rest stay in the JSON.
 _TELLING_FLAGS = (
     "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16",
@@ -28,7 +30,7 @@ def where(report: Report, lang: str) -> Section:
     here = [_card(say("machine", lang), _machine(report.machine, lang))]
     if ran is not None:
         here.append(_card(say("engine", lang), _engine(ran, report, lang)))
-    if len(models) > FEW:
+    if len(models) > _MODELS:
         return Section("where", cards=here, css="wide", folds=[Fold(say("models", lang), models, "wide")])
     return Section("where", cards=models + here, css="wide")
 

@@ -73,7 +73,9 @@ def _few(known: Sequence[tuple[Line, tuple[float, ...]]], words: Sequence[str], 
     for line, parts in known:
         peak = _peak(line)
         text = f"{say('peak', lang)} {scale_for('B', peak).text(peak)}"
-        rows.append(svg.Stack(line.label, text, line.css, parts, peak))
+        rows.append(
+            svg.Stack(line.label, text, line.css, parts, peak, hints=_hints(line, parts, words, lang))
+        )
     keys = [*_legend(words, lang), Key("tickmark", say("peak", lang))]
     phases = _phases([line for line, _ in known], lang)
     chart = svg.stacks(say("memory", lang), rows)
@@ -89,12 +91,25 @@ def _many(known: Sequence[tuple[Line, tuple[float, ...]]], words: Sequence[str],
     cards = []
     for family, own in grouped([line for line, _ in known]):
         rows = [
-            svg.Stack(line.short, scale_for("B", _peak(line)).text(_peak(line)), line.css, parts_of[id(line)])
+            svg.Stack(
+                line.short,
+                scale_for("B", _peak(line)).text(_peak(line)),
+                line.css,
+                parts_of[id(line)],
+                hints=_hints(line, parts_of[id(line)], words, lang),
+            )
             for line in own
         ]
         chart = svg.thin_stacks(say("memory", lang), rows, reach)
         cards.append(Card(family, chart, legend=_legend(words, lang, f"{own[0].css} ")))
     return cards
+
+
+def _hints(line: Line, parts: Sequence[float], words: Sequence[str], lang: str) -> tuple[str, ...]:
+    return tuple(
+        f"{line.label}: {say(key, lang)} {scale_for('B', size).text(size)}"
+        for key, size in zip(words, parts, strict=True)
+    )
 
 
 def _peak(line: Line) -> float:

@@ -72,8 +72,12 @@ def _card(
 def _point(
     offer: Offer, a: Figure, b: Figure, x_words: Words, y_words: Words, *, labelled: bool
 ) -> plot_module.Point:
-    hint = f"{offer.line.label}: {x_words(a.value)}, {y_words(b.value)}"
-    kind = offer.line.run.model.name.removeprefix(f"{offer.line.family}-")
-    return plot_module.Point(
-        a.value, b.value, offer.line.css, hint, kind if labelled else "", a.interval, b.interval
-    )
+    hint = f"{offer.line.label}: {_told(a, x_words)}; {_told(b, y_words)}"
+    name = offer.line.run.model.name if labelled else ""
+    return plot_module.Point(a.value, b.value, offer.line.css, hint, name, a.interval, b.interval)
+
+
+def _told(figure: Figure, words: Words) -> str:
+    """`1.23 (95%: 1.2–1.26)`."""
+    ends = figure.interval
+    return words(figure.value) + (f" (95%: {words(ends[0])}–{words(ends[1])})" if ends else "")

@@ -1,9 +1,9 @@
-"""All of one result as the page shows it: what was found, charts, all numbers, what to doubt, where and how."""
+"""All of one result as the page shows it: what was found, what to doubt, charts, and the rest at a click."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
@@ -13,9 +13,9 @@ from edgellm.profiles.report.figures.numbers import number_rows
 from edgellm.profiles.report.figures.scale import capital, scale_for
 from edgellm.profiles.report.findings.findings import findings
 from edgellm.profiles.report.page import energy, facts, memory, numbers, quality_cost, roofline, runs, speed
-from edgellm.profiles.report.page.blocks import Cell, Section
-from edgellm.profiles.report.words import caveat_words, metric_name, say, table
-from edgellm.profiles.result.caveats import Caveat
+from edgellm.profiles.report.page.blocks import FEW, Cell, Section
+from edgellm.profiles.report.page.first import Doubt, against, doubts
+from edgellm.profiles.report.words import metric_name, say, table
 from edgellm.profiles.result.derive import METRICS
 from edgellm.profiles.result.result import Report, Run
 
@@ -33,17 +33,6 @@ _AT_A_GLANCE = (
 )
 #: Terms of a page that shows quality.
 _QUALITY = ("bits_per_byte", "kld_mean", "same_top", "tasks_right", "best_value")
-#: Remarks of one kind that stand by themselves; more are folded into one.
-_ALIKE = 3
-
-#: The page's charts, after the table of all runs. None: there is nothing to show.
-CHARTS: tuple[Callable[[Report, Sequence[Line], str], Section | None], ...] = (
-    speed.speed,
-    speed.depth,
-    memory.memory,
-    energy.energy,
-    roofline.roofline,
-)
 
 
 @dataclass(frozen=True)
@@ -57,27 +46,15 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Remark:
-    """Something to know before trusting a figure."""
-
-    subject: str
-    fact: str
-    advice: str
-    more: Sequence[Remark] = ()  # of the same kind, folded
-
-
-@dataclass(frozen=True)
 class View:
     """A result, in the order of the page."""
 
     found: Sequence[Markup]
-    jump: str  # words of the link to the remarks; "" without any
     tiles: Sequence[Tile]
+    against: Section | None
+    doubts: Sequence[Doubt]
     sections: Sequence[Section]
-    beside: Sequence[Section]
-    numbers: Section | None
-    remarks: Sequence[Remark]
-    where: Section
+    folded: Sequence[Section]  # open at a click
     command: str
     made: str
 
@@ -85,33 +62,35 @@ class View:
 def view(report: Report, lang: str) -> View:
     """Everything but the title."""
     shown = lines([run for run in report.runs if run.launches], lang)
-    remarks, n = _remarks(report.caveats, lang), len(report.caveats)
+    found = findings(report, lang)
     made = f"{report.created[:16].replace('T', ' ')} UTC"
+    opened, folded = _sections(report, shown, lang) if shown else ([], [])
     return View(
-        found=findings(report, lang),
-        jump=say("one_caveat" if n == 1 else "n_caveats", lang, n=n) if n else "",
-        tiles=[_tile(line, lang) for line in shown] if len(shown) <= _TILES else [],
-        sections=_sections(report, shown, lang) if shown else [],
-        beside=_present(order(report, shown, lang) for order in (speed.tokens, speed.order)),
-        numbers=numbers.numbers(report, shown, lang) if shown else None,
-        remarks=remarks,
-        where=facts.where(report, lang),
+        found=found.sentences,
+        tiles=[_tile(line, lang) for line in shown] if len(shown) <= _TILES and not found.pair else [],
+        against=against(found, lang),
+        doubts=doubts(report.caveats, lang),
+        sections=opened,
+        folded=[*folded, facts.where(report, lang)],
         command=report.command,
         made=say("made_by", lang, version=report.edgellm_version, date=made),
     )
 
 
-def _sections(report: Report, shown: Sequence[Line], lang: str) -> list[Section]:
-    wide = len(shown) > _TILES or report.quality
-    first = (
-        quality_cost.quality_cost(report, shown, lang),
-        runs.all_runs(report, shown, lang) if wide else None,
-    )
-    return _present([*first, *(chart(report, shown, lang) for chart in CHARTS)])
-
-
-def _present(sections: Iterable[Section | None]) -> list[Section]:
-    return [section for section in sections if section]
+def _sections(report: Report, shown: Sequence[Line], lang: str) -> tuple[list[Section], list[Section]]:
+    """What stands open - quality against cost or else speed, memory, depth - and what is folded."""
+    worth, pace = quality_cost.quality_cost(report, shown, lang), speed.speed(report, shown, lang)
+    opened = [worth or pace, memory.memory(report, shown, lang), speed.depth(report, shown, lang)]
+    folded = [
+        runs.all_runs(report, shown, lang) if len(shown) > 1 else None,
+        pace if worth else None,
+        *(
+            of(report, shown, lang)
+            for of in (energy.energy, roofline.roofline, speed.tokens, speed.order, numbers.numbers)
+        ),
+    ]
+    screen = [replace(section, paper=len(shown) <= FEW) for section in folded[1:] if section]
+    return [section for section in opened if section], [section for section in folded[:1] if section] + screen
 
 
 def title(report: Report, lang: str) -> str:
@@ -171,18 +150,3 @@ def _tile(line: Line, lang: str) -> Tile:
 def _median(run: Run, name: str) -> str:
     summary = run.summary(name) if name else None
     return scale_for(METRICS[name].unit, summary.median).text(summary.median) if summary else ""
-
-
-def _remarks(caveats: Sequence[Caveat], lang: str) -> list[Remark]:
-    groups: dict[str, list[Remark]] = {}
-    for caveat in caveats:
-        fact, advice = caveat_words(caveat, lang)
-        named = caveat.subject or "names" in caveat.values  # a model's name keeps its first letter
-        words = fact if named else capital(fact)
-        groups.setdefault(caveat.code, []).append(Remark(caveat.subject, words, capital(advice)))
-    found: list[Remark] = []
-    for alike in groups.values():
-        first = alike[0]
-        folded = [Remark(first.subject, first.fact, first.advice, alike[1:])]
-        found += alike if len(alike) <= _ALIKE else folded
-    return found

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from edgellm.profiles.report.figures.line import Line
 from edgellm.profiles.report.figures.numbers import shown_interval
 from edgellm.profiles.report.figures.scale import digits, scale_for, tick
-from edgellm.profiles.report.page.bars import bar_cards, bar_folds, measured
+from edgellm.profiles.report.page.bars import bar_cards, bar_folds, exact, measured
 from edgellm.profiles.report.page.blocks import FEW, Card, Section, legend
 from edgellm.profiles.report.plots import plot, svg
 from edgellm.profiles.report.words import say
@@ -72,7 +72,7 @@ def _depth_point(line: Line) -> plot.Point:
     summary = line.run.summary(_DECODE)
     assert summary is not None
     interval = shown_interval(summary)
-    hint = f"{line.label}: {digits(summary.median)} tok/s"
+    hint = exact(line, scale_for("tok/s", summary.median), summary)
     return plot.Point(_depth(line.run), summary.median, line.css, hint, y_interval=interval, size=3.2)
 
 

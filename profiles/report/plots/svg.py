@@ -30,6 +30,7 @@ class Bar:
     css: str  # colour class, e.g. "m0"
     interval: tuple[float, float] | None = None  # 95%
     samples: tuple[float, ...] = ()
+    hint: str = ""  # exact figures, told where the bar is pointed at
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Stack:
     parts: tuple[float, ...]
     mark: float | None = None  # a line across, e.g. the peak
     gap: bool = False  # a dashed part at the end: something that was not measured
+    hints: tuple[str, ...] = ()  # of each part, told where it is pointed at
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def _bar(row: Bar, top: float, scale: float) -> str:
     y = top + 20
     if row.value is None:
         return head + f'<rect class="gap" x="0.5" y="{y:g}" width="{WIDTH - 1:g}" height="{_BAR:g}" rx="3"/>'
-    parts = [head, _rect(f"bar {row.css}", 0, y, row.value * scale)]
+    parts = [head, _rect(f"bar {row.css}", 0, y, row.value * scale, hint=row.hint)]
     middle = y + _BAR / 2
     parts += [
         f'<circle class="dot {row.css}" cx="{number(s * scale)}" cy="{middle:g}" r="2.2"></circle>'
@@ -110,7 +112,9 @@ def _thin_bar(row: Bar, top: float, scale: float) -> str:
     if row.value is None:
         return text
     middle = top + _THIN_ROW / 2
-    bar = _rect(f"bar {row.css}", _THIN_START, top + 5, row.value * scale, height=_THIN_ROW - 10)
+    bar = _rect(
+        f"bar {row.css}", _THIN_START, top + 5, row.value * scale, height=_THIN_ROW - 10, hint=row.hint
+    )
     if row.interval is None:
         return text + bar
     low, high = (number(_THIN_START + max(end, 0.0) * scale) for end in row.interval)
@@ -127,7 +131,10 @@ def thin_stacks(title: str, rows: Sequence[Stack], reach: float) -> str:
         for part, size in enumerate(row.parts):
             if size > 0:
                 css = f"bar {row.css} s{part}"
-                body.append(_rect(css, x, top + 4, size * scale, rounded=False, height=_THIN_ROW - 8))
+                hint = row.hints[part] if row.hints else ""
+                body.append(
+                    _rect(css, x, top + 4, size * scale, rounded=False, height=_THIN_ROW - 8, hint=hint)
+                )
                 x += size * scale
         if row.gap:
             body.append(
@@ -155,7 +162,8 @@ def _stack(row: Stack, top: float, scale: float) -> str:
     parts, x, y = [_head(row.label, row.text, top)], 0.0, top + 20
     for index, size in enumerate(row.parts):
         if size > 0:
-            parts.append(_rect(f"bar {row.css} s{index}", x, y, size * scale, rounded=False))
+            hint = row.hints[index] if row.hints else ""
+            parts.append(_rect(f"bar {row.css} s{index}", x, y, size * scale, rounded=False, hint=hint))
             x += size * scale
     if row.mark is not None:
         at = number(min(row.mark * scale, WIDTH - 1))
@@ -245,11 +253,12 @@ def shorten(label: str, limit: int = 30) -> str:
     return f"{label[:half]}…{label[-half:]}"
 
 
-def _rect(css: str, x: float, y: float, width: float, *, rounded: bool = True, height: float = _BAR) -> str:
+def _rect(
+    css: str, x: float, y: float, width: float, *, rounded: bool = True, height: float = _BAR, hint: str = ""
+) -> str:
     corner = ' rx="3"' if rounded else ""
-    return (
-        f'<rect class="{css}" x="{number(x)}" y="{y:g}" width="{number(width)}" height="{height:g}"{corner}/>'
-    )
+    box = f'<rect class="{css}" x="{number(x)}" y="{y:g}" width="{number(width)}" height="{height:g}"{corner}'
+    return f"{box}><title>{html.escape(hint)}</title></rect>" if hint else f"{box}/>"
 
 
 def number(value: float) -> str:

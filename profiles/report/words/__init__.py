@@ -2,7 +2,7 @@
 
 `[words]` are texts with places for values; some hold `<b>` or `<small>`, and only `sentence` reads those. `[terms]`
 name the measurements, and what else a reader may not know, and say what each means: the glossary. `[caveats]` are
-facts and advice (in English they come with the result itself).
+facts and advice (in English they come with the result itself), `[doubts]` what they are called in short.
 """
 
 from __future__ import annotations
@@ -48,6 +48,12 @@ def metric_name(name: str, lang: str) -> str:
     known = table(lang)["terms"].get(base)
     called: str = known["name"] if known else base
     return f"{called} ({meter})" if meter else called
+
+
+def doubt_name(code: str, lang: str) -> str:
+    """What a kind of caveat is called where many are counted; its code where another version made it."""
+    name: str = table(lang)["doubts"].get(code, code)
+    return name
 
 
 def caveat_words(caveat: Caveat, lang: str) -> tuple[str, str]:

@@ -156,7 +156,7 @@ def test_commands(start, tmp_path):
     chat.expect("/stats")  # the menu
     tell(chat, "\t", r"context +[█░]+")
     tell(chat, "/nonsense", "there is no command /nonsense")
-    chat.send("/bye\r")
+    chat.send("exit\r")  # as /bye
     chat.expect(pexpect.EOF)
 
 

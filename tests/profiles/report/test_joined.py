@@ -63,20 +63,24 @@ def test_every_metered_phase_is_drawn_and_depth_is_a_line():
 
 
 def test_the_best_value_is_the_fastest_of_the_good(study):
-    first, *rest = findings(study, "en")
+    found = findings(study, "en")
+    first, *rest = found.sentences
     assert "tiny-qwen3-Q5_K_M (2 threads) is the <b>best value</b> here" in first
     assert "0.523 bits per byte, within 1% of the best (0.520, tiny-qwen3-F16" in first
-    bytes_per_second = {run.model.name: run.summary("decode_bytes_per_second").mean for run in study.runs}
+    bytes_per_second = {run.model.name: run.summary("decode_bytes_per_second").median for run in study.runs}
     good = [f"tiny-qwen3-{kind}" for kind, (_, kld) in study_samples.TYPES.items() if kld / 2 <= 0.0052]
     assert max(good, key=bytes_per_second.__getitem__) == "tiny-qwen3-Q5_K_M"
     text = " ".join(rest)
     assert "tiny-qwen3-Q2_K (2 threads) needs <b>the least memory</b>" in text or "Q2_K" in text
-    assert "<b>tiny-qwen3 against tiny-llama3</b>" in text and "<b>tiny-qwen3 is better</b> ×1.5" in text
-    assert "<b>2 threads decode 1.7" in text and "Energy was not measured" in text
+    assert "<b>2 threads decode 1.7" in text
+    assert found.pair and [line.family for line in found.pair] == ["tiny-qwen3", "tiny-llama3"]
+    rows = {row.title: row.verdict for row in found.aspects}
+    assert rows["Decode"].startswith("<b>tiny-qwen3</b> is faster ×1.5")
+    assert "Energy was not measured" in rows["Energy for 1,000 characters"]
 
 
 def test_without_quality_no_one_is_called_worth_more():
-    text = " ".join(findings(study_samples.study(types=FEW, quality=False), "en"))
+    text = " ".join(findings(study_samples.study(types=FEW, quality=False), "en").sentences)
     assert "best value" not in text and "add --quality" in text
     assert "tiny-qwen3-Q2_K (2 threads) <b>decodes text fastest</b>" in text
 
@@ -85,8 +89,10 @@ def test_qwen_and_llama_as_good_as_each_other_are_called_so():
     report = study_samples.study(types=FEW)
     assert report.quality is not None
     equal = {name: replace(q, bits_per_byte=Estimate(0.55, 0.011)) for name, q in report.quality.items()}
-    text = " ".join(findings(replace(report, quality=equal), "en"))
-    assert "bits per byte 0.550 against 0.550, the same within 10%" in text
+    (row,) = [
+        row for row in findings(replace(report, quality=equal), "en").aspects if "0.550" in str(row.figures)
+    ]
+    assert (row.title, row.verdict) == ("Bits per byte", "The same within 10%")
 
 
 def test_the_front_is_what_nothing_beats():

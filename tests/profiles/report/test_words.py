@@ -115,3 +115,8 @@ def test_the_field_s_words_are_used():
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_the_rule_of_the_best_value_is_the_one_in_use(lang):
     assert f"{MARGIN:.0%}" in table(lang)["terms"]["best_value"]["meaning"]
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_every_caveat_has_a_short_name(lang):
+    assert table(lang)["doubts"].keys() == TEXT.keys()

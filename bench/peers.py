@@ -1,20 +1,31 @@
 #!/usr/bin/env python3
-"""Prefill and decode speed side by side: edgellm, onnxruntime-genai, optimum, and GGUF in edgellm and llama-bench.
+"""Prefill and decode speed, load time and peak memory side by side: edgellm's two engines and the tools of the field.
 
-    bench/onnx.py --side ours=edgellm:q-onnx-int4 --side genai=genai:q-genai --side gguf=edgellm:q-Q4_0.gguf \
+    bench/peers.py --side ours=edgellm:q-onnx-int4 --side genai=genai:q-genai --side gguf=edgellm:q-Q4_0.gguf \
         --python genai=/path/to/genai-venv/bin/python -p 512 -n 128 -t 2 --rounds 5
 
-A side is NAME=KIND:PATH, its KIND one of edgellm, genai, optimum and llama-bench (llama.cpp's own tool;
-`--python llama-bench=TOOL` names the program, made from the engine's own sources: `cmake --build BUILD
---target llama-bench`). Each launch is a fresh process that loads, warms up and measures once; rounds are
-interleaved, the order turned around in every second one. A first launch of every side, not counted, lets
-edgellm prepare its weights and the page cache fill. All sides decode greedily for exactly N tokens after the
-same prompt of P token ids, with the same number of threads; `-t 0` leaves that to each, as its users run it.
-`--python` gives the interpreter of a KIND whose packages live in an environment of their own. A side that
-fails is left out from then on. `--cpu` counts processor seconds of the process in place of the clock's: with
-one thread, what a machine that others use, too, can still tell.
-Prints medians, the ratio to the first side, the peak of memory over the model's files plus KV cache, and one
-JSON line. With five sides of half a billion weights and 3 rounds: five minutes.
+A side is NAME=KIND:PATH. The kinds, and how each peer is set up as its own documentation has it:
+
+    edgellm           a GGUF file or an ONNX folder of `edgellm convert`
+    llama-cpp-python  a GGUF file, through `Llama.generate` (the package that edgellm installs)
+    llama-bench       a GGUF file, in llama.cpp's own tool, made from the engine's own sources: `cmake -B build
+                      -DCMAKE_BUILD_TYPE=Release && cmake --build build --target llama-bench`; the program is named by
+                      `--python llama-bench=PROGRAM`. It draws no tokens and loads apart.
+    genai             `python -m onnxruntime_genai.models.builder -i CHECKPOINT -o FOLDER -p int4 -e cpu`
+                      (onnxruntime-genai, torch, transformers)
+    openvino          `optimum-cli export openvino --model CHECKPOINT --weight-format int4 --sym --group-size 128
+                      --ratio 1.0 FOLDER` (optimum-intel, nncf), run by openvino-genai's LLMPipeline
+    optimum           `optimum-cli export onnx` (optimum-onnx, torch), run by ORTModelForCausalLM
+
+`--python KIND=INTERPRETER` is for packages in an environment of their own. Each launch is a fresh process that
+loads, warms up and measures once; rounds are interleaved, the order turned around in every second one. A first launch
+of every side, not counted, lets edgellm prepare its weights and the page cache fill. All sides decode greedily for
+exactly N tokens after the same prompt of P token ids, with the same number of threads; `-t 0` leaves that to each, as
+its users run it. A side that fails is left out from then on. `--cpu` counts processor seconds of the process in
+place of the clock's: with one thread, what a machine that others use, too, can still tell.
+Prints medians, the ratio to the first side with the interval of the paired rounds (Student's t, from three rounds on),
+the peak of memory over the model's files plus KV cache, and one JSON line with the machine and all versions. With five
+sides of half a billion weights and 3 rounds: five minutes.
 """
 
 import argparse
@@ -25,11 +36,16 @@ import statistics
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from edgellm import privacy
 
-KINDS = ("edgellm", "genai", "optimum", "llama-bench")
+#: What sides are compared by.
+RATES = ("prefill", "decode")
+
+KINDS = ("edgellm", "llama-cpp-python", "llama-bench", "genai", "openvino", "optimum")
 
 
 def prompt_ids(n: int) -> list[int]:
@@ -42,7 +58,7 @@ def seconds(args: argparse.Namespace) -> float:
     return time.process_time() if args.cpu else time.perf_counter()
 
 
-def run_edgellm(args: argparse.Namespace) -> dict[str, float]:
+def run_edgellm(args: argparse.Namespace) -> dict[str, Any]:
     from edgellm import backends
     from edgellm.formats.artifact import Artifact
     from edgellm.session import GREEDY, EngineOptions
@@ -66,7 +82,7 @@ def run_edgellm(args: argparse.Namespace) -> dict[str, float]:
             next(stream)
             times.append(seconds(args))
         kv_bytes = (session.info.kv_bytes_per_token or 0) * len(session.tokens)
-    return {**figures(load, times), "kv_bytes": kv_bytes}
+    return {**figures(load, times, f"{session.info.backend} {session.info.version}"), "kv_bytes": kv_bytes}
 
 
 def run_turns(args: argparse.Namespace) -> dict[str, list[float]]:
@@ -89,7 +105,7 @@ def run_turns(args: argparse.Namespace) -> dict[str, list[float]]:
     return {"first": firsts}
 
 
-def run_genai(args: argparse.Namespace) -> dict[str, float]:
+def run_genai(args: argparse.Namespace) -> dict[str, Any]:
     privacy.refuse_telemetry()
     import onnxruntime_genai as og
 
@@ -118,11 +134,66 @@ def run_genai(args: argparse.Namespace) -> dict[str, float]:
     for _ in range(args.gen + 1):
         run.generate_next_token()
         times.append(seconds(args))
-    return figures(load, times)
+    return figures(load, times, f"onnxruntime-genai {og.__version__}")
 
 
-def run_optimum(args: argparse.Namespace) -> dict[str, float]:
-    sys.path.remove(str(Path(__file__).resolve().parent))  # this file would be what optimum imports as `onnx`
+def run_llama_cpp_python(args: argparse.Namespace) -> dict[str, Any]:
+    import llama_cpp
+
+    start = seconds(args)
+    threads = {"n_threads": args.threads, "n_threads_batch": args.threads} if args.threads else {}
+    n_ctx = args.prompt + args.gen + 16
+    model = llama_cpp.Llama(str(args.path), n_ctx=n_ctx, flash_attn=True, verbose=False, **threads)
+    load = seconds(args) - start
+    ids = prompt_ids(args.prompt)
+    warm = model.generate(ids[:40], temp=0.0, top_k=1)
+    for _ in range(8):
+        next(warm)
+    model.reset()
+    model._ctx.kv_cache_clear()  # its own prefix match would spare it 40 tokens
+    run = model.generate(ids, temp=0.0, top_k=1, reset=False)
+    times = [seconds(args)]
+    for _ in range(args.gen + 1):
+        next(run)
+        times.append(seconds(args))
+    return figures(load, times, llama_cpp.__version__)
+
+
+def run_openvino(args: argparse.Namespace) -> dict[str, Any]:
+    import numpy as np
+    import openvino
+    import openvino_genai
+
+    start = seconds(args)
+    threads = {"INFERENCE_NUM_THREADS": args.threads} if args.threads else {}
+    pipe = openvino_genai.LLMPipeline(str(args.path), "CPU", **threads)
+    load = seconds(args) - start
+
+    class Clock(openvino_genai.StreamerBase):
+        times: list[float]
+
+        def write(self, token: object) -> "openvino_genai.StreamingStatus":
+            many = token if isinstance(token, list) else [token]
+            self.times += [seconds(args)] * len(many)
+            return openvino_genai.StreamingStatus.RUNNING
+
+        def end(self) -> None: ...
+
+    def decode(ids: list[int], n: int) -> list[float]:
+        config = openvino_genai.GenerationConfig(
+            max_new_tokens=n, min_new_tokens=n, do_sample=False, ignore_eos=True
+        )
+        clock = Clock()
+        clock.times = [seconds(args)]
+        pipe.generate(openvino.Tensor(np.array([ids], np.int64)), config, clock)
+        return clock.times
+
+    decode(prompt_ids(args.prompt)[:40], 8)
+    return figures(load, decode(prompt_ids(args.prompt), args.gen + 1), openvino_genai.__version__)
+
+
+def run_optimum(args: argparse.Namespace) -> dict[str, Any]:
+    sys.path.remove(str(Path(__file__).resolve().parent))  # other files here would be what optimum imports
     import torch
 
     privacy.refuse_telemetry()
@@ -152,19 +223,21 @@ def run_optimum(args: argparse.Namespace) -> dict[str, float]:
     model.generate(
         ids, max_new_tokens=args.gen + 1, min_new_tokens=args.gen + 1, do_sample=False, streamer=clock
     )
-    return figures(load, clock.times)  # the streamer is given the prompt first
+    return figures(load, clock.times, metadata.version("optimum"))  # the streamer is given the prompt first
 
 
-def run_llama_bench(args: argparse.Namespace) -> dict[str, float]:
+def run_llama_bench(args: argparse.Namespace) -> dict[str, Any]:
     """The tool's own clock: a prompt, and tokens decoded behind one of that length."""
     rates = []
     for test in (["-p", args.prompt, "-n", 0], ["-p", 0, "-n", args.gen, "-d", args.prompt]):
         threads = ["-t", args.threads] if args.threads else []
         command = [args.tool, "-m", args.path, *test, *threads, "-r", 1, "-o", "json"]
         done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=True)
-        rates.append(json.loads(done.stdout)[0]["avg_ts"])
+        row = json.loads(done.stdout)[0]
+        rates.append(row["avg_ts"])
     peak, first = peak_bytes(resource.RUSAGE_CHILDREN), args.prompt / rates[0]
-    return {"load": 0.0, "first": first, "decode": rates[1], "peak_bytes": peak, "anonymous_bytes": 0}
+    found = {"load": 0.0, "first": first, "decode": rates[1], "peak_bytes": peak, "anonymous_bytes": 0}
+    return {**found, "version": f"llama-bench {row['build_commit']}"}
 
 
 def peak_bytes(who: int) -> int:
@@ -172,7 +245,7 @@ def peak_bytes(who: int) -> int:
     return resource.getrusage(who).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def figures(load: float, times: list[float]) -> dict[str, float]:
+def figures(load: float, times: list[float], version: str) -> dict[str, Any]:
     """`times`: the start, then one for each token drawn; the first token ends the prefill."""
     decode = (len(times) - 2) / (times[-1] - times[1])
     first = times[1] - times[0]
@@ -182,7 +255,8 @@ def figures(load: float, times: list[float]) -> dict[str, float]:
     if status.is_file():
         rows = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
         anonymous = int(rows["RssAnon"].split()[0]) * 1024
-    return {"load": load, "first": first, "decode": decode, "peak_bytes": peak, "anonymous_bytes": anonymous}
+    found = {"load": load, "first": first, "decode": decode, "peak_bytes": peak, "anonymous_bytes": anonymous}
+    return {**found, "version": version}
 
 
 def launch(args: argparse.Namespace) -> None:
@@ -194,6 +268,8 @@ def launch(args: argparse.Namespace) -> None:
         "edgellm": run_edgellm,
         "genai": run_genai,
         "optimum": run_optimum,
+        "openvino": run_openvino,
+        "llama-cpp-python": run_llama_cpp_python,
         "llama-bench": run_llama_bench,
     }
     found = sides[args.kind](args)
@@ -202,7 +278,7 @@ def launch(args: argparse.Namespace) -> None:
 
 def compare(args: argparse.Namespace) -> None:
     sides = {name: rest.partition(":")[::2] for name, _, rest in (side.partition("=") for side in args.side)}
-    samples: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
+    samples: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     failed: dict[str, str] = {}
     for number in range(-1, args.rounds):  # round -1 warms up
         for name in sides if number % 2 == 0 else reversed(sides):
@@ -227,7 +303,18 @@ def measure_apart(args: argparse.Namespace, kind: str, path: str) -> "subprocess
     command += ["-p", str(args.prompt), "-n", str(args.gen), "-t", str(args.threads)]
     command += ["--cpu"] if args.cpu else []
     threads = {"OMP_NUM_THREADS": str(args.threads)} if args.threads else {}
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **threads})
+    own = {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}  # `edgellm.privacy`, in any environment
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **threads, **own})
+
+
+def interval(own: list[float], base: list[float]) -> tuple[float, float] | None:
+    """The 95% interval of the ratio over paired rounds; None below three."""
+    from edgellm.stats import paired_ratio
+
+    found = paired_ratio(own, base) if len(own) == len(base) > 2 else None
+    if found is None or found.ci95_low is None or found.ci95_high is None:
+        return None
+    return found.ci95_low, found.ci95_high
 
 
 def model_bytes(path: Path) -> int:
@@ -265,24 +352,39 @@ def converse(args: argparse.Namespace) -> None:
 
 def report(
     args: argparse.Namespace,
-    samples: dict[str, list[dict[str, float]]],
+    samples: dict[str, list[dict[str, Any]]],
     sizes: dict[str, int],
     failed: dict[str, str],
 ) -> None:
     base = next(iter(samples))
-    median = {n: {k: statistics.median(s[k] for s in rows) for k in rows[0]} for n, rows in samples.items()}
+    median = {
+        name: {key: statistics.median(row[key] for row in rows) for key in rows[0] if key != "version"}
+        for name, rows in samples.items()
+    }
     columns = {"prefill tok/s": 14, "": 7, "decode tok/s": 14, " ": 7, "first s": 9, "load s": 8}
     columns |= {"peak MB": 9, "anon MB": 9, "file MB": 9, "peak/(file+KV)": 15}
     print(f"{'':16}" + "".join(f"{head:>{width}}" for head, width in columns.items()))
     for name, m in median.items():
-        ratios = [m[k] / median[base][k] for k in ("prefill", "decode")]
+        ratios = [m[k] / median[base][k] for k in RATES]
+        ends = {k: interval([s[k] for s in samples[name]], [s[k] for s in samples[base]]) for k in RATES}
         needed = sizes[name] + m.get("kv_bytes", 0)
         print(
             f"{name:16} {m['prefill']:13.1f} {ratios[0]:5.2f}x {m['decode']:13.2f} {ratios[1]:5.2f}x "
             f"{m['first']:8.2f} {m['load']:7.2f} {m['peak_bytes'] / 1e6:8.0f} {m['anonymous_bytes'] / 1e6:8.0f} "
             f"{sizes[name] / 1e6:8.0f} {m['peak_bytes'] / needed:14.2f}"
         )
-    result = {"prompt": args.prompt, "gen": args.gen, "threads": args.threads, "samples": samples}
+        for key, (low, high) in ((key, own) for key, own in ends.items() if own and name != base):
+            print(f"{'':16} {key} ×{m[key] / median[base][key]:.3f} (95%: {low:.3f} to {high:.3f})")
+    from edgellm.profiles.measure.machine import describe
+
+    machine = describe()
+    about = {
+        "cpu": machine.cpu_model,
+        "flags": [flag for flag in machine.cpu_flags if flag.startswith(("avx", "amx", "asimd", "i8mm"))],
+        "versions": {name: rows[0]["version"] for name, rows in samples.items()},
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    result = {**about, "prompt": args.prompt, "gen": args.gen, "threads": args.threads, "samples": samples}
     print(json.dumps({**result, "file_bytes": sizes, "failed": failed}))
 
 

@@ -1,0 +1,93 @@
+"""What a machine's kernels were seen to do, as data: seconds a weight by kernel, and what a token costs beside them.
+
+Kept per machine, build of the engines' libraries and number of threads. probe.py measures, speed.py adds up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from edgellm import files
+from edgellm.machine import hardware
+
+_FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Seconds of one token decoded, and of each of many: by weight, and by value that comes out of a matrix.
+
+    Short rows have many outputs for their weights, and kernels begin and end with each.
+    """
+
+    decode: float
+    decode_output: float
+    prefill: float
+    prefill_output: float
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What one engine's token costs beside its matrices, in seconds and bytes."""
+
+    token: float  # of a decoded token, whatever the model
+    layer: float  # of a decoded token, by layer
+    row: float  # of a decoded token, by row of the vocabulary: logits checked and drawn from
+    head: float  # by position attended to and head
+    head_value: float  # by position attended to, head and value of it
+    prefill_head: float  # the same for each of many tokens
+    prefill_head_value: float
+    runtime_bytes: int  # the process with its libraries, beside what a model takes
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One engine on one machine."""
+
+    engine: str
+    n_threads: int
+    machine: str
+    build: str
+    made: str  # ISO 8601
+    kernels: Mapping[str, Kernel] = field(default_factory=dict)
+    beside: Beside | None = None
+    read_bytes_per_second: float | None = None  # the machine's ceilings, for other devices' sake
+    operations_per_second: float | None = None  # int8
+
+    def with_kernels(self, kernels: Mapping[str, Kernel]) -> Figures:
+        """With these as well."""
+        return replace(self, kernels={**self.kernels, **kernels})
+
+
+def path(engine: str, n_threads: int, build: str) -> Path:
+    """Where this machine's figures are kept."""
+    cpu = hardware.cpu()
+    key = "\n".join(
+        [f"{_FORMAT}", engine, f"{n_threads}", build, cpu.name, *sorted(cpu.flags), f"{cpu.n_logical}"]
+    )
+    return files.cache_dir("kernels") / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+
+
+def read(engine: str, n_threads: int, build: str) -> Figures | None:
+    """What is remembered, None where nothing is."""
+    try:
+        return parse(json.loads(path(engine, n_threads, build).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def parse(found: dict[str, object]) -> Figures:
+    """From what `write` kept. Raises TypeError, KeyError."""
+    from edgellm.profiles.result.codec import from_plain
+
+    return from_plain(Figures, found)
+
+
+def write(figures: Figures) -> None:
+    """Remember."""
+    target = path(figures.engine, figures.n_threads, figures.build)
+    files.remember(target, json.dumps(asdict(figures), indent=1) + "\n")

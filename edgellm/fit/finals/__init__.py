@@ -1,0 +1,1 @@
+"""The finalists of a recommendation, converted and measured here within a budget of time."""
