@@ -160,11 +160,11 @@ def command(
     engine = EngineOptions(n_threads=n_threads, n_gpu_layers=n_gpu_layers, device=device)
     if harness:
         asked = _Standard(tuple(harness.split(",")), harness_data, harness_tasks, limit, few_shot, chat)
-        subject, found = _on_harness(artifact, replace(engine, n_ctx=max(n_ctx, _HARNESS_CTX)), asked)
+        tested, found = _on_harness(artifact, replace(engine, n_ctx=max(n_ctx, _HARNESS_CTX)), asked)
         return emit(
-            evaluation.harness_json(subject, found)
+            evaluation.harness_json(tested, found)
             if output == "json"
-            else evaluation.harness_table(subject, found)
+            else evaluation.harness_table(tested, found)
         )
     subject: Subject | None = None
     on_text: TextResult | None = None

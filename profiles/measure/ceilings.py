@@ -95,7 +95,7 @@ def _reading(n_threads: int, n_bytes: int) -> tuple[tuple[float, ...], str]:
 
     name, read = _reader()
     array, place = _mapped(n_bytes)
-    work = [lambda part=part: read(part) for part in np.array_split(array, n_threads)]  # type: ignore[misc]
+    work = [lambda part=part: read(part) for part in np.array_split(array, n_threads)]
     _together(work)
     seconds: list[float] = []
     while len(seconds) < PASSES or sum(seconds) < READING_SECONDS:

@@ -54,8 +54,13 @@ class Asked:
             return ()
         template = template_of(self._artifact)
         asked = [item for name in tasks.names() for item in tasks.load(name)[:items]]
-        render = lambda messages: template.render(messages, enable_thinking=False)  # noqa: E731
-        work = lambda: task_scores.answer(self._session, render, asked)  # noqa: E731
+
+        def render(messages: Sequence[dict[str, str]]) -> str:
+            return template.render(messages, enable_thinking=False)
+
+        def work() -> list[Answer]:
+            return task_scores.answer(self._session, render, asked)
+
         if "energy" in self._names:
             self._answers, found = answer_energy.measured(work, lambda done: sum(a.exact for a in done))
             if isinstance(found, str):

@@ -42,7 +42,10 @@ class Told:
 def measure(artifact: Artifact, engine: EngineOptions, prompt: str, n_prompt: int) -> ResponseRecord:
     """Serve `artifact` and ask it; `prompt` has `n_prompt` tokens. Raises EngineError where an answer fails."""
     count = itertools.count(1)
-    prompts = lambda n: [f"{next(count)}. {prompt}" for _ in range(n)]  # noqa: E731
+
+    def prompts(n: int) -> list[str]:
+        return [f"{next(count)}. {prompt}" for _ in range(n)]
+
     with _served(artifact, engine) as port:
         ask(port, prompts(1)[0], 1)  # loads the model
         alone = [ask(port, text) for text in prompts(ALONE)]

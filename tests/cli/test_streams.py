@@ -35,6 +35,7 @@ COMMANDS = {
     "energy": "energy --help",
     "explain": "explain --help",
     "eval": "eval {m} --chunks 1 -t 1",
+    "explain": "explain {m} -f {text} -t 1",
     "inspect": "inspect tiny-qwen3",
     "list": "list",
     "parity": "parity --help",
@@ -58,6 +59,8 @@ def places(tmp_path_factory) -> dict[str, str]:
     for name in ("r", "r2"):
         (folder / name).with_suffix(".json").write_text(to_json(samples.report()), encoding="utf-8")
     model = hostile_gguf.good_file(folder)
+    (folder / "text.txt").write_text("the 你好", encoding="utf-8")
+    found |= {"text": str(folder / "text.txt")}
     return found | {"m": str(model), "r": str(folder / "r.json"), "r2": str(folder / "r2.json")}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from edgellm.profiles.report.words import say
 from edgellm.profiles.result.axes_record import Axes, LanguageRecord
@@ -25,8 +25,8 @@ def axes_table(report: Report, lang: str) -> list[list[str]]:
     found = {name: record.axes for name, record in (report.quality or {}).items() if record.axes is not None}
     rows: list[list[str]] = []
 
-    def add(name: str, of: Callable[[Axes], str | None]) -> None:
-        cells = [of(axes) or _NONE for axes in found.values()]
+    def add(name: str, of: Callable[[Axes], object]) -> None:
+        cells = [str(of(axes) or _NONE) for axes in found.values()]
         if any(cell != _NONE for cell in cells):
             rows.append([name, *cells])
 
@@ -36,18 +36,19 @@ def axes_table(report: Report, lang: str) -> list[list[str]]:
         add(say("axis_right", lang, language=key), lambda a: _share(_of(a, key).right))  # noqa: B023
     add(say("axis_gap", lang), _gap)
     for kind, word in _KINDS.items():
-        add(say(word, lang), lambda a: _share(a.robustness[kind].kept) if _has(a.robustness, kind) else None)  # noqa: B023
-    n_prompt = max((axes.response.n_prompt for axes in found.values() if axes.response), default=0)
-    n_clients = max((axes.response.n_clients for axes in found.values() if axes.response), default=0)
-    add(say("axis_ttft", lang, n=n_prompt), lambda a: _ms(a.response and a.response.ttft_seconds))
-    add(say("axis_pause", lang), lambda a: _ms(a.response and a.response.gap_p95_seconds))
+        add(say(word, lang), lambda a: _kept(a, kind))  # noqa: B023
+    responses = [axes.response for axes in found.values() if axes.response]
+    n_prompt = max((each.n_prompt for each in responses), default=0)
+    n_clients = max((each.n_clients for each in responses), default=0)
+    add(say("axis_ttft", lang, n=n_prompt), lambda a: a.response and _ms(a.response.ttft_seconds))
+    add(say("axis_pause", lang), lambda a: a.response and _ms(a.response.gap_p95_seconds))
     add(
         say("axis_loaded_ttft", lang, n=n_clients),
-        lambda a: _ms(a.response and a.response.loaded_ttft_seconds),
+        lambda a: a.response and _ms(a.response.loaded_ttft_seconds),
     )
     add(
         say("axis_loaded_pause", lang, n=n_clients),
-        lambda a: _ms(a.response and a.response.loaded_gap_p95_seconds),
+        lambda a: a.response and _ms(a.response.loaded_gap_p95_seconds),
     )
     add(say("axis_joules", lang), lambda a: _joules(a, lang))
     return [["", *found], *rows] if rows else []
@@ -57,8 +58,9 @@ def _of(axes: Axes, language: str) -> LanguageRecord:
     return (axes.language or {}).get(language) or LanguageRecord()
 
 
-def _has(records: Mapping[str, object] | None, kind: str) -> bool:
-    return records is not None and kind in records
+def _kept(axes: Axes, kind: str) -> str | None:
+    found = (axes.robustness or {}).get(kind)
+    return None if found is None else _share(found.kept)
 
 
 def _estimate(found: Estimate | None) -> str | None:
