@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What `edgellm recommend` says of models on this machine and on every device profile, as the tables of docs/choosing.md.
+"""What `edgellm recommend` says of models here and on every device profile, as the tables of docs/choosing.md.
 
     python bench/choosing.py MODEL... [--write docs/choosing.md]
 
@@ -79,7 +79,8 @@ def row(subject: Subject, place: Place) -> str:
             names.append(recommend.choose(found, recommend.Wish(want)).best)
         except CheckFailedError:
             least = min(r.full.peak for r in found.rows)
-            return f"| {place.name} | {format_size(found.ram)} | none: the least takes {format_size(least)} | | | | | | |"
+            none = f"none: the least takes {format_size(least)}"
+            return f"| {place.name} | {format_size(found.ram)} | {none} | | | | | | |"
     best, fast, good = names
     assert best.loss
     rates = ("-", "-") if best.speed is None else (f"{best.speed.prefill:.0f}", f"{best.speed.decode:.1f}")

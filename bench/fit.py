@@ -5,8 +5,9 @@
     python bench/fit.py table POINTS.jsonl                             # errors of every point, and their distribution
 
 MODEL is a GGUF file or an ONNX folder. A point is measured in fresh processes by the profiler's own launch; the
-prediction is made beforehand, from the header and what is remembered of this machine's kernels, which are timed first
-where they are not known. Of launches and repetitions the best counts, as it does where kernels are timed. Pieces of the work can be done one after the other: points are added to the file.
+prediction is from the header and what is remembered of this machine's kernels, which are timed first where they are
+not known. Of launches and repetitions the best counts, as it does where kernels are timed. Pieces of the work can be
+done one after the other: points are added to the file.
 The last line is JSON.
 """
 
