@@ -5,8 +5,9 @@
     python bench/fit.py table POINTS.jsonl                             # errors of every point, and their distribution
 
 MODEL is a GGUF file or an ONNX folder. A point is measured in fresh processes by the profiler's own launch; the
-prediction is made beforehand, from the header and what is remembered of this machine's kernels, which are timed first
-where they are not known. Pieces of the work can be done one after the other: points are added to the file.
+prediction is from the header and what is remembered of this machine's kernels, which are timed first where they are
+not known. Of launches and repetitions the best counts, as it does where kernels are timed. Pieces of the work can be
+done one after the other: points are added to the file.
 The last line is JSON.
 """
 
@@ -28,7 +29,7 @@ from edgellm.profiles.result.settings import Workload
 from edgellm.session import EngineOptions
 
 #: (prompt, depth): the second looks back on much.
-PLACES = ((512, 0), (256, 1792))
+PLACES = ((512, 0), (256, 1700))
 N_GEN, N_THREADS = 32, 2
 
 
@@ -80,7 +81,7 @@ def measure(points: Path, models: list[Path], launches: int) -> None:
     with points.open("a", encoding="utf-8") as file:
         for (path, place), (build, samples) in found.items():
             if samples:
-                seen = {name: statistics.median(s[name] for s in samples) for name in samples[0]}
+                seen = {name: max(s[name] for s in samples) for name in samples[0]}
                 prompt, depth = PLACES[place]
                 point = Point(
                     path.stem, build.type, build.engine, build.numbers.n_expert, prompt, depth,
@@ -106,10 +107,9 @@ def _seen(path: Path, prompt: int, depth: int) -> dict[str, float]:
     workload = Workload(prompt, N_GEN, depth, repetitions=2, launches=1, energy="none")
     options = EngineOptions(n_ctx=workload.n_total + 1, n_threads=N_THREADS)
     launch = child.launch(LaunchRequest(str(path), workload, options), lambda _: None)
-    gaps = [gap for r in launch.repetitions for gap in r.gaps_ns]
-    prefill = statistics.median(r.prefill_ns for r in launch.repetitions) * 1e-9
+    prefill = min(r.prefill_ns for r in launch.repetitions) * 1e-9
     return {
-        "decode": 1e9 / statistics.median(gaps),
+        "decode": 1e9 / min(statistics.median(r.gaps_ns) for r in launch.repetitions),
         "prefill": prompt / prefill,
         "peak": max(phase.peak or 0 for phase in launch.memory.phases),
     }

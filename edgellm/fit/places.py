@@ -17,6 +17,7 @@ from edgellm.fit.figures import Beside, Figures, Kernel
 from edgellm.fit.model import Build
 from edgellm.formats.gguf.types import GGML_TYPES_BY_NAME
 from edgellm.machine import hardware
+from edgellm.profiles.measure.machine import describe
 
 if TYPE_CHECKING:
     from edgellm.profiles.result.result import Report
@@ -38,6 +39,7 @@ class Place:
     notes: tuple[str, ...] = ()
     joules_per_byte: float | None = None  # to decode, of weights read
     joules_per_operation: float | None = None  # of a prompt
+    cache_bytes: int = 0  # its last-level cache, where it is known
     scale: Mapping[str, float] = field(
         default_factory=dict
     )  # by engine: measured over predicted, where known
@@ -58,7 +60,8 @@ def here(builds: Iterable[Build], tell: Callable[[str], None], *, measure: bool 
         )
         if known is not None:
             found[engine] = known
-    return Place("this machine", hardware.available_bytes(), n_threads, found, SPREAD_HERE)
+    cache = describe().last_level_cache_bytes or 0
+    return Place("this machine", hardware.available_bytes(), n_threads, found, SPREAD_HERE, cache_bytes=cache)
 
 
 def named(local: Place, name: str) -> Place:
