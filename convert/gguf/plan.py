@@ -247,7 +247,7 @@ class _Chooser:
         """Experts' tensors go by their layer, others by counting those that no option decided."""
         by_layer = self.model.n_expert > 1 and kind.startswith("ffn_") and not self.recipe.low_bit
         return Facts(
-            index=_layer_of(tensor.name) if by_layer else self.seen[kind],
+            index=layer_of(tensor.name) if by_layer else self.seen[kind],
             count=self.n_attn_v if kind == "attn_v" else self.model.n_layer,
             gqa=self.model.gqa,
             n_expert=self.model.n_expert,
@@ -331,13 +331,14 @@ def _subject(tensor: TensorInfo, model: ModelFacts, tied: bool) -> Subject:
     """What rules see of a tensor. A tied embedding is the head as well."""
     kind = kind_of(tensor.name)
     roles = ("output", kind) if tied and tensor.name == _EMBEDDING else (kind,)
-    return Subject(tensor.name, roles, _layer_of(tensor.name), model.n_layer)
+    return Subject(tensor.name, roles, layer_of(tensor.name), model.n_layer)
 
 
-def _layer_of(name: str) -> int:
+def layer_of(name: str) -> int:
+    """The layer a tensor belongs to, -1 for those of none."""
     match = _NAME.fullmatch(name)
     return int(match["layer"]) if match and match["layer"] else -1
 
 
 def _file_order(tensor: TensorInfo) -> tuple[int, bytes]:
-    return _layer_of(tensor.name), tensor.name.encode()
+    return layer_of(tensor.name), tensor.name.encode()
