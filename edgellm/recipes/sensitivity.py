@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 #: The type that groups are rounded to: rows of every width that is a multiple of 32 take it.
 PROBE = "Q4_0"
-_CHUNK = 192  # tokens evaluated together
+_CHUNK = 96  # tokens evaluated together
 _ROWS = 512  # rounded at a time
 _SAMPLE_ROWS = 128
 

@@ -36,6 +36,7 @@ COMMANDS = {
     "list": "list",
     "parity": "parity --help",
     "profile": "profile --help",
+    "recipe": "recipe list",
     "rerank": "rerank --help",
     "report": "report {r} --lang zh",
     "rm": "rm --help",
