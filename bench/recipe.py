@@ -1,8 +1,8 @@
 """Recipes beside llama.cpp's types: KLD on held-out text, bytes, decode and prefill in turns, and the frontier drawn.
 
     python bench/recipe.py CHECKPOINT --work FOLDER [--recipes a.toml,b.toml] [--imatrix FILE]
-                           [--types Q4_0,IQ4_NL,Q4_K_M] [--onnx onnx-int4] [--rounds 3] [--picture docs/images/recipes.svg]
-                           [--stage kld|speed|show]
+                           [--types Q4_0,IQ4_NL,Q4_K_M] [--onnx onnx-int4] [--rounds 3]
+                           [--picture docs/images/recipes.svg] [--stage kld|speed|show]
 
 Held-out text is bench/held_out: English, Chinese and code, written for this and unlike the calibration text; every
 token is scored, against an F16 file. `--imatrix` adds each type with it, and is what recipes are converted with.
@@ -50,6 +50,7 @@ class Model:
 
     @property
     def css(self) -> str:
+        """Of its mark."""
         return "m1" if self.recipe else "m2" if self.quant.startswith("onnx") else "m0"
 
 
@@ -72,7 +73,9 @@ def made(model: Model, args: argparse.Namespace) -> Artifact:
         if path.exists():
             return Artifact.open(path)
         return convert_onnx(
-            OnnxRequest(args.checkpoint, model.quant, path, recipe=model.recipe, imatrix=model.imatrix, n_threads=2)
+            OnnxRequest(
+                args.checkpoint, model.quant, path, recipe=model.recipe, imatrix=model.imatrix, n_threads=2
+            )
         )
     path = path.with_name(f"{path.name}.gguf")
     if path.exists():
@@ -128,7 +131,9 @@ def divergence(model: Model, args: argparse.Namespace) -> dict[str, Any]:
 def visit(artifact: Artifact) -> dict[str, float]:
     """Tokens a second of a prompt and of an answer."""
     with backends.open_session(artifact, ENGINE) as session:
-        ids = session.tokenize((Path(__file__).parent / "held_out" / "english.txt").read_text(), special=False)
+        ids = session.tokenize(
+            (Path(__file__).parent / "held_out" / "english.txt").read_text(), special=False
+        )
         session.eval(ids[:32])
         session.rewind(0)
         start = time.perf_counter()
@@ -158,7 +163,10 @@ def picture(rows: dict[str, dict[str, Any]], every: list[Model]) -> str:
 
 
 def table(rows: dict[str, dict[str, Any]], every: list[Model]) -> list[str]:
-    lines = ["| model | MB | KLD | English | Chinese | code | decode, tok/s | prefill, tok/s |", "|---|" + "---:|" * 7]
+    lines = [
+        "| model | MB | KLD | English | Chinese | code | decode, tok/s | prefill, tok/s |",
+        "|---|" + "---:|" * 7,
+    ]
     for model in every:
         row = rows.get(model.name, {})
         texts = (f"{row[name]:.4f}" if name in row else "-" for name in ("kld", *TEXTS))

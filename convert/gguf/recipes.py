@@ -252,7 +252,10 @@ RECIPES: dict[str, Recipe] = {
 #: delta net's time steps (docs/quantization.md has the figures).
 _HYBRID = tuple(
     Pattern(role, type_)
-    for type_, roles in {"Q6_K": ("attn_k", "attn_v", "attn_output"), "Q8_0": ("ssm_alpha", "ssm_beta")}.items()
+    for type_, roles in {
+        "Q6_K": ("attn_k", "attn_v", "attn_output"),
+        "Q8_0": ("ssm_alpha", "ssm_beta"),
+    }.items()
     for role in roles
 )
 OWN: dict[str, tuple[Pattern, ...]] = dict.fromkeys(OWN_TYPES, _HYBRID)

@@ -123,7 +123,10 @@ class Decoder:
 
     def _stored_head(self, encoding: BlockLinear) -> tuple[Region, ...]:
         return encoding.store(
-            self.writer, "logits", self.layers.rows((Role.OUTPUT,), None), self.layers.importance((Role.OUTPUT,), None)
+            self.writer,
+            "logits",
+            self.layers.rows((Role.OUTPUT,), None),
+            self.layers.importance((Role.OUTPUT,), None),
         )
 
     def _asked_for(self, residual: str, mixed: str) -> tuple[str, str]:

@@ -84,7 +84,10 @@ class Layers:
         name = f"{roles[0].value}.weight" if layer is None else f"blk.{layer}.{roles[0].value}.weight"
         if self.imatrix is None or name not in self.imatrix.sizes:
             return None
-        values, n_in = self.imatrix.weights(name, 0, self.imatrix.sizes[name]), self.tensors(roles, layer)[0].row_size
+        values, n_in = (
+            self.imatrix.weights(name, 0, self.imatrix.sizes[name]),
+            self.tensors(roles, layer)[0].row_size,
+        )
         if len(values) != n_in:
             raise UsageError(
                 f"the importance matrix has {len(values)} values for {name}, which has {n_in} columns; "

@@ -227,9 +227,7 @@ class BlockLinear:
         return name if gathered == name else _first_columns(writer.graph, name, gathered, k)
 
 
-def block_encoder(
-    form: BlockFormat, importance: Float32s | None = None
-) -> Callable[[Float32s], list[Any]]:
+def block_encoder(form: BlockFormat, importance: Float32s | None = None) -> Callable[[Float32s], list[Any]]:
     """Rows to weights, scales and, when asymmetric, zero points."""
     return lambda rows: [array for array in onnx_blocks.encode(rows, form, importance) if array is not None]
 

@@ -67,9 +67,7 @@ def load(name_or_path: str) -> RecipeFile:
     if path.suffix.lower() != ".toml" and not path.is_file():
         if name_or_path not in names():
             known = ", ".join(names()) or "none"
-            raise UsageError(
-                f"there is no recipe {name_or_path!r}; give a .toml file or a name: {known}"
-            )
+            raise UsageError(f"there is no recipe {name_or_path!r}; give a .toml file or a name: {known}")
         path = _FOLDER / f"{name_or_path}.toml"
     try:
         with path.open("rb") as file:

@@ -19,7 +19,9 @@ class Subject:
     """A matrix that wants a type."""
 
     name: str  # as a GGUF file has it, e.g. "blk.3.ffn_down.weight"
-    roles: tuple[str, ...]  # e.g. ("ffn_down",); several where matrices are stored as one, or a tied head's two
+    roles: tuple[
+        str, ...
+    ]  # e.g. ("ffn_down",); several where matrices are stored as one, or a tied head's two
     layer: int  # -1 outside the layers
     n_layer: int
 

@@ -44,7 +44,9 @@ class _Size(click.ParamType[int]):
 @click.option(
     "--recipe",
     metavar="FILE",
-    callback=lambda ctx, param, value: str(Path(value).resolve()) if value and Path(value).is_file() else value,
+    callback=lambda ctx, param, value: (
+        str(Path(value).resolve()) if value and Path(value).is_file() else value
+    ),
     help="Types by role and depth, from a file or by name, in place of --quant.",
 )
 @click.option("--onnx", multiple=True, metavar="KEY=VALUE", help="Refine an ONNX type, e.g. block=128.")

@@ -46,14 +46,33 @@ def speed_command(output: Path, n_threads: int | None, force: bool) -> None:
 @command.command("search")
 @click.argument("model")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Recipe to write.")
-@click.option("--like", default="Q4_K_M", show_default=True, help="GGUF type whose bytes and speed are the measure.")
+@click.option(
+    "--like", default="Q4_K_M", show_default=True, help="GGUF type whose bytes and speed are the measure."
+)
 @click.option("--bytes", "max_bytes", metavar="SIZE", help="Bytes of all matrices.  [default: as --like has]")
-@click.option("--decode", type=click.FloatRange(min=0.01), metavar="RATIO", help="Decode speed over --like's, at least.")
+@click.option(
+    "--decode", type=click.FloatRange(min=0.01), metavar="RATIO", help="Decode speed over --like's, at least."
+)
 @click.option("--format", "format_", type=click.Choice(["gguf", "onnx"]), default="gguf", show_default=True)
 @click.option("--imatrix", metavar="auto|FILE", help="Round with an importance matrix; auto makes one.")
-@click.option("--budget", default="20m", show_default=True, metavar="TIME", help="Time it may take, e.g. 20m.")
-@click.option("--for", "device", type=click.Path(path_type=Path), metavar="FILE", help="Kernel speeds of another machine, from edgellm recipe speed.")
-@click.option("--tokens", "n_tokens", type=click.IntRange(min=32), default=512, show_default=True, help="Of calibration text, for each measurement.")
+@click.option(
+    "--budget", default="20m", show_default=True, metavar="TIME", help="Time it may take, e.g. 20m."
+)
+@click.option(
+    "--for",
+    "device",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Kernel speeds of another machine, from edgellm recipe speed.",
+)
+@click.option(
+    "--tokens",
+    "n_tokens",
+    type=click.IntRange(min=32),
+    default=512,
+    show_default=True,
+    help="Of calibration text, for each measurement.",
+)
 @click.option("-t", "--threads", "n_threads", type=THREADS, help="Threads.")
 @click.option("-f", "--force", is_flag=True, help="Replace a recipe that is there.")
 def search_command(model: str, output: Path, device: Path | None, budget: str, **options: Any) -> None:
@@ -99,7 +118,11 @@ def search_command(model: str, output: Path, device: Path | None, budget: str, *
         found = search.search(request, progress.count)
     say(*aligned([("group", "KLD / noise", "KLD alone in Q4_0"), *search.shown(found)], "<>>"))
     measured = "not measured" if found.measured_kld is None else f"measured {found.measured_kld:.4f}"
-    pace = "" if found.decode_ms is None else f", products of a token {found.decode_ms:.1f} ms ({known.machine if known else ''})"
+    pace = (
+        ""
+        if found.decode_ms is None
+        else f", products of a token {found.decode_ms:.1f} ms ({known.machine if known else ''})"
+    )
     say(
         f"{output}: {found.nbytes / 1e6:.1f} MB of matrices, KLD on the calibration text predicted "
         f"{found.predicted_kld:.4f}, {measured}{pace}"
@@ -113,7 +136,9 @@ def _measured(n_threads: int | None) -> Any:
     with Progress() as progress:
         total = len(search.TYPES)
         return speeds.measure(
-            search.TYPES, hardware.threads(n_threads), lambda done: progress.count("kernel speeds", done, total)
+            search.TYPES,
+            hardware.threads(n_threads),
+            lambda done: progress.count("kernel speeds", done, total),
         )
 
 

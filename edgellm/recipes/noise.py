@@ -55,7 +55,8 @@ def through_ggml(
     encoded = np.empty(kind.nbytes(rows.size), np.uint8)
     weights = None if importance is None else np.ascontiguousarray(importance, np.float32)
     address = None if weights is None else weights.ctypes.data
-    ggml.quantize(kind, rows.ctypes.data, encoded.ctypes.data, *rows.shape, address)
+    n_rows, n_per_row = rows.shape
+    ggml.quantize(kind, rows.ctypes.data, encoded.ctypes.data, n_rows, n_per_row, address)
     out = np.empty_like(rows)
     ggml.dequantizer(kind)(encoded.ctypes.data, out.ctypes.data, rows.size)
     return encoded, out

@@ -25,6 +25,7 @@ from edgellm.convert.recipes.recipe import RecipeFile
 from edgellm.errors import UsageError
 from edgellm.formats.artifact import Artifact
 from edgellm.formats.gguf.types import GGML_TYPES_BY_NAME
+from edgellm.profiles.quality.reference_logits import CompactReference
 from edgellm.recipes import sensitivity, solve
 from edgellm.recipes.matrices import HEAD, Matrix, groups, matrices
 from edgellm.recipes.noise import noise
@@ -163,9 +164,7 @@ def _probe(request: Request, report: Report) -> Artifact:
     path = request.folder / "probe.gguf"
     if not path.exists():
         report("writing a Q8_0 file to probe", 0, 1)
-        convert(
-            ConvertRequest(request.source, "Q8_0", path, n_threads=request.n_threads, hash_sources=False)
-        )
+        convert(ConvertRequest(request.source, "Q8_0", path, n_threads=request.n_threads, hash_sources=False))
     return Artifact.open(path)
 
 
@@ -179,17 +178,17 @@ def _imatrix(request: Request, probe: Artifact, engine: EngineOptions, report: R
 
         with backends.open_session(probe, engine) as session:
             pieces = scoring.text_chunks(session, text.text(), _IMATRIX_CHUNK)[:_IMATRIX_CHUNKS]
-        job = store.Job(probe, pieces, text.NAME, path, engine, process_output=True, resume=True, save_every=4)
+        job = store.Job(
+            probe, pieces, text.NAME, path, engine, process_output=True, resume=True, save_every=4
+        )
         store.run(job, lambda state: report("calibrating", state.n_chunks, len(pieces)))
     return path
 
 
-def _reference(
-    request: Request, probe: Artifact, engine: EngineOptions, report: Report
-) -> sensitivity.CompactReference:
+def _reference(request: Request, probe: Artifact, engine: EngineOptions, report: Report) -> CompactReference:
     path = request.folder / f"reference-{request.n_tokens}"
     if path.exists():
-        return sensitivity.CompactReference(path)
+        return CompactReference(path)
     report("what the Q8_0 file says", 0, 1)
     pieces = sensitivity.chunks(probe, engine, request.n_tokens)
     return sensitivity.save_reference(path, probe, engine, pieces)
@@ -272,7 +271,9 @@ def _limits(request: Request, every: Sequence[Matrix]) -> tuple[float, float]:
     if goal.decode is None:
         return float(max_bytes), float("inf")
     if request.speeds is None or goal.onnx:
-        raise UsageError("--decode needs kernel speeds, which are known for GGUF types: measure or give --for")
+        raise UsageError(
+            "--decode needs kernel speeds, which are known for GGUF types: measure or give --for"
+        )
     taken = sum(
         matrix.n_weights * request.speeds.of(own[matrix.name].type.name).decode
         for matrix in every
@@ -296,7 +297,7 @@ def _verify(
     request: Request,
     made: RecipeFile,
     imatrix: Path | None,
-    reference: sensitivity.CompactReference,
+    reference: CompactReference,
     engine: EngineOptions,
 ) -> float:
     """The divergence of the model that the recipe makes."""

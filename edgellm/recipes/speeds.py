@@ -45,7 +45,9 @@ def save(path: Path, speeds: Speeds, *, force: bool = False) -> None:
     data = {"kind": _KIND, "machine": speeds.machine, "n_threads": speeds.n_threads}
     types = {name: asdict(speed) for name, speed in speeds.types.items()}
     with files.atomic_path(path, force=force) as temporary:
-        temporary.write_text(json.dumps(data | {"seconds_per_weight": types}, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(
+            json.dumps(data | {"seconds_per_weight": types}, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 def load(path: Path) -> Speeds:

@@ -40,7 +40,9 @@ def test_bytes_are_llama_cpps_with_the_same_types_by_name(tmp_path: Path) -> Non
         (r"blk\.1\.attn_v", "Q5_1"),
         (r"attn_(q|k|v|output)", "Q5_0"),
     ]
-    llama_quantize.quantize(base, theirs, "Q4_0", weights=weights, tensor_types=names[1:], output_type="IQ4_NL")
+    llama_quantize.quantize(
+        base, theirs, "Q4_0", weights=weights, tensor_types=names[1:], output_type="IQ4_NL"
+    )
     n, found = llama_quantize.differences(ours, theirs)
     assert found == [] and n > 30
 
@@ -94,7 +96,9 @@ def test_onnx_nodes_have_the_blocks_a_recipe_says(tmp_path: Path) -> None:
     """
     source = bundled.path("tiny-llama3")
     assert source
-    folder = convert_onnx(OnnxRequest(source, "onnx-int4", tmp_path / "m", recipe=recipe.parse(text, "mix"))).path
+    folder = convert_onnx(
+        OnnxRequest(source, "onnx-int4", tmp_path / "m", recipe=recipe.parse(text, "mix"))
+    ).path
     graph = onnx.load(folder / "model.onnx", load_external_data=False).graph
     blocks = {}
     for node in graph.node:

@@ -25,7 +25,9 @@ def test_near_the_best_of_all_and_within_limits(seed: int) -> None:
     bits = np.array([3.5, 4.5, 5.5, 8.5])
     size, weight = rng.uniform(0.2, 1, (7, 1)), rng.uniform(0.1, 2, (7, 1))
     kld = weight * 4.0**-bits * rng.uniform(0.7, 1.4, (7, 4))
-    problem = Problem(kld, size * bits, size * np.array([1.0, 0.7, 2.0, 1.1]), 5.6 * size.sum(), 1.2 * size.sum())
+    problem = Problem(
+        kld, size * bits, size * np.array([1.0, 0.7, 2.0, 1.1]), 5.6 * size.sum(), 1.2 * size.sum()
+    )
     choice = solve(problem)
     assert problem.fits(choice)
     assert problem.totals(choice)[0] <= 1.25 * best_of_all(problem)
