@@ -43,7 +43,7 @@ ENCODINGS = (
     *("int4a/128:kquant", "int4a/64:kquant", "int4a/32:kquant", "int4a/16:kquant"),
     *("int4/32:search", "int8/128", "int8/32"),
 )
-_SAMPLE_ROWS = 128
+_SAMPLE_ROWS = 32
 _BANDS = (1, 3)  # how finely the depth is cut, as far as the time goes
 _PROBING = 0.6  # of the time, at most
 _IMATRIX_CHUNKS, _IMATRIX_CHUNK = 16, 512
