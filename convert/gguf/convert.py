@@ -10,7 +10,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from edgellm.convert.gguf.blocks import Buffers, Item
     from edgellm.convert.gguf.imatrix import Imatrix
     from edgellm.convert.gguf.stream import Progress
+    from edgellm.convert.recipes.recipe import RecipeFile
     from edgellm.formats.artifact import Artifact
 
 #: Checks the finished file, still under a temporary name, and gives the verdict to record in it. To refuse the
@@ -47,6 +48,7 @@ class ConvertRequest:
     output_type: str | None = None  # ggml type of output.weight
     token_embd_type: str | None = None  # ggml type of token_embd.weight
     tensor_types: tuple[tuple[str, str], ...] = ()  # (regular expression, ggml type), the first match counts
+    recipe: RecipeFile | None = None  # its base is `quant`
     imatrix: Path | None = None
     max_ram: int | None = None  # bytes of resident memory the whole process may take
     n_threads: int | None = None  # None: one per core
@@ -216,12 +218,16 @@ def _job(request: ConvertRequest, model: SourceModel, imatrix: Imatrix | None) -
         _upper(request.output_type),
         _upper(request.token_embd_type),
         tuple((pattern, type_.upper()) for pattern, type_ in request.tensor_types),
+        tuple(replace(rule, type=rule.type.upper()) for rule in request.recipe.patterns)
+        if request.recipe
+        else (),
     )
     sizes = imatrix.sizes if imatrix else None
     plan = make_plan([tensor.info for tensor in model.tensors], model.facts, options, sizes)
     keys = dict(model.key_values) | _imatrix_keys(imatrix) | _provenance(request, plan, model, imatrix)
     runs = split([_entry(tensor) for tensor in plan.tensors], request.split_max_bytes)
-    paths = _paths(request, model.stem, len(runs))
+    stem = model.stem_of(request.recipe.name) if request.recipe else model.stem
+    paths = _paths(request, stem, len(runs))
     return _Job(request, model, imatrix, plan, paths, tuple(_layouts(keys, runs)))
 
 
@@ -355,6 +361,7 @@ def _provenance(
         "token_embd_type": options.token_embd_type,
         "tensor_types": list(options.tensor_types),
         "imatrix_sha256": files.sha256(imatrix.path) if imatrix else None,
+        "recipe": request.recipe.record if request.recipe else None,
         "requantized": request.allow_requantize,
         "lora": model.adapter,
     }

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from edgellm.convert.gguf.ggml import ABORT_WITHOUT_IMATRIX
 from edgellm.convert.gguf.recipes import FALLBACKS, OWN, RECIPES, UNQUANTIZED, Facts, Recipe, recipe_of
+from edgellm.convert.recipes.rules import Pattern, Regex, Rule, Subject, check_patterns, first_match
 from edgellm.errors import UsageError
 from edgellm.formats.gguf.types import GGML_TYPES_BY_NAME, OWN_TYPES, GgmlType
 
@@ -72,16 +73,24 @@ class QuantOptions:
     output_type: str | None = None
     token_embd_type: str | None = None
     tensor_types: tuple[tuple[str, str], ...] = ()  # (regular expression, ggml type), the first match counts
+    patterns: tuple[Pattern, ...] = ()  # a recipe file's, for what no regular expression is found in
 
     def __post_init__(self) -> None:
-        chosen = [self.output_type, self.token_embd_type, *(type_ for _, type_ in self.tensor_types)]
+        chosen = [self.output_type, self.token_embd_type, *(rule.type for rule in self.rules)]
         for type_ in filter(None, chosen):
             if type_ not in TARGET_TYPES:
                 raise UsageError(
                     f"{type_!r} is no type of a tensor; choose one of {', '.join(sorted(TARGET_TYPES))}"
                 )
-        if self.tensor_types and not recipe_of(self.type).quantizes:
-            raise UsageError(f"--tensor-type has no effect on {self.type}; choose a quantized --quant")
+        if self.rules and not recipe_of(self.type).quantizes:
+            raise UsageError(
+                f"--tensor-type and recipes have no effect on {self.type}; choose a quantized type"
+            )
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """What goes before the type's own rules, the strongest first."""
+        return (*(Regex(*pair) for pair in self.tensor_types), *self.patterns)
 
 
 @dataclass(frozen=True)
@@ -159,7 +168,7 @@ def make_plan(
             f"{options.type} is for hybrids and this model has no delta nets; use {OWN_TYPES[options.type]}"
         )
     ordered = sorted(tensors, key=_file_order)
-    _check_patterns(ordered, options)
+    _check_rules(ordered, model, options)
     chooser = _Chooser(recipe, model, options, ordered, imatrix is not None)
     return Plan(options, tuple(_plan_tensor(tensor, chooser, imatrix) for tensor in ordered))
 
@@ -200,7 +209,8 @@ class _Chooser:
         imatrix: bool,
     ) -> None:
         self.recipe, self.model, self.options, self.imatrix = recipe, model, options, imatrix
-        self.tied = all(tensor.name != _HEAD for tensor in tensors)
+        self.tied = _is_tied(tensors)
+        self.rules = (*options.rules, *(() if options.pure else OWN.get(options.type, ())))
         self.n_attn_v = sum(
             _rule_kind(tensor.name) == "attn_v" and ".weight" in tensor.name for tensor in tensors
         )
@@ -215,11 +225,9 @@ class _Chooser:
             return options.output_type, False
         if not recipe.quantizes:
             return recipe.base, True
-        for pattern, type_ in options.tensor_types:
-            if re.search(pattern, tensor.name):
-                return type_, True
-        kept = OWN.get(options.type, {}).get(kind_of(tensor.name))
-        return (recipe.base if options.pure else kept or self._by_recipe(tensor)), True
+        if ruled := first_match(self.rules, _subject(tensor, self.model, self.tied)):
+            return ruled, True
+        return (recipe.base if options.pure else self._by_recipe(tensor)), True
 
     def _by_recipe(self, tensor: TensorInfo) -> str:
         recipe = self.recipe
@@ -239,7 +247,7 @@ class _Chooser:
         """Experts' tensors go by their layer, others by counting those that no option decided."""
         by_layer = self.model.n_expert > 1 and kind.startswith("ffn_") and not self.recipe.low_bit
         return Facts(
-            index=_layer_of(tensor.name) if by_layer else self.seen[kind],
+            index=layer_of(tensor.name) if by_layer else self.seen[kind],
             count=self.n_attn_v if kind == "attn_v" else self.model.n_layer,
             gqa=self.model.gqa,
             n_expert=self.model.n_expert,
@@ -303,22 +311,34 @@ def _check_usable_without_imatrix(tensor: TensorInfo, type_: str, recipe: Recipe
         )
 
 
-def _check_patterns(tensors: Sequence[TensorInfo], options: QuantOptions) -> None:
+def _check_rules(tensors: Sequence[TensorInfo], model: ModelFacts, options: QuantOptions) -> None:
+    tied = _is_tied(tensors)
+    subjects = [_subject(tensor, model, tied) for tensor in tensors if is_quantizable(tensor)]
+    check_patterns(options.patterns, subjects)
+    every = [_subject(tensor, model, tied) for tensor in tensors]
     for pattern, type_ in options.tensor_types:
-        try:
-            matches = any(re.search(pattern, tensor.name) for tensor in tensors)
-        except re.error as error:
-            raise UsageError(f"--tensor-type {pattern}={type_}: not a regular expression: {error}") from error
-        if not matches:
+        if not any(map(Regex(pattern, type_).matches, every)):
             raise UsageError(
                 f"--tensor-type {pattern}={type_} matches no tensor; edgellm inspect lists their names"
             )
 
 
-def _layer_of(name: str) -> int:
+def _is_tied(tensors: Sequence[TensorInfo]) -> bool:
+    return all(tensor.name != _HEAD for tensor in tensors)
+
+
+def _subject(tensor: TensorInfo, model: ModelFacts, tied: bool) -> Subject:
+    """What rules see of a tensor. A tied embedding is the head as well."""
+    kind = kind_of(tensor.name)
+    roles = ("output", kind) if tied and tensor.name == _EMBEDDING else (kind,)
+    return Subject(tensor.name, roles, layer_of(tensor.name), model.n_layer)
+
+
+def layer_of(name: str) -> int:
+    """The layer a tensor belongs to, -1 for those of none."""
     match = _NAME.fullmatch(name)
     return int(match["layer"]) if match and match["layer"] else -1
 
 
 def _file_order(tensor: TensorInfo) -> tuple[int, bytes]:
-    return _layer_of(tensor.name), tensor.name.encode()
+    return layer_of(tensor.name), tensor.name.encode()

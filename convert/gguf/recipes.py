@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from edgellm.convert.recipes.rules import Pattern
 from edgellm.errors import UsageError, did_you_mean
 from edgellm.formats.gguf.types import OWN_TYPES
 
@@ -249,11 +250,15 @@ RECIPES: dict[str, Recipe] = {
 #: Recipes of our own: those that OWN_TYPES says of llama.cpp's, with these kinds of tensor in richer types. Of a
 #: hybrid's matrices those of its few attention layers, queries apart, are the most sensitive for their size, then the
 #: delta net's time steps (docs/quantization.md has the figures).
-_HYBRID: dict[str, str] = {
-    **dict.fromkeys(("attn_k", "attn_v", "attn_output"), "Q6_K"),
-    **dict.fromkeys(("ssm_alpha", "ssm_beta"), "Q8_0"),
-}
-OWN: dict[str, dict[str, str]] = dict.fromkeys(OWN_TYPES, _HYBRID)
+_HYBRID = tuple(
+    Pattern(role, type_)
+    for type_, roles in {
+        "Q6_K": ("attn_k", "attn_v", "attn_output"),
+        "Q8_0": ("ssm_alpha", "ssm_beta"),
+    }.items()
+    for role in roles
+)
+OWN: dict[str, tuple[Pattern, ...]] = dict.fromkeys(OWN_TYPES, _HYBRID)
 
 #: What llama.cpp's quantize tool calls some of them.
 ALIASES: dict[str, str] = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M", "MXFP4": "MXFP4_MOE"}

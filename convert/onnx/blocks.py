@@ -82,10 +82,15 @@ class Encoded(NamedTuple):
     zeros: Bytes | None  # [n_rows, zero_bytes]; None when symmetric
 
 
-def encode(rows: Float32s, format_: BlockFormat) -> Encoded:
-    """Quantize float32 rows [n_rows, row_size]. They must be finite."""
+def encode(rows: Float32s, format_: BlockFormat, importance: Float32s | None = None) -> Encoded:
+    """Quantize float32 rows [n_rows, row_size]. They must be finite.
+
+    `importance` [row_size] weighs the columns' errors where scales are searched for; round-to-nearest has no use
+    for it.
+    """
     blocks = _in_blocks(rows, format_.block)
-    scales, zeros = _CHOOSERS[format_.algorithm](blocks, format_)
+    columns = None if importance is None else _in_blocks(importance[None], format_.block)
+    scales, zeros = _CHOOSERS[format_.algorithm](blocks, format_, columns)
     q = _quantize(blocks, scales, zeros, format_)
     packed = None if format_.symmetric else _pack_zeros(zeros, format_.bits)
     return Encoded(_pack(q, format_.bits), scales, packed)
@@ -133,7 +138,9 @@ def _reciprocal(scales: Float32s) -> Float32s:
     return inverse
 
 
-def _round_to_nearest(blocks: Float32s, format_: BlockFormat) -> tuple[Float32s, Any]:
+def _round_to_nearest(
+    blocks: Float32s, format_: BlockFormat, columns: Float32s | None = None
+) -> tuple[Float32s, Any]:
     import numpy as np
 
     low, high = blocks.min(axis=2), blocks.max(axis=2)
@@ -147,8 +154,8 @@ def _round_to_nearest(blocks: Float32s, format_: BlockFormat) -> tuple[Float32s,
     return scales, zeros.astype(np.float32)
 
 
-def _search(blocks: Float32s, format_: BlockFormat) -> tuple[Float32s, Any]:
-    """The scale of least squared error among factors of the plain one, each refitted by least squares."""
+def _search(blocks: Float32s, format_: BlockFormat, columns: Float32s | None) -> tuple[Float32s, Any]:
+    """The scale of least squared error, weighed by column, among factors of the plain one, each refitted."""
     import numpy as np
 
     plain, middle = _round_to_nearest(blocks, format_)
@@ -156,16 +163,17 @@ def _search(blocks: Float32s, format_: BlockFormat) -> tuple[Float32s, Any]:
     for factor in _SEARCH_FACTORS:
         scales = plain * np.float32(factor)
         levels = _quantize(blocks, scales, middle, format_).astype(np.float32) - middle
-        power = np.einsum("rbi,rbi->rb", levels, levels)
-        fitted = np.einsum("rbi,rbi->rb", blocks, levels) * _reciprocal(power)
+        weighted = levels if columns is None else levels * columns
+        power = np.einsum("rbi,rbi->rb", weighted, levels)
+        fitted = np.einsum("rbi,rbi->rb", weighted, blocks) * _reciprocal(power)
         error = -fitted * fitted * power  # the squared error, but for a constant
         better = (error < least) & (power > 0)
         best[better], least[better] = fitted[better], error[better]
     return best, middle
 
 
-def _kquant(blocks: Float32s, format_: BlockFormat) -> tuple[Float32s, Any]:
-    """Scale and zero point of least weighted squared error, larger weights counting more.
+def _kquant(blocks: Float32s, format_: BlockFormat, columns: Float32s | None) -> tuple[Float32s, Any]:
+    """Scale and zero point of least weighted squared error, larger weights and `columns` counting more.
 
     The weighting (root mean square plus magnitude) and the shrinking of the range are those of llama.cpp's
     k-quants (ggml-quants.c, make_qkx2_quants), with the zero point rounded to an integer as the format wants.
@@ -174,6 +182,8 @@ def _kquant(blocks: Float32s, format_: BlockFormat) -> tuple[Float32s, Any]:
 
     importance = np.abs(blocks)
     importance += np.sqrt(np.mean(np.square(blocks), axis=2, keepdims=True))
+    if columns is not None:
+        importance *= columns
     low, high = np.minimum(blocks.min(axis=2), 0), np.maximum(blocks.max(axis=2), 0)
     best_scale, best_zero = _round_to_nearest(blocks, format_)
     least = np.full(low.shape, np.inf, dtype=np.float32)
@@ -191,7 +201,7 @@ def _kquant(blocks: Float32s, format_: BlockFormat) -> tuple[Float32s, Any]:
     return best_scale, best_zero
 
 
-_CHOOSERS: dict[str, Callable[[Float32s, BlockFormat], tuple[Float32s, Any]]] = {
+_CHOOSERS: dict[str, Callable[[Float32s, BlockFormat, Float32s | None], tuple[Float32s, Any]]] = {
     "rtn": _round_to_nearest,
     "search": _search,
     "kquant": _kquant,

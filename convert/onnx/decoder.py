@@ -103,7 +103,7 @@ class Decoder:
     def _embed(self, ids: str) -> str:
         """Rows of the embedding. A tied head uses the same bytes, so it is placed here too."""
         source = self.layers.rows((Role.TOKEN_EMBD,), None)
-        name, encoding = "token_embd", self.layers.recipe.head
+        name, encoding = "token_embd", self.layers.recipe.embedding_encoding(tied=self.spec.tied)
         if isinstance(encoding, BlockLinear):
             self._embedding: tuple[Region, ...] = encoding.store(self.writer, name, source)
             return encoding.gather(self.writer, "embedding", ids, self._embedding, self.spec.n_embd)
@@ -112,7 +112,7 @@ class Decoder:
         return self.writer.graph.op("Gather", [self.writer.graph.external(region), ids], "embedding", axis=0)
 
     def _head(self, hidden: str) -> None:
-        encoding, name = self.layers.recipe.head, "logits"
+        encoding, name = self.layers.recipe.head_encoding(tied=self.spec.tied), "logits"
         if isinstance(encoding, BlockLinear):
             regions = self._embedding if self.spec.tied else self._stored_head(encoding)
             encoding.multiply_in_parts(self.writer, name, hidden, regions, self.spec.n_embd)
@@ -122,7 +122,12 @@ class Decoder:
             FloatLinear().multiply(self.writer, name, hidden, self._embedding[0], None)
 
     def _stored_head(self, encoding: BlockLinear) -> tuple[Region, ...]:
-        return encoding.store(self.writer, "logits", self.layers.rows((Role.OUTPUT,), None))
+        return encoding.store(
+            self.writer,
+            "logits",
+            self.layers.rows((Role.OUTPUT,), None),
+            self.layers.importance((Role.OUTPUT,), None),
+        )
 
     def _asked_for(self, residual: str, mixed: str) -> tuple[str, str]:
         """Keep the positions whose logits are wanted: nothing after the last attention looks at others."""

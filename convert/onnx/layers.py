@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from edgellm.convert.onnx.graph import MICROSOFT
 from edgellm.convert.onnx.heads import HeadLayout
 from edgellm.convert.onnx.linear import Linear, Writer
 from edgellm.convert.onnx.options import Recipe
 from edgellm.convert.onnx.rows import Joined, Rearranged, RowSource, Stacked
+from edgellm.errors import UsageError
 from edgellm.models.base import ModelSpec, Role, TensorSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from edgellm.convert.gguf.imatrix import Imatrix
+
+    Float32s = npt.NDArray[np.float32]
 
 #: Matrices whose rows are heads.
 _HEAD_ROWS = frozenset({Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V})
@@ -22,6 +32,7 @@ class Layers:
     spec: ModelSpec
     recipe: Recipe
     writer: Writer
+    imatrix: Imatrix | None = None  # which columns matter where scales are searched for
 
     def tensors(
         self, roles: tuple[Role, ...], layer: int | None, suffix: str = "weight"
@@ -65,7 +76,24 @@ class Layers:
     def linear(self, name: str, x: str, roles: tuple[Role, ...], layer: int) -> str:
         """x through the matrices of `roles` stacked into one, with their biases."""
         encoding: Linear = self.recipe.encoding(roles, layer, self.spec.n_layer)
-        return encoding.apply(self.writer, name, x, self.rows(roles, layer), self._bias(name, roles, layer))
+        bias, columns = self._bias(name, roles, layer), self.importance(roles, layer)
+        return encoding.apply(self.writer, name, x, self.rows(roles, layer), bias, columns)
+
+    def importance(self, roles: tuple[Role, ...], layer: int | None) -> Float32s | None:
+        """What the importance matrix says of a matrix's columns, None where it says nothing."""
+        name = f"{roles[0].value}.weight" if layer is None else f"blk.{layer}.{roles[0].value}.weight"
+        if self.imatrix is None or name not in self.imatrix.sizes:
+            return None
+        values, n_in = (
+            self.imatrix.weights(name, 0, self.imatrix.sizes[name]),
+            self.tensors(roles, layer)[0].row_size,
+        )
+        if len(values) != n_in:
+            raise UsageError(
+                f"the importance matrix has {len(values)} values for {name}, which has {n_in} columns; "
+                f"it was made for another model"
+            )
+        return self.heads.spread(values) if roles[0] is Role.ATTN_OUT and self.heads.is_padded else values
 
     def gated(self, name: str, layer: int, hidden: str, roles: tuple[Role, Role, Role]) -> str:
         """down(silu(gate) * up).

@@ -81,8 +81,19 @@ class Linear(Protocol):
         """What the encoding is called in tables and manifests."""
         ...
 
-    def apply(self, writer: Writer, name: str, x: str, weight: RowSource, bias: str | None) -> str:
-        """Add x [.., n_in] times the transposed weight, plus `bias`; return the result's name."""
+    def apply(
+        self,
+        writer: Writer,
+        name: str,
+        x: str,
+        weight: RowSource,
+        bias: str | None,
+        importance: Float32s | None = None,
+    ) -> str:
+        """Add x [.., n_in] times the transposed weight, plus `bias`; return the result's name.
+
+        `importance` [n_in] weighs columns where scales are searched for.
+        """
         ...
 
 
@@ -92,7 +103,15 @@ class FloatLinear:
 
     label: str = "fp32"
 
-    def apply(self, writer: Writer, name: str, x: str, weight: RowSource, bias: str | None) -> str:
+    def apply(
+        self,
+        writer: Writer,
+        name: str,
+        x: str,
+        weight: RowSource,
+        bias: str | None,
+        importance: Float32s | None = None,
+    ) -> str:
         """FusedMatMul(transB) keeps the checkpoint's layout, so a tied embedding can share the bytes."""
         region = writer.stored(f"{name}.weight", weight, (weight.n_rows, weight.row_size))
         return self.multiply(writer, name, x, region, bias)
@@ -119,11 +138,22 @@ class BlockLinear:
         kind = "" if self.format.symmetric else "a"
         return f"int{self.format.bits}{kind}/{self.format.block}"
 
-    def apply(self, writer: Writer, name: str, x: str, weight: RowSource, bias: str | None) -> str:
+    def apply(
+        self,
+        writer: Writer,
+        name: str,
+        x: str,
+        weight: RowSource,
+        bias: str | None,
+        importance: Float32s | None = None,
+    ) -> str:
         """One node, the bias in it."""
-        return self.multiply(writer, name, x, self.store(writer, name, weight), weight.row_size, bias)
+        regions = self.store(writer, name, weight, importance)
+        return self.multiply(writer, name, x, regions, weight.row_size, bias)
 
-    def store(self, writer: Writer, name: str, weight: RowSource) -> tuple[Region, ...]:
+    def store(
+        self, writer: Writer, name: str, weight: RowSource, importance: Float32s | None = None
+    ) -> tuple[Region, ...]:
         """Place weights, scales and, when asymmetric, zero points."""
         n, k, form = weight.n_rows, weight.row_size, self.format
         blocks = form.n_blocks(k)
@@ -133,7 +163,7 @@ class BlockLinear:
         ]
         if not form.symmetric:
             parts.append((f"{name}.zeros", DataType.UINT8, (n, form.zero_bytes(k))))
-        return writer.place(parts, lambda regions: Job(weight, block_encoder(form), regions))
+        return writer.place(parts, lambda regions: Job(weight, block_encoder(form, importance), regions))
 
     def multiply(
         self, writer: Writer, name: str, x: str, regions: tuple[Region, ...], k: int, bias: str | None
@@ -197,9 +227,9 @@ class BlockLinear:
         return name if gathered == name else _first_columns(writer.graph, name, gathered, k)
 
 
-def block_encoder(form: BlockFormat) -> Callable[[Float32s], list[Any]]:
+def block_encoder(form: BlockFormat, importance: Float32s | None = None) -> Callable[[Float32s], list[Any]]:
     """Rows to weights, scales and, when asymmetric, zero points."""
-    return lambda rows: [array for array in onnx_blocks.encode(rows, form) if array is not None]
+    return lambda rows: [array for array in onnx_blocks.encode(rows, form, importance) if array is not None]
 
 
 def _first_columns(graph: Graph, name: str, x: str, k: int) -> str:
@@ -223,7 +253,15 @@ class W8A8Linear:
 
     label: str = "w8a8"
 
-    def apply(self, writer: Writer, name: str, x: str, weight: RowSource, bias: str | None) -> str:
+    def apply(
+        self,
+        writer: Writer,
+        name: str,
+        x: str,
+        weight: RowSource,
+        bias: str | None,
+        importance: Float32s | None = None,
+    ) -> str:
         """Quantize the activations (once for all users of `x`), multiply, scale back."""
         n, k = weight.n_rows, weight.row_size
         regions = writer.place(

@@ -5,11 +5,13 @@ The options are what `--onnx KEY=VALUE` takes on the command line; unknown keys 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 from edgellm.convert.onnx.blocks import ALGORITHMS, BLOCK_SIZES, BlockFormat
 from edgellm.convert.onnx.linear import BlockLinear, FloatLinear, Linear, W8A8Linear
+from edgellm.convert.recipes.rules import Pattern, Subject, first_match
 from edgellm.errors import UsageError
 from edgellm.models.base import Role
 
@@ -83,18 +85,61 @@ class Recipe:
     experts: Linear
     attention: Linear | None = None  # attention's matrices and what leaves delta nets, where they differ
     sensitive: Linear | None = None  # for the mixed recipe's sensitive matrices
+    patterns: tuple[Pattern, ...] = ()  # a recipe file's, before all of these
 
     def encoding(self, roles: Sequence[Role], layer: int, n_layer: int) -> Linear:
         """The encoding of the matrix packed from `roles` in a layer."""
+        if ruled := self._ruled(roles, layer, n_layer):
+            return ruled
         if self.attention and _ATTENTION.intersection(roles):
             return self.attention
         if self.sensitive and _is_sensitive(layer, n_layer) and _SENSITIVE.intersection(roles):
             return self.sensitive
         return self.matrix
 
+    def head_encoding(self, *, tied: bool) -> Linear:
+        """The encoding of the output projection."""
+        return self._ruled((Role.OUTPUT, Role.TOKEN_EMBD) if tied else (Role.OUTPUT,), -1, 1) or self.head
+
+    def embedding_encoding(self, *, tied: bool) -> Linear:
+        """The encoding of the embedding: a tied one is the head."""
+        if tied:
+            return self.head_encoding(tied=True)
+        return self._ruled((Role.TOKEN_EMBD,), -1, 1) or self.head
+
+    def _ruled(self, roles: Sequence[Role], layer: int, n_layer: int) -> Linear | None:
+        found = first_match(self.patterns, subject(roles, layer, n_layer))
+        return encoding_of(found) if found else None
+
     def expert_encoding(self, layer: int, n_layer: int) -> Linear:
         """The encoding of a layer's routed experts."""
+        if ruled := self._ruled((Role.FFN_GATE_EXPS, Role.FFN_UP_EXPS, Role.FFN_DOWN_EXPS), layer, n_layer):
+            return ruled
         return self.sensitive if self.sensitive and _is_sensitive(layer, n_layer) else self.experts
+
+
+def subject(roles: Sequence[Role], layer: int, n_layer: int) -> Subject:
+    """What rules see of a matrix: the roles it is packed from, and its first one's name in GGUF."""
+    words = tuple(role.value for role in roles)
+    where = f"blk.{layer}." if layer >= 0 else ""
+    return Subject(f"{where}{words[0]}.weight", words, layer, n_layer)
+
+
+_ENCODING = re.compile(r"int(4|8)(a?)/(\d+)(?::([a-z]+))?")
+
+
+def encoding_of(text: str) -> Linear:
+    """An encoding by its label: `int4/32`, `int4a/32` (zero points), `int8/32`, `fp32`, `w8a8`, and behind a colon
+    how scales are chosen: `int4/32:search`, `int4a/32:kquant`. Raises UsageError.
+    """
+    if text in ("fp32", "w8a8"):
+        return FloatLinear() if text == "fp32" else W8A8Linear()
+    if not (match := _ENCODING.fullmatch(text)):
+        raise UsageError(
+            f"{text!r} is no encoding: give int4/BLOCK, int4a/BLOCK (with zero points), int8/BLOCK, fp32 or w8a8"
+        )
+    bits, zeros, block, algorithm = match.groups()
+    return BlockLinear(BlockFormat(int(bits), int(block), not zeros, algorithm or "rtn"))
 
 
 def _is_sensitive(layer: int, n_layer: int) -> bool:
@@ -121,8 +166,15 @@ _BASES: dict[str, _Base] = {
 QUANTS = tuple(_BASES)
 
 
-def recipe(quant: str, options: OnnxOptions) -> Recipe:
-    """The recipe of a `--quant` name, refined. Raises UsageError for an unknown name or a senseless mix."""
+def recipe(quant: str, options: OnnxOptions, patterns: tuple[Pattern, ...] = ()) -> Recipe:
+    """The recipe of a `--quant` name, refined, `patterns` before its own choice.
+
+    Raises UsageError for an unknown name or encoding or a senseless mix.
+    """
+    for pattern in patterns:
+        if pattern.text.split()[0] in ("output", "token_embd") and pattern.type == "w8a8":
+            raise UsageError(f"{pattern.text!r}: an embedding and a head cannot be w8a8; choose int8/32")
+        encoding_of(pattern.type)
     name = quant.strip().lower()
     base = _BASES.get(name)
     if base is None:
@@ -139,6 +191,7 @@ def recipe(quant: str, options: OnnxOptions) -> Recipe:
         experts=refined,
         attention=plain if four and options.attention != "int4" else None,
         sensitive=plain if four and options.mixed else None,
+        patterns=patterns,
     )
 
 
@@ -153,4 +206,4 @@ def _refined(base: _Base, options: OnnxOptions) -> BlockFormat:
 
 def for_prompts(recipe: Recipe) -> Recipe:
     """The same embedding and experts, with matrices whose products over many tokens are fastest."""
-    return replace(recipe, matrix=W8A8Linear(), attention=None, sensitive=None)
+    return replace(recipe, matrix=W8A8Linear(), attention=None, sensitive=None, patterns=())

@@ -19,6 +19,7 @@ from edgellm.convert.checkpoint.folder import Checkpoint, find_file, read_json
 from edgellm.convert.checkpoint.purpose import is_embedding, with_purpose
 from edgellm.convert.checkpoint.remarks import remarks
 from edgellm.convert.checkpoint.tokenizer import Vocabulary, load_tokenizer, read_tokenizer
+from edgellm.convert.gguf.imatrix import Imatrix
 from edgellm.convert.gguf.metadata import build_metadata, default_stem
 from edgellm.convert.onnx import kv, manifest, stream
 from edgellm.convert.onnx.decoder import Decoder
@@ -26,7 +27,8 @@ from edgellm.convert.onnx.graph import DataFile, Graph, Region
 from edgellm.convert.onnx.kv import LayerScales
 from edgellm.convert.onnx.layers import Layers
 from edgellm.convert.onnx.linear import Writer
-from edgellm.convert.onnx.options import MAX_CTX, OnnxOptions, for_prompts, recipe
+from edgellm.convert.onnx.options import MAX_CTX, OnnxOptions, Recipe, for_prompts, recipe, subject
+from edgellm.convert.recipes.rules import Subject, check_patterns
 from edgellm.errors import UsageError
 from edgellm.formats import onnx_folder, purpose
 from edgellm.formats.tokenizer_files import TEMPLATE_FOLDER
@@ -36,6 +38,7 @@ from edgellm.models.registry import spec_of
 from edgellm.version import __version__
 
 if TYPE_CHECKING:
+    from edgellm.convert.recipes.recipe import RecipeFile
     from edgellm.formats.artifact import Artifact
 
 MODEL, DATA = "model.onnx", "model.onnx.data"
@@ -54,12 +57,19 @@ class OnnxRequest:
     quant: str = "onnx-int4"
     output: Path | None = None  # the folder to write; None: `<name>-<type>` in the current one
     options: OnnxOptions = field(default_factory=OnnxOptions)
+    recipe: RecipeFile | None = None  # its base is `quant`
+    imatrix: Path | None = None  # weighs columns where scales are searched for
     calibration_text: str = field(default="", repr=False)  # what an int8 KV cache's scales are measured on
     n_threads: int | None = None  # None: one per core
     lora: Path | None = None  # folder of a PEFT adapter to merge
     ignore_adapter: bool = False  # convert without the adapter that lies beside the weights
     hash_sources: bool = True
     force: bool = False
+
+    @property
+    def encodings(self) -> Recipe:
+        """What every matrix becomes. Raises UsageError."""
+        return recipe(self.quant, self.options, self.recipe.patterns if self.recipe else ())
 
     def open_source(self) -> Checkpoint:
         """The checkpoint with its adapter, if one was asked for. Raises CheckpointError."""
@@ -136,7 +146,7 @@ def convert_onnx(
 def make_plan(checkpoint: Checkpoint, request: OnnxRequest) -> OnnxPlan:
     """Read headers and tokenizer, build the graph, and lay out the data file. Raises CheckpointError, UsageError."""
     config, generation = checkpoint.config, checkpoint.generation_config
-    chosen = recipe(request.quant, request.options)
+    chosen = request.encodings
     spec = spec_of(config, checkpoint.shapes, headless=is_embedding(checkpoint.dir))
     vocabulary = read_tokenizer(checkpoint.dir, config, generation, spec.n_vocab)
     scorer = with_purpose(checkpoint, spec, vocabulary)[1].tensor(Role.CLS_OUT)
@@ -147,7 +157,9 @@ def make_plan(checkpoint: Checkpoint, request: OnnxRequest) -> OnnxPlan:
     n_ctx = min(request.options.context or MAX_CTX, spec.n_ctx_train)
     writer = Writer(Graph(spec.architecture.name), DataFile(DATA))
     scales = _kv_scales(checkpoint, request, spec, vocabulary)
-    decoder = Decoder(Layers(spec, chosen, writer), n_ctx, scales)
+    check_patterns(chosen.patterns, _subjects(spec))
+    imatrix = Imatrix.open(request.imatrix) if request.imatrix else None
+    decoder = Decoder(Layers(spec, chosen, writer, imatrix), n_ctx, scales)
     decoder.build()
     prefill = None
     if request.options.prefill == "w8a8":
@@ -160,11 +172,23 @@ def make_plan(checkpoint: Checkpoint, request: OnnxRequest) -> OnnxPlan:
         vocabulary,
         name,
         purpose.plain(keys),
-        f"{default_stem(keys, '')}-{chosen.name}",
+        f"{default_stem(keys, '')}-{request.recipe.name if request.recipe else chosen.name}",
         n_ctx,
         decoder,
         prefill,
     )
+
+
+def _subjects(spec: ModelSpec) -> list[Subject]:
+    """What a recipe's rules may be for."""
+    roles = [
+        (tensor.role, layer)
+        for layer in (None, *range(spec.n_layer))
+        for role in Role
+        if (tensor := spec.tensor(role, layer)) and len(tensor.shape) > 1
+    ]
+    found = [subject((role,), -1 if layer is None else layer, spec.n_layer) for role, layer in roles]
+    return found + ([subject((Role.OUTPUT,), -1, spec.n_layer)] if spec.tied else [])
 
 
 def _reranking(checkpoint: Checkpoint, scorer: TensorSpec) -> purpose.Reranking:
@@ -222,12 +246,14 @@ def _write(
 
 
 def _write_manifest(checkpoint: Checkpoint, plan: OnnxPlan, request: OnnxRequest, folder: Path) -> None:
-    chosen = recipe(request.quant, request.options)
+    chosen = request.encodings
     asked = {
         key: value for key, value in asdict(request.options).items() if value not in (None, "auto", False)
     }
     merged = {"lora": dict(checkpoint.adapter)} if checkpoint.adapter else {}
     made = merged | {"type": chosen.name, "matrix": chosen.matrix.label, "head": chosen.head.label, **asked}
+    made |= {"recipe": request.recipe.record} if request.recipe else {}
+    made |= {"imatrix_sha256": files.sha256(request.imatrix)} if request.imatrix else {}
     found = manifest.manifest(plan.spec, plan.vocabulary, plan.name, chosen.name, plan.n_ctx, made)
     found["purpose"] = dict(plan.purpose)
     found["prefill"] = PREFILL if plan.prefill else None

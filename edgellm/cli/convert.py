@@ -44,6 +44,14 @@ class _Size(click.ParamType[int]):
     help="Q4_K_M (default), auto (what edgellm recommend says), Q8_0, Q4_0, ..., onnx-int4, onnx-int8, onnx-w8a8, "
     "onnx-fp32; several: Q4_K_M,Q8_0.",
 )
+@click.option(
+    "--recipe",
+    metavar="FILE",
+    callback=lambda ctx, param, value: (
+        str(Path(value).resolve()) if value and Path(value).is_file() else value
+    ),
+    help="Types by role and depth, from a file or by name, in place of --quant.",
+)
 @click.option("--onnx", multiple=True, metavar="KEY=VALUE", help="Refine an ONNX type, e.g. block=128.")
 @click.option(
     "--exporter",
@@ -101,6 +109,7 @@ def command(
       edgellm convert ./Qwen2.5-0.5B-Instruct --quant q8_0 -o qwen.gguf
       edgellm convert ./Qwen2.5-0.5B-Instruct --quant onnx-int4 -o qwen-onnx
       edgellm convert ./Qwen2.5-0.5B-Instruct --quant Q4_K_M,Q8_0,onnx-int4 -o models
+      edgellm convert ./Qwen2.5-0.5B-Instruct --recipe mine.toml --imatrix imatrix.gguf
       edgellm convert ./Qwen2.5-0.5B-Instruct --lora ./my-adapter
       edgellm convert /srv/models/* --quant Q4_K_M,Q8_0 -o /srv/gguf --ray 192.168.1.10:6379
     """
@@ -147,6 +156,8 @@ def _convert(
         return _convert_adapter(source, options, verify=not no_verify)
     if (options["quant"] or "").lower() == "auto":
         options["quant"] = _recommended(source, offline=options["offline"])
+    if options["recipe"]:
+        _take_recipe(options)
     gguf, onnx = _types(options["quant"])
     if not onnx and (options["onnx"] or options["exporter"] != "direct"):
         raise UsageError(
@@ -177,6 +188,18 @@ def _recommended(source: str, *, offline: bool) -> str | None:
 
     with Progress() as progress:
         return choosing.recommended(source, offline=offline, tell=lambda text: progress.show(f"once: {text}"))
+
+
+def _take_recipe(options: dict[str, Any]) -> None:
+    """Put the recipe in the place of its name, its base in that of the type. Raises UsageError, ArtifactError."""
+    from edgellm.convert.recipes import recipe
+
+    if options["quant"]:
+        raise UsageError("--recipe says every type, so --quant has no meaning beside it: give one of them")
+    found = recipe.load(options["recipe"])
+    if found.imatrix and not options["imatrix"]:
+        note(f"recipe {found.name} was found with an importance matrix; give one with --imatrix")
+    options |= {"recipe": found, "quant": found.base}
 
 
 def _types(quant: str | None) -> tuple[list[str | None], list[str]]:
@@ -270,6 +293,7 @@ def _request(source: str, options: dict[str, Any]) -> ConvertRequest:
         output_type=options["output_tensor_type"],
         token_embd_type=options["token_embedding_type"],
         tensor_types=tuple(_tensor_type(text) for text in options["tensor_type"]),
+        recipe=options["recipe"],
         imatrix=options["imatrix"],
         max_ram=options["max_ram"],
         n_threads=options["threads"],

@@ -41,6 +41,7 @@ COMMANDS = {
     "parity": "parity --help",
     "profile": "profile --help",
     "pull": "pull --help",
+    "recipe": "recipe list",
     "rerank": "rerank --help",
     "report": "report {r} --lang zh",
     "rm": "rm --help",

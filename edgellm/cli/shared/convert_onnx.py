@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 #: Options of `convert` that have no meaning for ONNX, by their parameter names.
 _GGUF_ONLY = {
-    "imatrix": "--imatrix",
     "tensor_type": "--tensor-type",
     "output_tensor_type": "--output-tensor-type",
     "token_embedding_type": "--token-embedding-type",
@@ -72,6 +71,8 @@ def _request(source: str, options: dict[str, Any]) -> OnnxRequest:
         quant=options["quant"].lower(),
         output=output,
         options=OnnxOptions.parse(options["onnx"]),
+        recipe=options["recipe"],
+        imatrix=options["imatrix"],
         n_threads=options["threads"],
         lora=lora,
         ignore_adapter=options["no_lora"],

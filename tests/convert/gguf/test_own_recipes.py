@@ -31,7 +31,7 @@ def test_bytes_are_llama_cpps_with_the_same_exceptions(quant: str, tmp_path: Pat
     base, ours, theirs = (tmp_path / f"{name}.gguf" for name in ("base", "ours", "theirs"))
     imatrix, weights = llama_quantize.make_base(source, base, "BF16")
     convert(ConvertRequest(source, quant, ours, imatrix=imatrix))
-    exceptions = [(rf"\.{kind}\.weight", type_) for kind, type_ in OWN[quant].items()]
+    exceptions = [(rf"\.{rule.text}\.weight", rule.type) for rule in OWN[quant]]
     llama_quantize.quantize(base, theirs, OWN_TYPES[quant], weights=weights, tensor_types=exceptions)
     n, found = llama_quantize.differences(ours, theirs)
     assert found == [] and n > 100
