@@ -28,7 +28,10 @@ def check(path: Path) -> None:
 
 def pack(folder: Path, target: Path, top: str) -> None:
     """Write the files of `folder` to `target`, below the folder `top` of the archive."""
-    with _compressed(target) as stream, tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+    with (
+        _compressed(target) as stream,
+        tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as tar,
+    ):
         for path in sorted(folder.rglob("*")):
             if path.is_file():
                 entry = tarfile.TarInfo(f"{top}/{path.relative_to(folder).as_posix()}")

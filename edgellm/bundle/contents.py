@@ -49,7 +49,7 @@ class Plan:
 
 
 def make(plan: Plan, target: Path, *, force: bool = False) -> None:
-    """Write the bundle: a folder, or an archive by its suffix. The same plan gives the same bytes. Raises EdgellmError."""
+    """Write the bundle: a folder, or an archive by its suffix. The same plan, the same bytes. Raises EdgellmError."""
     check(plan)
     archive.check(target)
     files.check_output(target, force=force)

@@ -57,7 +57,11 @@ TARGETS = (
 def target(device: Device) -> Target:
     """The most of what `device` has. Raises EdgellmError where no wheel can be built for it."""
     for each in TARGETS:
-        if device.system == "linux" and each.arch == device.arch and {*each.features} <= {*device.cpu_features}:
+        if (
+            device.system == "linux"
+            and each.arch == device.arch
+            and {*each.features} <= {*device.cpu_features}
+        ):
             return each
     raise EdgellmError(f"no wheel is built for {device.title} ({device.system}, {device.arch})")
 

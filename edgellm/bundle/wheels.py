@@ -24,7 +24,7 @@ _SERVE = (
     *("starlette", "uvicorn", "anyio", "idna", "h11"),
 )
 #: Rooms of edgellm that no command on a board enters, and weights that are not this model's.
-_LEFT_OUT = ("models/bundled/", "models/training/", "convert/", "profiles/quality/tasks/")
+_LEFT_OUT = ("models/bundled/", "models/training/", "profiles/quality/tasks/")
 _LEAST_GLIBC, _GLIBC = 17, 36  # manylinux2014; Debian 12, on which Raspberry Pi OS and others stand
 _DATE = (1980, 1, 1, 0, 0, 0)
 

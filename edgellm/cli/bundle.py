@@ -13,12 +13,21 @@ from edgellm.terminal import say
 
 @click.command(short_help="Put a model and all a board needs to run it into one folder or archive.")
 @click.argument("model")
-@click.option("--for", "name", metavar="DEVICE", required=True, help="raspberry-pi-5, jetson-orin-nano, n100, ...")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="A folder, or .tar, .tar.gz, .tar.zst."
+    "--for", "name", metavar="DEVICE", required=True, help="raspberry-pi-5, jetson-orin-nano, n100, ..."
 )
 @click.option(
-    "--python", metavar="3.X", default=f"{sys.version_info[0]}.{sys.version_info[1]}", help="Python there.  [default: as here]"
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="A folder, or .tar, .tar.gz, .tar.zst.",
+)
+@click.option(
+    "--python",
+    metavar="3.X",
+    default=f"{sys.version_info[0]}.{sys.version_info[1]}",
+    help="Python there.  [default: as here]",
 )
 @click.option("-c", "--ctx-size", type=click.IntRange(1), help="Tokens of context.  [default: the device's]")
 @click.option(

@@ -11,7 +11,9 @@ from edgellm.terminal import note, say
 
 
 @click.command(short_help="Build llama-cpp-python for another machine.")
-@click.option("--for", "name", metavar="DEVICE", required=True, help="raspberry-pi-5, jetson-orin-nano, n100, ...")
+@click.option(
+    "--for", "name", metavar="DEVICE", required=True, help="raspberry-pi-5, jetson-orin-nano, n100, ..."
+)
 @click.option(
     "-o",
     "--output",
