@@ -68,6 +68,16 @@ SHAPES: dict[str, dict[str, Any]] = {
     "qwen2.5-0.5b": _QWEN2 | _numbers(896, 4864, 24, 14, 2, True) | {"vocab_size": 151936},
     "qwen2.5-1.5b": _QWEN2 | _numbers(1536, 8960, 28, 12, 2, True) | {"vocab_size": 151936},
     "qwen2.5-7b": _QWEN2 | _numbers(3584, 18944, 28, 28, 4, False) | {"vocab_size": 152064},
+    "qwen3-0.6b": _QWEN2
+    | _numbers(1024, 3072, 28, 16, 8, True)
+    | {
+        "architectures": ["Qwen3ForCausalLM"],
+        "model_type": "qwen3",
+        "head_dim": 128,
+        "max_position_embeddings": 40960,
+        "attention_bias": False,
+        "vocab_size": 151936,
+    },
     "qwen3-30b-a3b": _QWEN2
     | _numbers(2048, 6144, 48, 32, 4, False)
     | {
@@ -129,7 +139,7 @@ _TOKENIZERS: dict[str, tuple[str, str, int, tuple[str, ...]]] = {
     "qwen2": (_LETTERS, _DIGIT, 151643, ("<|endoftext|>", "<|im_start|>", "<|im_end|>")),
     "qwen3_5_text": (_MARKED, _DIGIT, 248044, ("<|endoftext|>", "<|im_start|>", "<|im_end|>")),
 }
-_TOKENIZERS["qwen3_moe"] = _TOKENIZERS["qwen2"]
+_TOKENIZERS["qwen3"] = _TOKENIZERS["qwen3_moe"] = _TOKENIZERS["qwen2"]
 
 
 def write_checkpoint(

@@ -27,12 +27,13 @@ _said: set[Path] = set()  # foreign models that were spoken of: a command may as
 def resolve(model: str | None = None, *, offline: bool = False) -> Artifact:
     """The runnable model `model` names (default: the bundled one), tried once. Raises EdgellmError.
 
-    A checkpoint (bundled, folder or hub id) is converted once, verified, and kept; `NAME:TYPE` picks the type.
+    A checkpoint (bundled, folder or hub id) is converted once, verified, and kept; `NAME:TYPE` picks the type,
+    `NAME:auto` the one that is recommended for this machine.
     """
     source = models.locate(model or models.DEFAULT_MODEL, offline=offline)
     if not source.is_checkpoint:
         return _tried(Artifact.open(source.path))
-    source = replace(source, quant=_canonical(source.quant))
+    source = replace(source, quant=_canonical(_type(source)))
     if source.kept.exists():
         return _tried(Artifact.open(source.kept))
     with files.turn(str(source.kept), lambda: note(f"another process is converting {source.name}; waiting")):
@@ -48,6 +49,17 @@ def _tried(artifact: Artifact) -> Artifact:
         _said.add(artifact.path)
         note(f"{artifact.path.name}: outside the verified families: runs, but edgellm did not check it")
     return artifact
+
+
+def _type(source: Source) -> str:
+    """The type to convert to: as asked for, `auto` by timing kernels, and else what is known of them recommends."""
+    from edgellm.catalog import choosing
+
+    if source.quant.lower() == "auto":
+        return choosing.recommended(str(source.path), offline=True) or models.DEFAULT_TYPE
+    if source.named or source.kept.exists():
+        return source.quant
+    return choosing.recommended(str(source.path), offline=True, measure=False) or source.quant
 
 
 def _canonical(quant: str) -> str:

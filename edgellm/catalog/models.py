@@ -34,6 +34,7 @@ class Source:
     path: Path  # a converted model (file or ONNX folder) or a checkpoint folder
     is_checkpoint: bool
     quant: str  # type to convert to, when it is a checkpoint
+    named: bool = True  # whether the type was asked for, and is not the usual one
 
     @cached_property  # once: what is being converted may change under us, and the place must not
     def kept(self) -> Path:
@@ -100,7 +101,7 @@ def _in_folder(folder: Path, quant: str) -> Source:
             listed = ", ".join(one.files[0] for one in found)
             raise ArtifactError(f"{folder} holds several models: name one of them, {listed}")
         return _runnable(folder / gguf_files.choose(names, quant, str(folder)).files[0])
-    return Source(folder.resolve().name, folder, is_checkpoint, quant or DEFAULT_TYPE)
+    return Source(folder.resolve().name, folder, is_checkpoint, quant or DEFAULT_TYPE, bool(quant))
 
 
 def _on_hub(reference: Reference, *, offline: bool) -> Source:
@@ -111,7 +112,9 @@ def _on_hub(reference: Reference, *, offline: bool) -> Source:
     folder = hubs.of(reference.hub).download(repo_id, offline=offline)
     if not any(folder.glob("*.safetensors")) and (found := _gguf_on_hub(reference, offline=offline)):
         return found
-    return Source(_kept_name(reference), folder, is_checkpoint=True, quant=wanted or DEFAULT_TYPE)
+    return Source(
+        _kept_name(reference), folder, is_checkpoint=True, quant=wanted or DEFAULT_TYPE, named=bool(wanted)
+    )
 
 
 def _gguf_on_hub(reference: Reference, *, offline: bool) -> Source | None:

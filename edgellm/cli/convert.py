@@ -41,7 +41,8 @@ class _Size(click.ParamType[int]):
     "--quant",
     "--outtype",
     metavar="TYPE,...",
-    help="Q4_K_M (default), Q8_0, Q4_0, ..., onnx-int4, onnx-int8, onnx-w8a8, onnx-fp32; several: Q4_K_M,Q8_0.",
+    help="Q4_K_M (default), auto (what edgellm recommend says), Q8_0, Q4_0, ..., onnx-int4, onnx-int8, onnx-w8a8, "
+    "onnx-fp32; several: Q4_K_M,Q8_0.",
 )
 @click.option("--onnx", multiple=True, metavar="KEY=VALUE", help="Refine an ONNX type, e.g. block=128.")
 @click.option(
@@ -144,6 +145,8 @@ def _convert(
         raise UsageError("--lora and --no-lora exclude each other: give one")
     if options.pop("lora_gguf"):
         return _convert_adapter(source, options, verify=not no_verify)
+    if (options["quant"] or "").lower() == "auto":
+        options["quant"] = _recommended(source, offline=options["offline"])
     gguf, onnx = _types(options["quant"])
     if not onnx and (options["onnx"] or options["exporter"] != "direct"):
         raise UsageError(
@@ -165,6 +168,15 @@ def _convert(
     if failures:
         raise failures[0]
     return 0
+
+
+def _recommended(source: str, *, offline: bool) -> str | None:
+    """What `edgellm recommend` says, kernels timed where they are not known."""
+    from edgellm.catalog import choosing
+    from edgellm.terminal import Progress
+
+    with Progress() as progress:
+        return choosing.recommended(source, offline=offline, tell=lambda text: progress.show(f"once: {text}"))
 
 
 def _types(quant: str | None) -> tuple[list[str | None], list[str]]:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from edgellm.profiles.quality.tasks import TaskItem
     from edgellm.session import EngineOptions, Session
 
+_HARNESS_CTX = 2048  # tokens, at least: questions with examples are long
 _COUNT = click.IntRange(min=1)
 
 
@@ -39,6 +40,18 @@ class _Text:
     n_ctx: int
     n_chunks: int | None
     force: bool
+
+
+@dataclass(frozen=True)
+class _Standard:
+    """Which standard tasks, and how."""
+
+    names: tuple[str, ...]
+    data: Path | None
+    include: Path | None
+    limit: int | None
+    few_shot: int | None
+    chat: bool
 
 
 @click.command(short_help="Measure quality: perplexity, divergence from a reference, tasks.")
@@ -59,6 +72,28 @@ class _Text:
     metavar="[NAME,...]",
     help="Answer the task suite, some of its tasks, or those of a .jsonl file.",
 )
+@click.option(
+    "--harness",
+    metavar="NAME,...",
+    help="Standard tasks of EleutherAI's lm-evaluation-harness (pip install 'edgellm[eval]').",
+)
+@click.option(
+    "--harness-data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Their data sets, by name: FOLDER/allenai/ai2_arc.  [default: Hugging Face's cache]",
+)
+@click.option(
+    "--harness-tasks",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Further task files for the harness.",
+)
+@click.option("--limit", type=_COUNT, metavar="N", help="The first N questions of each standard task.")
+@click.option(
+    "--few-shot", type=click.IntRange(min=0), metavar="N", help="Examples before each, not the task's."
+)
+@click.option("--chat-template", "chat", is_flag=True, help="Standard tasks in the model's chat template.")
 @click.option("--max-tokens", type=_COUNT, default=64, help="Longest answer to a task.  [64]")
 @click.option(
     "-c", "--ctx-size", "n_ctx", type=click.IntRange(min=32), default=512, help="Tokens of a chunk.  [512]"
@@ -84,6 +119,12 @@ def command(
     save_ref: Path | None,
     text_file: Path | None,
     task_names: str | None,
+    harness: str | None,
+    harness_data: Path | None,
+    harness_tasks: Path | None,
+    limit: int | None,
+    few_shot: int | None,
+    chat: bool,
     max_tokens: int,
     n_ctx: int,
     n_chunks: int | None,
@@ -100,7 +141,10 @@ def command(
       edgellm eval model-Q4_K_M.gguf --ref model-F16.gguf
       edgellm eval model-F16.gguf -f wiki.txt --save-ref wiki.ref
       edgellm eval model-Q4_K_M.gguf --ref wiki.ref
+      edgellm eval model-Q4_K_M.gguf --harness arc_easy,hellaswag --harness-data datasets --limit 200
     """
+    from dataclasses import replace
+
     from edgellm import files
     from edgellm.cli.shared import model_argument
     from edgellm.profiles.quality import evaluation, task_scores
@@ -109,9 +153,19 @@ def command(
     text = _Text(text_file, reference, save_ref, n_ctx, n_chunks, force)
     if save_ref:
         files.check_output(save_ref, force=force)
+    if harness and (text_file or reference or save_ref or task_names):
+        raise UsageError("--harness runs alone; leave --ref, --save-ref, -f and --tasks to another call")
     items = task_scores.load(task_names) if task_names else []
     artifact = model_argument.resolve(model)
     engine = EngineOptions(n_threads=n_threads, n_gpu_layers=n_gpu_layers, device=device)
+    if harness:
+        asked = _Standard(tuple(harness.split(",")), harness_data, harness_tasks, limit, few_shot, chat)
+        subject, found = _on_harness(artifact, replace(engine, n_ctx=max(n_ctx, _HARNESS_CTX)), asked)
+        return emit(
+            evaluation.harness_json(subject, found)
+            if output == "json"
+            else evaluation.harness_table(subject, found)
+        )
     subject: Subject | None = None
     on_text: TextResult | None = None
     answers: list[Answer] = []
@@ -122,6 +176,28 @@ def command(
     if subject:
         result = evaluation.Evaluation(subject, on_text, tuple(answers))
         emit(evaluation.to_json(result) if output == "json" else evaluation.to_table(result))
+    return None
+
+
+def _on_harness(
+    artifact: Artifact, engine: EngineOptions, asked: _Standard
+) -> tuple[Subject, dict[str, Any]]:
+    from edgellm.cli.shared import open_model
+    from edgellm.profiles.quality import harness
+
+    template = open_model.template(artifact) if asked.chat else None
+    render = (lambda messages: template.render(messages, enable_thinking=False)) if template else None
+    with open_model.session(artifact, engine) as session:
+        found = harness.evaluate(
+            session,
+            asked.names,
+            data=asked.data,
+            include=asked.include,
+            limit=asked.limit,
+            few_shot=asked.few_shot,
+            render=render,
+        )
+        return _subject(session), found
 
 
 def _on_text(artifact: Artifact, engine: EngineOptions, text: _Text) -> tuple[Subject, TextResult]:

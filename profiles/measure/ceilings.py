@@ -11,7 +11,6 @@ As STREAM does (J. McCalpin), the best of several passes counts: a ceiling is wh
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import json
 import mmap
@@ -20,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -95,40 +94,30 @@ def _reading(n_threads: int, n_bytes: int) -> tuple[tuple[float, ...], str]:
     import numpy as np
 
     name, read = _reader()
-    with _mapped(n_bytes) as (array, place):
-        parts = np.array_split(array, n_threads)
-        work = [lambda part=part: read(part) for part in parts]
-        _together(work)
-        seconds: list[float] = []
-        while len(seconds) < PASSES or sum(seconds) < READING_SECONDS:
-            seconds.append(_together(work))
+    array, place = _mapped(n_bytes)
+    work = [lambda part=part: read(part) for part in np.array_split(array, n_threads)]  # type: ignore[misc]
+    _together(work)
+    seconds: list[float] = []
+    while len(seconds) < PASSES or sum(seconds) < READING_SECONDS:
+        seconds.append(_together(work))
     method = f"{name} over {n_bytes >> 20} MiB of {place}, best of {len(seconds)}"
     return tuple(n_bytes / s for s in seconds), method
 
 
-@contextlib.contextmanager
-def _mapped(n_bytes: int) -> Iterator[tuple[Bytes, str]]:
+def _mapped(n_bytes: int) -> tuple[Bytes, str]:
     """That many bytes of a file, mapped to be read, and in words; of anonymous memory where no file can be made."""
     import numpy as np
 
+    block = b"\1" * min(n_bytes, 16 << 20)
     try:
-        file = tempfile.TemporaryFile(dir=files.cache_dir())  # noqa: SIM115 - closed below
-    except OSError:
-        yield np.ones(n_bytes, np.uint8), "anonymous memory"
-        return
-    with file:
-        block = b"\1" * min(n_bytes, 16 << 20)
-        try:
+        with tempfile.TemporaryFile(dir=files.cache_dir()) as file:  # the mapping outlives it
             for start in range(0, n_bytes, len(block)):
                 file.write(block[: n_bytes - start])
             file.flush()
-        except OSError:  # no space
-            yield np.ones(n_bytes, np.uint8), "anonymous memory"
-            return
-        yield (
-            np.frombuffer(mmap.mmap(file.fileno(), n_bytes, access=mmap.ACCESS_READ), np.uint8),
-            "a mapped file",
-        )
+            mapped = mmap.mmap(file.fileno(), n_bytes, access=mmap.ACCESS_READ)
+    except OSError:  # no right to write, or no space
+        return np.ones(n_bytes, np.uint8), "anonymous memory"
+    return np.frombuffer(mapped, np.uint8), "a mapped file"
 
 
 def _reader() -> tuple[str, Callable[[Bytes], object]]:

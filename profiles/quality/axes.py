@@ -86,7 +86,7 @@ class Asked:
         try:
             self._put(response=response.measure(self._artifact, options, text, n_tokens))
         except ModuleNotFoundError as error:
-            self._reason("response", f"the server needs {error.name}: pip install 'edgellm[serve]'")
+            self._reason("response", f"the server needs {error.name}: pip install 'edgellm[server]'")
         except (EdgellmError, OSError) as error:
             self._reason("response", str(error))
 

@@ -67,6 +67,28 @@ def to_table(evaluation: Evaluation) -> str:
     return "\n".join(map(visible, lines))
 
 
+def harness_json(subject: Subject, found: dict[str, Any]) -> str:
+    """The harness's results as it gives them, beside the model."""
+    plain = {"schema": SCHEMA, "model": asdict(subject), "text": None, "tasks": None, "harness": found}
+    return json.dumps(to_plain(plain), ensure_ascii=False, indent=1, allow_nan=False)
+
+
+def harness_table(subject: Subject, found: dict[str, Any]) -> str:
+    """A line for each figure that the harness gives."""
+    rows = []
+    for task, figures in found["results"].items():
+        for name, value in figures.items():
+            metric, _, filter_ = name.partition(",")
+            if not filter_ or metric.endswith("_stderr") or not isinstance(value, float):
+                continue
+            error = figures.get(f"{metric}_stderr,{filter_}")
+            n = found["n-samples"].get(task, {}).get("effective", "")
+            told = f"{value:.4f}" + (f" ± {error:.4f}" if isinstance(error, float) else "")
+            rows.append((task, str(n), metric if filter_ == "none" else f"{metric} ({filter_})", told))
+    head = f"{subject.name} {subject.quantization}, {subject.backend} ({subject.engine}); ± is the standard error"
+    return "\n".join([visible(head), "", *aligned([("task", "questions", "figure", ""), *rows])])
+
+
 def task_lines(answers: tuple[Answer, ...]) -> list[str]:
     """The accuracy table: each task, then the closed tasks together, then the open ones."""
     lines = [

@@ -20,6 +20,7 @@ class Hub:
     def __init__(self, repo_id: str, folder: Path):
         self.repo_id, self.folder = repo_id, folder
         self.requests: list[str] = []
+        self.bytes_sent = 0  # of files
         self.tokens: set[str | None] = set()
         self.cuts_left = 0
         self.chance = random.Random(0)  # where they are cut
@@ -104,8 +105,11 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one clas
             start = 0
             wanted = None if hub.ignores_ranges else self.headers.get("Range")
             if wanted:
-                start = int(wanted.removeprefix("bytes=").split("-")[0])
-                headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+                first, _, last = wanted.removeprefix("bytes=").partition("-")
+                whole, start = len(data), int(first)
+                data = data[: int(last) + 1] if last else data
+                headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{whole}"
+            hub.bytes_sent += len(data) - start if body else 0
             self.reply(data[start:], headers, body, status=206 if wanted else 200)
 
         def reply(self, data: bytes, headers: dict[str, str], body: bool, status: int = 200) -> None:

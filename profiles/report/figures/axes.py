@@ -1,4 +1,4 @@
-"""The further axes of the models side by side: a line for each figure, a column for each model. Only what was asked for."""
+"""The further axes, models side by side: a line for each figure, a column for each model; only what was asked for."""
 
 from __future__ import annotations
 
