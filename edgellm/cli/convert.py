@@ -154,10 +154,7 @@ def _convert(
         raise UsageError("--lora and --no-lora exclude each other: give one")
     if options.pop("lora_gguf"):
         return _convert_adapter(source, options, verify=not no_verify)
-    if (options["quant"] or "").lower() == "auto":
-        options["quant"] = _recommended(source, offline=options["offline"])
-    if options["recipe"]:
-        _take_recipe(options)
+    _settle_types(source, options)
     gguf, onnx = _types(options["quant"])
     if not onnx and (options["onnx"] or options["exporter"] != "direct"):
         raise UsageError(
@@ -179,6 +176,14 @@ def _convert(
     if failures:
         raise failures[0]
     return 0
+
+
+def _settle_types(source: str, options: dict[str, Any]) -> None:
+    """What `auto` and a recipe stand for. Raises EdgellmError."""
+    if (options["quant"] or "").lower() == "auto":
+        options["quant"] = _recommended(source, offline=options["offline"])
+    if options["recipe"]:
+        _take_recipe(options)
 
 
 def _recommended(source: str, *, offline: bool) -> str | None:

@@ -21,6 +21,7 @@ from edgellm.profiles.result.result import to_json
 #: command -> a line that ends well; `{m}` is a model, `{r}` a result.
 COMMANDS = {
     "batch": "batch --help",
+    "bundle": "bundle --help",
     "cache": "cache",
     "calibrate": "calibrate {m} --chunks 1 -c 32 -t 1 -o {r}.gguf --force",
     "chat": "chat {m} -p 你好 -st -n 3 -t 1",
@@ -33,7 +34,6 @@ COMMANDS = {
     "doctor": "doctor",
     "embed": "embed {m} 你好",
     "energy": "energy --help",
-    "explain": "explain --help",
     "eval": "eval {m} --chunks 1 -t 1",
     "explain": "explain {m} -f {text} -t 1",
     "inspect": "inspect tiny-qwen3",
@@ -49,6 +49,7 @@ COMMANDS = {
     "serve": "serve --help",
     "run": "run {m} 你好 -n 3 -t 1",
     "tune": "tune {m} --show",
+    "wheel": "wheel --help",
 }
 
 

@@ -1,0 +1,142 @@
+"""The wheels that running needs, and no more: edgellm's own, made of what is installed, and others' by pip."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+from edgellm import files
+from edgellm.errors import EdgellmError, StorageError
+from edgellm.profiles.devices import Device
+from edgellm.version import __version__
+
+#: What `edgellm run`, `chat` and `profile` import, whatever the engine.
+_COMMON = ("click", "jinja2", "markupsafe", "numpy", "prompt_toolkit", "psutil", "tokenizers", "wcwidth")
+_ENGINE = {"onnx": ("onnxruntime",), "gguf": ("typing_extensions",)}
+_SERVE = (
+    *("pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection"),
+    *("starlette", "uvicorn", "anyio", "idna", "h11"),
+)
+#: Rooms of edgellm that no command on a board enters, and weights that are not this model's.
+_LEFT_OUT = ("models/bundled/", "models/training/", "profiles/quality/tasks/")
+_LEAST_GLIBC, _GLIBC = 17, 36  # manylinux2014; Debian 12, on which Raspberry Pi OS and others stand
+_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+def requirements(format: str, python: str, *, serve: bool) -> tuple[str, ...]:
+    """What pip is asked for, as `name==version` of what is installed and proven here, sorted."""
+    names = {*_COMMON, *_ENGINE[format], *(_SERVE if serve else ())}
+    if python == "3.10":
+        names.add("tomli")
+    found = []
+    for name in sorted(names):
+        try:
+            found.append(f"{name}=={metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            raise EdgellmError(
+                f"{name} is not installed here, so that no version of it is known to work; "
+                f"install it with: pip install {name}"
+            ) from None
+    return tuple(found)
+
+
+def platforms(device: Device) -> tuple[str, ...]:
+    """The platform tags of wheels that run on `device`, as PEP 600 names them. Raises EdgellmError."""
+    if device.system != "linux":
+        raise EdgellmError(
+            f"{device.title} runs {device.system}, for which no bundle is made; use: pip install edgellm"
+        )
+    glibc = [f"manylinux_2_{minor}_{device.arch}" for minor in range(_GLIBC, _LEAST_GLIBC - 1, -1)]
+    return (*glibc, f"manylinux2014_{device.arch}")
+
+
+def fetch(wanted: tuple[str, ...], device: Device, python: str, folder: Path, given: Path | None) -> None:
+    """Put the wheels of `wanted` into `folder`: from `given` alone, else from the cache, else by pip. Raises."""
+    key = "\n".join((*wanted, device.arch, python))
+    kept = files.cache_dir("wheels") / hashlib.sha256(key.encode()).hexdigest()[:16]
+    if given is None and not kept.is_dir():
+        with files.atomic_path(kept, force=True) as growing:
+            _download(wanted, device, python, growing, ())
+    if given is None:
+        for wheel in sorted(kept.glob("*.whl")):
+            shutil.copyfile(wheel, folder / wheel.name)
+    else:
+        _download(wanted, device, python, folder, ("--no-index", "--find-links", str(given)))
+
+
+def _download(
+    wanted: tuple[str, ...], device: Device, python: str, folder: Path, source: tuple[str, ...]
+) -> None:
+    tags = [part for tag in platforms(device) for part in ("--platform", tag)]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--only-binary", ":all:", "--implementation", "cp", "--python-version", python]
+    done = subprocess.run(
+        [*command, *tags, *source, "--dest", str(folder), *wanted], capture_output=True, text=True
+    )
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [done.stderr]
+        raise EdgellmError(
+            f"pip finds no wheel for {device.arch} and Python {python} ({said[-1].strip()}); "
+            f"give a folder that has it with --wheels, or another --python"
+        )
+
+
+def own(folder: Path, *, serve: bool) -> Path:
+    """Write edgellm's own wheel into `folder`, the same bytes each time, of the files that run here."""
+    root = Path(__file__).resolve().parents[1]
+    left_out = _LEFT_OUT if serve else (*_LEFT_OUT, "server/page/")
+    content: dict[str, bytes] = {}
+    for path in sorted(_below(root)):
+        name = path.relative_to(root).as_posix()
+        if name.startswith(left_out) and path.name != "__init__.py":
+            continue
+        content[f"edgellm/{name}"] = path.read_bytes()
+    info = f"edgellm-{__version__}.dist-info"
+    content[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: edgellm\nVersion: {__version__}\n".encode()
+    content[f"{info}/WHEEL"] = (
+        b"Wheel-Version: 1.0\nGenerator: edgellm\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    )
+    record = [f"{name},sha256={_digest(data)},{len(data)}" for name, data in content.items()]
+    content[f"{info}/RECORD"] = "\n".join((*record, f"{info}/RECORD,,", "")).encode()
+    wheel = folder / f"edgellm-{__version__}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, data in content.items():
+            entry = zipfile.ZipInfo(name, _DATE)
+            entry.external_attr = 0o644 << 16
+            entry.create_system = 3  # Unix, wherever it is made
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, data)
+    return wheel
+
+
+def add_engine(wheel: Path, device: Device, folder: Path) -> None:
+    """Take an engine's wheel that was built for `device`. Raises StorageError, EdgellmError."""
+    if not wheel.is_file():
+        raise StorageError(f"{wheel} does not exist; make one with: edgellm wheel --for {device.name}")
+    if not wheel.name.startswith("llama_cpp_python-") or not wheel.name.endswith(f"{device.arch}.whl"):
+        raise EdgellmError(
+            f"{wheel.name} is no wheel of llama-cpp-python for {device.arch}; "
+            f"make one with: edgellm wheel --for {device.name}"
+        )
+    shutil.copyfile(wheel, folder / wheel.name)
+
+
+def _below(root: Path) -> list[Path]:
+    """All files of the package, those behind its links to the folders beside it too, without what Python caches."""
+    found = []
+    for path in root.iterdir():
+        if path.is_dir() and path.name != "__pycache__":
+            found += _below(path)
+        elif path.is_file() and path.suffix != ".pyc":
+            found.append(path)
+    return found
+
+
+def _digest(data: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
