@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What `edgellm recommend` says of models here and on every device profile, as the tables of docs/choosing.md.
 
-    python bench/choosing.py MODEL... [--write docs/choosing.md]
+    python bench/choosing.py MODEL... [--remembered] [--write docs/choosing.md]
 
 MODEL is a bundled name, a checkpoint, or a config.json alone: what a type takes follows from its numbers. Kernels that
 were not timed on this machine are timed first. The last line is JSON.
@@ -33,10 +33,11 @@ def main() -> None:
     )
     parser.add_argument("models", nargs="+")
     parser.add_argument("--write", type=Path)
+    parser.add_argument("--remembered", action="store_true", help="time no kernel")
     arguments = parser.parse_args()
     found = [opened(model) for model in arguments.models]
     every = [build for subject in found for build in subject.types.values()]
-    local = places.here(every, print)
+    local = places.here(every, print, measure=not arguments.remembered)
     lines, n = [], 0
     for subject in found:
         lines += ["", f"### {subject.name}", "", *heading()]
