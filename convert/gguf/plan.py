@@ -83,9 +83,8 @@ class QuantOptions:
                     f"{type_!r} is no type of a tensor; choose one of {', '.join(sorted(TARGET_TYPES))}"
                 )
         if self.rules and not recipe_of(self.type).quantizes:
-            raise UsageError(
-                f"--tensor-type and recipes have no effect on {self.type}; choose a quantized type"
-            )
+            what = "--tensor-type" if self.tensor_types else "a recipe"
+            raise UsageError(f"{what} has no effect on {self.type}; choose a quantized --quant")
 
     @property
     def rules(self) -> tuple[Rule, ...]:
