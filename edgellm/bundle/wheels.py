@@ -18,7 +18,10 @@ from edgellm.version import __version__
 
 #: What `edgellm run`, `chat` and `profile` import, whatever the engine.
 _COMMON = ("click", "jinja2", "markupsafe", "numpy", "prompt_toolkit", "psutil", "tokenizers", "wcwidth")
-_ENGINE = {"onnx": ("onnxruntime",), "gguf": ("typing_extensions",)}
+_ENGINE = {
+    "onnx": ("onnxruntime",),
+    "gguf": ("gguf", "pyyaml", "tqdm", "typing_extensions"),  # the canary writes a small model with gguf
+}
 _SERVE = (
     *("pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection"),
     *("starlette", "uvicorn", "anyio", "idna", "h11"),
