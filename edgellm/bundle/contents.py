@@ -17,7 +17,7 @@ from edgellm.formats.artifact import Artifact
 from edgellm.profiles.devices import Device
 from edgellm.version import __version__
 
-#: What the interpreter, edgellm and an engine keep beside the model; measured by bench/bundle.py.
+#: An allowance for the interpreter, edgellm and an engine beside the model: 90 MB was the peak of the bundled models.
 RUNTIME_BYTES = {"gguf": 90_000_000, "onnx": 130_000_000}
 EXTRAS = ("serve", "ollama", "llamafile")
 SCRIPT, SUMS, FACTS = "edgellm-bundle", "SHA256SUMS", "bundle.json"

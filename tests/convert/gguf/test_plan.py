@@ -40,7 +40,9 @@ def test_names_as_people_write_them(typed, meant):
 
 
 def test_an_unknown_type_is_named_with_the_known_ones():
-    with pytest.raises(UsageError, match=r"unknown quantization type 'q9_k'; choose one of F32, .*IQ4_XS"):
+    with pytest.raises(UsageError, match=r"unknown quantization type 'best'; choose one of F32, .*IQ4_XS"):
+        canonical("best")
+    with pytest.raises(UsageError, match=r"unknown quantization type 'q9_k'; did you mean Q6_K\?"):
         canonical("q9_k")
 
 
