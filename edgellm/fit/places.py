@@ -26,7 +26,7 @@ ENGINES = ("llamacpp", "onnxruntime")
 SPREAD_HERE, SPREAD_RESULT, SPREAD_DEVICE = 0.15, 0.3, 0.5
 _REACHED = 0.8  # of a memory's published bandwidth, that reading weights gets to
 _REACHED_ARITHMETIC = (
-    0.35  # of a core's 8-bit peak, that the product measured here gets to (one core of Zen 4)
+    0.35  # of a core's 8-bit peak that products reach: an estimate, from one AMD core whose peak is assumed
 )
 
 
