@@ -35,7 +35,8 @@ from edgellm.session import EngineOptions, Session
 TEXTS = ("english", "chinese", "code")
 ENGINE = EngineOptions(n_ctx=1024, n_threads=2, n_threads_batch=2)
 PROMPT, ANSWER = 256, 48  # tokens of a visit
-STYLE = """text{font:11px sans-serif;fill:#333}.end{text-anchor:end}.mid{text-anchor:middle}.axis,.grid{stroke:#ccc}line{stroke:#ccc}circle{stroke:#fff}
+STYLE = """text{font:11px sans-serif;fill:#333}.end{text-anchor:end}
+.mid{text-anchor:middle}.axis,.grid{stroke:#ccc}line{stroke:#ccc}circle{stroke:#fff}
 .m0{fill:#8a94a6}.m1{fill:#c2410c}.m2{fill:#2563eb}path,polyline{fill:none;stroke:#c2410c}"""
 
 
