@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 @click.command(short_help="Which type of a model to take here, and why.")
 @click.argument("model", required=False)
 @click.option(
-    "--want", type=click.Choice(("balance", "speed", "quality")), default="balance", show_default=True
+    "--want",
+    type=click.Choice(("balance", "speed", "quality")),
+    default="balance",
+    show_default=True,
+    help="What counts most.",
 )
 @click.option(
     "--for", "device", metavar="DEVICE|RESULT.json", help="Another machine: a device profile, or a result."
