@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from edgellm.errors import EdgellmError
 from edgellm.terminal import note
@@ -27,7 +28,7 @@ def recommended(
             known = tuple(row for row in found.rows if row.speed)
             if len(known) < 2:
                 return None
-            found = table.only(found, known)
+            found = replace(found, rows=known)
         choice = recommend.choose(found, recommend.Wish())
     except EdgellmError:
         if measure:

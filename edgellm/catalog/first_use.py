@@ -6,6 +6,7 @@ Knows what a name means (catalog) and how to convert; opens no engine in this pr
 from __future__ import annotations
 
 import atexit
+import contextlib
 import shutil
 import tempfile
 from dataclasses import replace
@@ -59,7 +60,22 @@ def _type(source: Source) -> str:
         return choosing.recommended(str(source.path), offline=True) or models.DEFAULT_TYPE
     if source.named or source.kept.exists():
         return source.quant
-    return choosing.recommended(str(source.path), offline=True, measure=False) or source.quant
+    return _remembered(source) or source.quant
+
+
+def _remembered(source: Source) -> str | None:
+    """What was recommended at the first use: looked for once, so that later uses find its conversion at once."""
+    from edgellm.catalog import choosing
+    from edgellm.fit.model import USUAL
+
+    place = files.cache_dir("chosen") / source.kept.parent.name
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if (known := place.read_text(encoding="utf-8")) in USUAL:
+            return known
+    found = choosing.recommended(str(source.path), offline=True, measure=False)
+    if found is not None:
+        files.remember(place, found)
+    return found
 
 
 def _canonical(quant: str) -> str:

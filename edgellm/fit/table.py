@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from edgellm.fit import memory, quality, record, speed
 from edgellm.fit.memory import Memory
@@ -62,11 +62,6 @@ def make(subject: Subject, place: Place, *, n_ctx: int | None = None, ram: int |
     ram = ram or place.ram
     rows = tuple(_row(build, place, n_ctx, ram, tracks) for build in subject.types.values())
     return Table(subject.name, place, ram, n_ctx, rows, subject.refused, tracks)
-
-
-def only(table: Table, rows: tuple[Row, ...]) -> Table:
-    """With these of its rows."""
-    return replace(table, rows=rows)
 
 
 def _row(build: Build, place: Place, n_ctx: int, ram: int, tracks: Mapping[str, Track]) -> Row:

@@ -4,19 +4,21 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import tinymodels
 from hub_server import serve
 
-from edgellm.catalog import subjects
+from edgellm.catalog import first_use, subjects
 from edgellm.convert.gguf.convert import ConvertRequest, convert
 from edgellm.convert.onnx import is_onnx
 from edgellm.convert.onnx.writer import OnnxRequest, convert_onnx
 from edgellm.errors import CheckFailedError, UsageError
-from edgellm.fit import builds, places, recommend, table
+from edgellm.fit import builds, figures, places, probe, recommend, table
 from edgellm.fit.figures import Beside, Figures, Kernel
 from edgellm.fit.model import USUAL, chosen
+from edgellm.machine import hardware
 
 TYPES = ("F16", "Q8_0", "Q4_K_M", "IQ4_NL", "onnx-int4")
 
@@ -128,6 +130,16 @@ def test_types_are_read_as_people_write_them():
     assert chosen(["q4_k_m", "ONNX-INT4"]) == ("Q4_K_M", "onnx-int4") and chosen(None) == USUAL
     with pytest.raises(UsageError):
         chosen(["Q4_X"])
+
+
+def test_a_first_use_takes_what_is_recommended_and_asks_once(source, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("EDGELLM_CACHE", str(tmp_path))
+    known = place(Q8_0=500, Q4_0=100, F16=900, F32=1000).figures["llamacpp"]
+    figures.write(replace(known, n_threads=hardware.default_threads(), build=probe.build("llamacpp")))
+    first = first_use.resolve(str(source))
+    assert f"{first.quantization} is recommended here" in capsys.readouterr().err
+    again = first_use.resolve(str(source))
+    assert again.path == first.path and "recommended" not in capsys.readouterr().err
 
 
 def test_what_is_here_is_told_without_its_weights():
