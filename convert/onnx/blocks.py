@@ -96,6 +96,23 @@ def encode(rows: Float32s, format_: BlockFormat, importance: Float32s | None = N
     return Encoded(_pack(q, format_.bits), scales, packed)
 
 
+def choose(rows: Float32s, format_: BlockFormat, importance: Float32s) -> tuple[Float32s, Float32s]:
+    """A scale and a zero point [n_rows] for rows [n_rows, n] of one block at most, columns weighed."""
+    import numpy as np
+
+    columns = _in_blocks(importance[None], format_.block)
+    chooser = _search if format_.symmetric else _kquant
+    scales, zeros = chooser(_in_blocks(rows, format_.block), format_, columns)
+    return scales[:, 0], np.broadcast_to(zeros, scales.shape)[:, 0]
+
+
+def packed(levels: Bytes, scales: Float32s, zeros: Float32s, format_: BlockFormat) -> Encoded:
+    """Levels [n_rows, n_blocks, block] with their scales and zero points [n_rows, n_blocks], as they are stored."""
+    return Encoded(
+        _pack(levels, format_.bits), scales, None if format_.symmetric else _pack_zeros(zeros, format_.bits)
+    )
+
+
 def decode(encoded: Encoded, format_: BlockFormat, row_size: int) -> Float32s:
     """The weights that `encoded` stands for, [n_rows, row_size]: what tests and error figures compare with."""
     import numpy as np
@@ -122,7 +139,7 @@ def _in_blocks(rows: Float32s, block: int) -> Float32s:
 def _quantize(blocks: Float32s, scales: Float32s, zeros: Any, format_: BlockFormat) -> Bytes:
     import numpy as np
 
-    q: Any = blocks * _reciprocal(scales)[:, :, None]
+    q: Any = blocks * reciprocal(scales)[:, :, None]
     q += zeros if np.isscalar(zeros) else zeros[:, :, None]
     q += np.float32(0.5)  # as MLAS: halves away from zero, and what is negative is clipped
     np.floor(q, out=q)
@@ -130,7 +147,8 @@ def _quantize(blocks: Float32s, scales: Float32s, zeros: Any, format_: BlockForm
     return np.asarray(q, dtype=np.uint8)
 
 
-def _reciprocal(scales: Float32s) -> Float32s:
+def reciprocal(scales: Float32s) -> Float32s:
+    """1 / scales, 0 where they are."""
     import numpy as np
 
     inverse = np.zeros_like(scales)
@@ -150,7 +168,7 @@ def _round_to_nearest(
     np.minimum(low, 0, out=low)
     np.maximum(high, 0, out=high)
     scales = (high - low) / np.float32(format_.levels)
-    zeros = np.clip(np.rint(-low * _reciprocal(scales)), 0, format_.levels)
+    zeros = np.clip(np.rint(-low * reciprocal(scales)), 0, format_.levels)
     return scales, zeros.astype(np.float32)
 
 
@@ -165,7 +183,7 @@ def _search(blocks: Float32s, format_: BlockFormat, columns: Float32s | None) ->
         levels = _quantize(blocks, scales, middle, format_).astype(np.float32) - middle
         weighted = levels if columns is None else levels * columns
         power = np.einsum("rbi,rbi->rb", weighted, levels)
-        fitted = np.einsum("rbi,rbi->rb", weighted, blocks) * _reciprocal(power)
+        fitted = np.einsum("rbi,rbi->rb", weighted, blocks) * reciprocal(power)
         error = -fitted * fitted * power  # the squared error, but for a constant
         better = (error < least) & (power > 0)
         best[better], least[better] = fitted[better], error[better]
@@ -189,11 +207,11 @@ def _kquant(blocks: Float32s, format_: BlockFormat, columns: Float32s | None) ->
     least = np.full(low.shape, np.inf, dtype=np.float32)
     for shrink in _SHRINKS:
         scales = (high - low) * np.float32(shrink / format_.levels)
-        zeros = np.clip(np.rint(-low * np.float32(shrink) * _reciprocal(scales)), 0, format_.levels)
+        zeros = np.clip(np.rint(-low * np.float32(shrink) * reciprocal(scales)), 0, format_.levels)
         levels = _quantize(blocks, scales, zeros, format_) - zeros[:, :, None]
         weighted = importance * levels
         power = np.einsum("rbi,rbi->rb", weighted, levels)
-        fitted = np.einsum("rbi,rbi->rb", weighted, blocks) * _reciprocal(power)
+        fitted = np.einsum("rbi,rbi->rb", weighted, blocks) * reciprocal(power)
         error = -fitted * fitted * power
         better = (error < least) & (power > 0) & (fitted > 0)
         for found, chosen in ((fitted, best_scale), (zeros, best_zero), (error, least)):

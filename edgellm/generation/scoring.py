@@ -101,6 +101,28 @@ def score(session: Session, text: str, *, after: str = "") -> Score:
     return Score(tuple(tokens), (*[None] * (first - len(before)), *found), n_bytes)
 
 
+def endings(session: Session, text: str, continuations: Sequence[str]) -> list[float]:
+    """The natural log-probability of each continuation of `text`, which is read once.
+
+    Raises UsageError where the text, or a continuation, has no token.
+    """
+    before = session.tokenize(text, special=False, add_bos=session.info.add_bos)
+    found = [session.tokenize(each, special=False) for each in continuations]
+    if not before or not all(found):
+        raise UsageError(f"{text!r} and what may follow it need a token each")
+    session.rewind(0)
+    first = log_softmax(session.eval_all(before)[-1:])[0]
+    sums = []
+    for tokens in found:
+        likelihoods = [float(first[tokens[0]])]
+        if len(tokens) > 1:
+            session.rewind(len(before))
+            rows = log_softmax(session.eval_all(tokens[:-1]))
+            likelihoods += [float(row[token]) for row, token in zip(rows, tokens[1:], strict=True)]
+        sums.append(math.fsum(likelihoods))
+    return sums
+
+
 def windows(tokens: Sequence[int], first: int, n_ctx: int, bos: Sequence[int] = ()) -> list[Chunk]:
     """Chunks of at most `n_ctx` that score every token from `first` on once, with at least half a window before it
     where there is so much. `bos` takes the place of a later window's first token.
