@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from edgellm import backends
+from edgellm.calibration import text
 from edgellm.convert.gguf.convert import ConvertRequest, convert
+from edgellm.convert.onnx.options import OnnxOptions
 from edgellm.convert.onnx.writer import OnnxRequest, convert_onnx
 from edgellm.convert.recipes import recipe
 from edgellm.formats.artifact import Artifact
@@ -47,6 +49,7 @@ class Model:
     quant: str
     recipe: recipe.RecipeFile | None = None
     imatrix: Path | None = None
+    options: tuple[str, ...] = ()  # of --onnx
 
     @property
     def css(self) -> str:
@@ -60,7 +63,8 @@ def models(args: argparse.Namespace) -> Iterator[Model]:
         if args.imatrix:
             yield Model(f"{type_} imatrix", type_, imatrix=args.imatrix)
     for type_ in filter(None, args.onnx.split(",")):
-        yield Model(type_, type_)
+        quant, *options = type_.split("+")
+        yield Model(type_, quant, options=tuple(options))
     for name in filter(None, args.recipes.split(",")):
         found = recipe.load(name)
         yield Model(found.name, found.base, found, args.imatrix if found.imatrix else None)
@@ -74,7 +78,14 @@ def made(model: Model, args: argparse.Namespace) -> Artifact:
             return Artifact.open(path)
         return convert_onnx(
             OnnxRequest(
-                args.checkpoint, model.quant, path, recipe=model.recipe, imatrix=model.imatrix, n_threads=2
+                args.checkpoint,
+                model.quant,
+                path,
+                OnnxOptions.parse(model.options),
+                recipe=model.recipe,
+                imatrix=model.imatrix,
+                calibration_text=text.text(16_000),
+                n_threads=2,
             )
         )
     path = path.with_name(f"{path.name}.gguf")
@@ -180,7 +191,11 @@ def main() -> None:
     parser.add_argument("--recipes", default="")
     parser.add_argument("--imatrix", type=Path)
     parser.add_argument("--types", default="Q4_0,IQ4_NL,Q4_K_M,Q5_0,Q8_0")
-    parser.add_argument("--onnx", default="onnx-int4,onnx-int8")
+    parser.add_argument(
+        "--onnx",
+        default="onnx-int4,onnx-int8",
+        help="types, with settings behind a plus: onnx-int4+algorithm=gptq",
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--stage", choices=("kld", "speed", "show"))
     parser.add_argument("--picture", type=Path)

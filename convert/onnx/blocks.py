@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Bytes = npt.NDArray[np.uint8]
 
 BLOCK_SIZES = (16, 32, 64, 128, 256)
-ALGORITHMS = ("rtn", "search", "kquant")
+ALGORITHMS = ("rtn", "search", "kquant", "gptq")
 
 #: How far the search moves a block's scale from the one that just reaches its largest weight, as factors.
 _SEARCH_FACTORS = tuple(1.0 + 0.025 * step for step in range(-8, 5))
@@ -37,7 +37,7 @@ class BlockFormat:
     block: int  # weights that share a scale
     symmetric: bool = True
     algorithm: str = (
-        "rtn"  # "rtn" | "search" (symmetric, least squared error) | "kquant" (asymmetric, weighted)
+        "rtn"  # "rtn" | "search" (symmetric, least squared error) | "kquant" (asymmetric, weighted) | "gptq"
     )
 
     def __post_init__(self) -> None:
@@ -101,8 +101,7 @@ def choose(rows: Float32s, format_: BlockFormat, importance: Float32s) -> tuple[
     import numpy as np
 
     columns = _in_blocks(importance[None], format_.block)
-    chooser = _search if format_.symmetric else _kquant
-    scales, zeros = chooser(_in_blocks(rows, format_.block), format_, columns)
+    scales, zeros = _fitting(_in_blocks(rows, format_.block), format_, columns)
     return scales[:, 0], np.broadcast_to(zeros, scales.shape)[:, 0]
 
 
@@ -219,10 +218,16 @@ def _kquant(blocks: Float32s, format_: BlockFormat, columns: Float32s | None) ->
     return best_scale, best_zero
 
 
+def _fitting(blocks: Float32s, format_: BlockFormat, columns: Float32s | None) -> tuple[Float32s, Any]:
+    """Weighted least squares, with zero points or without."""
+    return (_search if format_.symmetric else _kquant)(blocks, format_, columns)
+
+
 _CHOOSERS: dict[str, Callable[[Float32s, BlockFormat, Float32s | None], tuple[Float32s, Any]]] = {
     "rtn": _round_to_nearest,
     "search": _search,
     "kquant": _kquant,
+    "gptq": _fitting,  # without inputs to feed errors back for (feedback.py)
 }
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    Bytes = npt.NDArray[np.uint8]
     Float32s = npt.NDArray[np.float32]
 
 #: Columns whose errors are made up for together: the factor of more would take gigabytes.
@@ -26,29 +27,36 @@ SPAN = 8192
 DAMPING = 0.01
 
 
-def encode(rows: Float32s, format_: BlockFormat, inputs: Float32s) -> Encoded:
-    """Quantize rows [n_rows, row_size] for `inputs` [n, row_size], what they are multiplied with on some text."""
-    import numpy as np
+class Feedback:
+    """Encodes a matrix for `inputs` [n, row_size], what it is multiplied with on some text; rows in any pieces."""
 
-    n_rows, row_size = rows.shape
-    step = SPAN // format_.block * format_.block
-    parts = [
-        _encode(rows[:, start : start + step], format_, inputs[:, start : start + step])
-        for start in range(0, row_size, step)
-    ]
-    if len(parts) == 1:
-        return parts[0]
-    weights, scales = (np.concatenate([part[i] for part in parts], axis=1) for i in (0, 1))
-    zeros = None if format_.symmetric else np.concatenate([part.zeros for part in parts], axis=1)  # type: ignore[misc]
-    return Encoded(weights, scales, zeros)
+    def __init__(self, format_: BlockFormat, inputs: Float32s) -> None:
+        self._format = format_
+        step = SPAN // format_.block * format_.block
+        self._factors = [
+            _factor(inputs[:, start : start + step]) for start in range(0, inputs.shape[1], step)
+        ]
+
+    def encode(self, rows: Float32s) -> Encoded:
+        """Quantize rows [n_rows, row_size]."""
+        import numpy as np
+
+        ends = np.cumsum([len(factor) for factor in self._factors])[:-1]
+        spans = zip(np.split(rows, ends, axis=1), self._factors, strict=True)
+        levels, scales, zeros = zip(
+            *(_round(own, self._format, factor) for own, factor in spans), strict=True
+        )
+        return blocks.packed(
+            *(np.concatenate(parts, axis=1) for parts in (levels, scales, zeros)), self._format
+        )
 
 
-def _encode(rows: Float32s, format_: BlockFormat, inputs: Float32s) -> Encoded:
+def _round(rows: Float32s, format_: BlockFormat, factor: Float32s) -> tuple[Bytes, Float32s, Float32s]:
+    """Levels [n_rows, n_blocks, block], scales and zero points [n_rows, n_blocks], for L [row_size, row_size]."""
     import numpy as np
 
     n_rows, n = rows.shape
-    factor, block = _factor(inputs), format_.block
-    n_blocks = format_.n_blocks(n)
+    block, n_blocks = format_.block, format_.n_blocks(n)
     levels = np.zeros((n_rows, n_blocks, block), dtype=np.uint8)
     scales, zeros = (np.zeros((n_rows, n_blocks), dtype=np.float32) for _ in range(2))
     errors = np.zeros_like(rows)
@@ -58,16 +66,17 @@ def _encode(rows: Float32s, format_: BlockFormat, inputs: Float32s) -> Encoded:
         asked = rows[:, here] + errors[:, here.stop :] @ factor[here.stop :, here] / diagonal
         scale, zero = blocks.choose(asked, format_, np.square(diagonal))
         scales[:, index], zeros[:, index] = scale, zero
-        own = factor[here, here] / diagonal  # within the block, column by column
-        inverse = blocks.reciprocal(scale)
-        for j in reversed(range(len(diagonal))):
-            target = asked[:, j] + errors[:, here][:, j + 1 :] @ own[j + 1 :, j]
+        own, inverse = factor[here, here] / diagonal, blocks.reciprocal(scale)
+        width = len(diagonal)
+        inside = np.zeros((width, n_rows), dtype=np.float32)  # errors of this block, column by column
+        for j in reversed(range(width)):
+            target = asked[:, j] + own[j + 1 :, j] @ inside[j + 1 :]
             q = np.clip(np.floor(target * inverse + zero + np.float32(0.5)), 0, format_.levels)
             levels[:, index, j] = q
-            errors[:, here.start + j] = rows[:, here.start + j] - (q - zero) * scale
-        if len(diagonal) < block:
-            levels[:, index, len(diagonal) :] = np.clip(zero[:, None], 0, format_.levels)
-    return blocks.packed(levels, scales, zeros, format_)
+            inside[j] = rows[:, here.start + j] - (q - zero) * scale
+        errors[:, here] = inside.T
+        levels[:, index, width:] = zero[:, None]  # what is behind the row's end stands for nothing
+    return levels, scales, zeros
 
 
 def _factor(inputs: Float32s) -> Float32s:
