@@ -80,7 +80,8 @@ async def main():
     print(task.cancelled() or task.done(), "Paris" in again)
 asyncio.run(main())
 any_model = llm.get_model("edgellm")
-print("Paris" in any_model.prompt("What is the capital of France?", stream=False, model="tiny-qwen3", temperature=0).text())
+asked = any_model.prompt("What is the capital of France?", stream=False, model="tiny-qwen3", temperature=0)
+print("Paris" in asked.text())
 try:
     any_model.prompt("x").text()
 except Exception as error:
