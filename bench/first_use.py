@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -43,9 +44,8 @@ def main(dist: Path | None) -> None:
         }
         clean["EDGELLM_CACHE"] = str(here / "cache")
         program = here / "venv" / "bin"
-        wheels = (
-            [] if dist is None else [*dist.glob("llama_cpp_python-*x86_64.whl"), *dist.glob("edgellm-*.whl")]
-        )
+        engine = f"llama_cpp_python-*{platform.machine()}.whl"
+        wheels = [] if dist is None else [*dist.glob(engine), *dist.glob("edgellm-*.whl")]
         phase("clone", "git", "clone", "--quiet", "--depth", "1", ROOT.as_uri(), "edgellm", cwd=here)
         phase("environment", sys.executable, "-m", "venv", "venv", cwd=here)
         what = wheels or [here / "edgellm"]
