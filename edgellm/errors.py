@@ -24,10 +24,12 @@ _FLAGS_ENV = "EDGELLM_SAYS_FLAGS"  # the command line's processes have it, child
 _OPTIONS = {
     "device": ("--device", "device"),
     "draft": ("--draft", "draft="),
+    "keep_unverified": ("--keep-unverified", "edgellm convert --keep-unverified"),
     "lora": ("--lora", "lora"),
     "n_ctx": ("-c", "n_ctx"),
     "n_gpu_layers": ("-ngl", "n_gpu_layers"),
     "offline": ("--offline", "offline=True"),
+    "on_full_drop": ("/set on-full drop", 'on_full="drop"'),
     "out": ("-o", "path"),
     "raw": ("use edgellm run --raw MODEL PROMPT", "give complete() or stream() a string"),
     "truncate": ("--truncate", "truncate=True"),

@@ -367,7 +367,7 @@ class Conversation:
             self.on_summary(reply)
         if reply.completion.finish_reason == "cancelled":
             raise ContextFullError(
-                "the summary was stopped and the message not sent; /set on-full drop does without"
+                f"the summary was stopped and the message not sent; {option('on_full_drop')} does without"
             )
         text = reply.text.strip()
         self.summary = Summary(text, n_hidden) if text else self.summary

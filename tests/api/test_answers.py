@@ -186,3 +186,21 @@ def test_settings_are_called_what_the_reader_calls_them(model):
     with errors.said_as_flags(), pytest.raises(EngineError) as shell:
         model.complete(text)
     assert str(python.value).endswith("raise n_ctx") and str(shell.value).endswith("raise -c")
+
+
+def test_the_command_line_and_its_child_processes_say_flags():
+    from click.testing import CliRunner
+
+    from edgellm.cli import cli
+
+    run = CliRunner().invoke(cli, ["run", "tiny-qwen3", "-c", "64", "--raw", "word " * 200])
+    assert str(run.exception).endswith("raise -c")
+    with edgellm.load("tiny-qwen3", n_ctx=64, n_threads=1, isolated=True) as other:
+        with pytest.raises(EngineError, match="raise n_ctx"):
+            other.complete("word " * 200)
+        with (
+            errors.said_as_flags(),
+            edgellm.load("tiny-qwen3", n_ctx=64, n_threads=1, isolated=True) as flags,
+        ):
+            with pytest.raises(EngineError, match="raise -c"):
+                flags.complete("word " * 200)
