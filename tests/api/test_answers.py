@@ -195,12 +195,10 @@ def test_the_command_line_and_its_child_processes_say_flags():
 
     run = CliRunner().invoke(cli, ["run", "tiny-qwen3", "-c", "64", "--raw", "word " * 200])
     assert str(run.exception).endswith("raise -c")
-    with edgellm.load("tiny-qwen3", n_ctx=64, n_threads=1, isolated=True) as other:
-        with pytest.raises(EngineError, match="raise n_ctx"):
-            other.complete("word " * 200)
-        with (
-            errors.said_as_flags(),
-            edgellm.load("tiny-qwen3", n_ctx=64, n_threads=1, isolated=True) as flags,
-        ):
-            with pytest.raises(EngineError, match="raise -c"):
-                flags.complete("word " * 200)
+    with errors.said_as_flags():
+        other = edgellm.load("tiny-qwen3", n_ctx=64, n_threads=1, isolated=True)
+    with (
+        other,
+        pytest.raises(EngineError, match="raise -c"),
+    ):  # said by the engine's process, which stays what it is
+        other.complete("word " * 200)
