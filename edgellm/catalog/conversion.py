@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from edgellm import terminal
-from edgellm.errors import CheckFailedError, CheckpointError, EdgellmError
+from edgellm.errors import CheckFailedError, CheckpointError, EdgellmError, option
 from edgellm.units import format_seconds
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ class _Checker:
             if not self._keep:
                 what = "folder" if path.is_dir() else "file"
                 raise CheckFailedError(
-                    f"{error}. Nothing was written; --keep-unverified keeps the {what}"
+                    f"{error}. Nothing was written; {option('keep_unverified')} keeps the {what}"
                 ) from error
             self.failure = error
             return f"failed: {error}"

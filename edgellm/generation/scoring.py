@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgellm.errors import UsageError
+from edgellm.errors import UsageError, option
 from edgellm.session import Session
 
 if TYPE_CHECKING:
@@ -59,6 +59,9 @@ class Score:
     tokens: tuple[int, ...]
     log_probs: tuple[float | None, ...]  # natural; None for a first token that nothing predicts
     n_bytes: int  # of text that the scored tokens stand for
+
+    def __repr__(self) -> str:
+        return f"<edgellm.Score of {len(self.tokens)} tokens, log_prob {self.log_prob:.3f}>"
 
     @property
     def log_prob(self) -> float:
@@ -152,7 +155,8 @@ def text_chunks(session: Session, text: str, n_tokens: int, *, special: bool = F
     first_id = ids[:1] if add_bos else []
     if len(ids) < n_tokens:
         raise UsageError(
-            f"the text has {len(ids)} tokens, fewer than one chunk of {n_tokens}: give a longer text or a smaller -c"
+            f"the text has {len(ids)} tokens, fewer than one chunk of {n_tokens}: give a longer text or a "
+            f"smaller {option('n_ctx')}"
         )
     starts = range(0, len(ids) - n_tokens + 1, n_tokens)
     pieces = (ids[start : start + n_tokens] for start in starts)
