@@ -24,6 +24,11 @@ def parse_size(text: str) -> int:
     return n_bytes
 
 
+def count(n: int, what: str, many: str = "") -> str:
+    """`1 turn`, `2 turns`, `1,024 tokens`; `many` where an s does not make the plural."""
+    return f"{n:,} {what if n == 1 else many or what + 's'}"
+
+
 def format_size(n_bytes: float) -> str:
     """`942 B`, `15.3 MB`, `4.66 GB`: three digits, powers of 1000."""
     for unit in ("B", "kB", "MB", "GB", "TB"):

@@ -26,7 +26,7 @@ def main(script: Path) -> None:
     answers = [answer.encode() for answer in told["answers"]]
     session = ChatSession(*answers, n_ctx=told.get("n_ctx", 4096))
     conversation = Conversation(session, template, on_full=told.get("on_full", "drop"))
-    repl = Repl(conversation, Typist(), Screen(), "scripted", Store())
+    repl = Repl(conversation, Typist(), Screen(), "scripted", Store(), stats="all")
     repl.reader = open_reader(repl.complete, None)
     repl.begin()
     sys.exit(repl.run())

@@ -384,7 +384,7 @@ def test_a_filter_gives_one_answer_for_each_line_and_its_last_error_as_exit_code
     out, notes = io.StringIO(), io.StringIO()
     reader = LineReader(io.TextIOWrapper(io.BytesIO("一\n\nbad \xff\n".encode("latin-1", "replace"))))
     session = ChatSession(b"1", b"2")
-    repl = Repl(Conversation(session, ChatMl()), reader, Screen(out, notes), "fake", store, show_stats=False)
+    repl = Repl(Conversation(session, ChatMl()), reader, Screen(out, notes), "fake", store, stats="off")
     repl.begin()
     assert repl.run() == 0
     assert out.getvalue() == "1\n2\n"
