@@ -146,7 +146,7 @@ class Store:
         return found[int(text) - 1].name
 
     def load(self, name: str) -> Saved:
-        """Read a conversation by name or number. Raises UsageError when there is none, StorageError for a damaged one."""
+        """Read a conversation by name or number. Raises UsageError for none, StorageError for a damaged one."""
         name = self.named(name)
         path = self.path(name)
         if not path.exists():
