@@ -79,7 +79,8 @@ class Tally:
         before = f" beside {self.n_before:,} that were there" if self.n_before else ""
         energy = self.energy if self.joules is None else f"{self.joules:.1f} J ({self.energy})"
         return (
-            f"{count(self.n_answered, 'row')} answered{before}, {count(self.n_errors, 'error')}; {self.n_read:,} tokens read and "
-            f"{self.n_written:,} written in {format_seconds(seconds)}, {self.n_written / seconds:.1f} tok/s; "
+            f"{count(self.n_answered, 'row')} answered{before}, {count(self.n_errors, 'error')}; "
+            f"{self.n_read:,} tokens read and {self.n_written:,} written in {format_seconds(seconds)}, "
+            f"{self.n_written / seconds:.1f} tok/s; "
             f"energy {energy or 'not measured'}"
         )

@@ -145,7 +145,8 @@ def _show(state: Calibration, job: Job) -> None:
     unseen = sum(int((counts == 0).sum()) for _, counts in state.sums.values())
     n_tokens = sum(len(chunk.tokens) for chunk in job.chunks)
     say(
-        f"{job.output}: {len(state.sums)} matrices, {count(state.n_chunks, 'chunk')}, {n_tokens:,} tokens of {job.dataset}",
+        f"{job.output}: {len(state.sums)} matrices, {count(state.n_chunks, 'chunk')}, {n_tokens:,} tokens of "
+        f"{job.dataset}",
         f"PPL = {state.perplexity:.4f} ± {state.perplexity_error:.4f} over {state.n_scored:,} tokens",
     )
     if unseen:

@@ -146,8 +146,8 @@ class Pool:
             idle = [other for other in loaded if not other.n_users]
             if not idle:
                 raise EngineError(
-                    f"{offer.name} needs {format_size(needed)} beside {count(len(loaded), 'model')} still answering; ask "
-                    "again later, or serve with more memory"
+                    f"{offer.name} needs {format_size(needed)} beside {count(len(loaded), 'model')} still answering; "
+                    "ask again later, or serve with more memory"
                 )
             await min(idle, key=lambda other: other.used).close(0.0)
 

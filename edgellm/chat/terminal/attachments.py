@@ -17,7 +17,7 @@ from edgellm.units import format_size
 
 _MAX_FILE_BYTES = 8 << 20  # some two million tokens: no window is larger, and a mistaken path ends here
 #: A word of a line as terminals paste a path into it: quoted, or with its blanks escaped. `@` asks for the file.
-_WORD = re.compile(r"""(?<!\S)(@?)(?:'([^']+)'|"([^"]+)"|((?:\\.|[^\s'"\\])(?:\\.|[^\s\\])*))(?!\S)""")
+_WORD = re.compile(r"""(?<!\S)(@?)(?:'([^']+)'|"([^"]+)"|((?:\\.|[^\s'"\\])(?:\\.|[^\s\\])*))""")
 _PATHLIKE = ("/", "~/", "./", "../")
 #: What a file begins with -> what it is.
 _KINDS: tuple[tuple[bytes, str], ...] = (
