@@ -127,11 +127,14 @@ class Cancel:
     """The wish that a stream end, from any thread, signal handler or finalizer. It serves one generation.
 
     Engines look at `memory` between evaluations and, where they can, while they compute: as a C string, it is
-    empty until the wish is there.
+    empty until the wish is there. While they read a prompt they say with each look how far they are, `n_tokens`.
     """
 
     def __init__(self, memory: bytearray | mmap.mmap | None = None) -> None:
         self.memory = bytearray(2) if memory is None else memory
+        self.n_tokens = (
+            0  # in the cache at the last look; 0 where an engine does not say (in a child process)
+        )
         self._copy: mmap.mmap | None = None
         self._lock = threading.RLock()  # a signal handler may come while its own thread holds it
 
@@ -147,8 +150,9 @@ class Cancel:
             if self._copy is not None:
                 self._copy[0] = 1
 
-    def check(self) -> None:
-        """Raise CancelledError where the stream is to end."""
+    def check(self, n_tokens: int = 0) -> None:
+        """Raise CancelledError where the stream is to end. `n_tokens` are in the cache by now."""
+        self.n_tokens = n_tokens
         if self.is_set:
             raise CancelledError
 

@@ -14,8 +14,9 @@ import os
 import re
 import shutil
 import sys
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -184,3 +185,56 @@ class Progress:
     def _draw(self, text: str) -> None:
         with contextlib.suppress(OSError):
             _write(sys.stderr, ERASE + text)
+
+
+class Spinner:
+    """A line that moves while something is waited for: drawn by a thread after a moment, gone at the end.
+
+    Silent where `stream` is no terminal. While it turns, nobody else writes there.
+    """
+
+    _AFTER, _EACH = 0.3, 0.12  # seconds; what is there at once needs no line
+
+    def __init__(self, text: Callable[[], str], stream: TextIO | None = None) -> None:
+        """`text` is asked in the thread each time. The stream is standard error by default."""
+        self._text, self._stream = text, stream or sys.stderr
+        self._end, self._shown = threading.Event(), False
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Begin to turn."""
+        if takes_escapes(self._stream):
+            self._thread = threading.Thread(target=self._turn, daemon=True)
+            self._thread.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Take the line away. Idempotent."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._end.set()
+        thread.join()
+        if self._shown:
+            self._draw("")
+
+    def _turn(self) -> None:
+        styled = takes_styles(self._stream)
+        marks = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" if "utf" in str(self._stream.encoding or "utf").lower() else "|/-\\"
+        wait = self._AFTER
+        for mark in itertools.cycle(marks):
+            if self._end.wait(wait):
+                return
+            line = cut(f"{mark} {visible(self._text())}", columns() - 1)
+            self._shown, wait = True, self._EACH
+            self._draw(f"\x1b[2m{line}\x1b[0m" if styled else line)
+
+    def _draw(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            _write(self._stream, ERASE + text)

@@ -24,6 +24,11 @@ def parse_size(text: str) -> int:
     return n_bytes
 
 
+def count(n: int, what: str, many: str = "") -> str:
+    """`1 turn`, `2 turns`, `1,024 tokens`; `many` where an s does not make the plural."""
+    return f"{n:,} {what if n == 1 else many or what + 's'}"
+
+
 def format_size(n_bytes: float) -> str:
     """`942 B`, `15.3 MB`, `4.66 GB`: three digits, powers of 1000."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
@@ -34,11 +39,13 @@ def format_size(n_bytes: float) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """`0.42 s`, `12.3 s`, `4:07`, `1:02:03`."""
-    if seconds < 9.995:
+    """`0.42 s`, `3.1 s`, `27 s`, `4:07`, `1:02:03`: two digits, and what a clock shows."""
+    if seconds < 0.995:
         return f"{seconds:.2f} s"
-    if seconds < 59.95:
+    if seconds < 9.95:
         return f"{seconds:.1f} s"
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -63,8 +63,9 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["EDGELLM_NO_TRIAL"] = (
         "1"  # a second process for each of a thousand files; it has tests of its own
     )
-    for name in ("COLUMNS", "LINES"):  # of the developer's terminal, not of those that tests open
+    for name in ("COLUMNS", "LINES", "LC_ALL"):  # of the developer's terminal, not of those that tests open
         os.environ.pop(name, None)
+    os.environ["LC_MESSAGES"] = "C.UTF-8"  # whatever LANG is, messages are English
     # A shell without job control starts background jobs with Ctrl-C ignored; tests of Ctrl-C need it back.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgellm.errors import EngineError, UsageError, option
 from edgellm.machine import hardware
 from edgellm.session import EngineInfo, EngineOptions, Sampling
+from edgellm.units import count
 
 if TYPE_CHECKING:
     from edgellm.session import Logits
@@ -86,7 +87,9 @@ def with_threads(options: EngineOptions, notes: list[str]) -> EngineOptions:
     n_batch = hardware.threads(options.n_threads_batch or n_threads)
     asked = max(options.n_threads or 0, options.n_threads_batch or 0)
     if asked > max(n_threads, n_batch):
-        notes.append(f"{asked:,} threads reduced to {max(n_threads, n_batch)}: there are no more processors")
+        notes.append(
+            f"{count(asked, 'thread')} reduced to {max(n_threads, n_batch)}: there are no more processors"
+        )
     return replace(options, n_threads=n_threads, n_threads_batch=n_batch)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from edgellm.terminal import bar
-from edgellm.units import format_seconds
+from edgellm.units import count, format_seconds
 
 if TYPE_CHECKING:
     from edgellm.batch.answer import Answer
@@ -79,7 +79,8 @@ class Tally:
         before = f" beside {self.n_before:,} that were there" if self.n_before else ""
         energy = self.energy if self.joules is None else f"{self.joules:.1f} J ({self.energy})"
         return (
-            f"{self.n_answered:,} rows answered{before}, {self.n_errors:,} errors; {self.n_read:,} tokens read and "
-            f"{self.n_written:,} written in {format_seconds(seconds)}, {self.n_written / seconds:.1f} tok/s; "
+            f"{count(self.n_answered, 'row')} answered{before}, {count(self.n_errors, 'error')}; "
+            f"{self.n_read:,} tokens read and {self.n_written:,} written in {format_seconds(seconds)}, "
+            f"{self.n_written / seconds:.1f} tok/s; "
             f"energy {energy or 'not measured'}"
         )

@@ -10,9 +10,16 @@ from edgellm.terminal import note
 
 
 def recommended(
-    model: str, *, offline: bool = False, measure: bool = True, tell: Callable[[str], None] = lambda _: None
+    model: str,
+    *,
+    ram: int | None = None,
+    offline: bool = False,
+    measure: bool = True,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> str | None:
-    """The type to take of `model`, with the reason on standard error. Raises EdgellmError where none will do.
+    """The type to take of `model` where it may take `ram` bytes (None: what is there), the reason on standard error.
+
+    Raises EdgellmError where none will do.
 
     Without `measure` no kernel is timed: None where nothing is remembered of this machine, or of the model's kernels.
     """
@@ -23,7 +30,7 @@ def recommended(
     try:
         subject = subjects.open_subject(model, chosen(None), offline=offline)
         place = places.here(list(subject.types.values()), tell, measure=measure)
-        found = table.make(subject, place)
+        found = table.make(subject, place, ram=ram)
         if not measure:
             known = tuple(row for row in found.rows if row.speed)
             if len(known) < 2:

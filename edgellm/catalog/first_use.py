@@ -31,15 +31,20 @@ def resolve(model: str | None = None, *, offline: bool = False) -> Artifact:
     A checkpoint (bundled, folder or hub id) is converted once, verified, and kept; `NAME:TYPE` picks the type,
     `NAME:auto` the one that is recommended for this machine.
     """
-    source = models.locate(model or models.DEFAULT_MODEL, offline=offline)
+    source = planned(model, offline=offline)
     if not source.is_checkpoint:
         return _tried(Artifact.open(source.path))
-    source = replace(source, quant=_canonical(_type(source)))
     if source.kept.exists():
         return _tried(Artifact.open(source.kept))
     with files.turn(str(source.kept), lambda: note(f"another process is converting {source.name}; waiting")):
         kept = source.kept if source.kept.exists() else _convert(source)
     return _tried(Artifact.open(kept))
+
+
+def planned(model: str | None = None, *, offline: bool = False) -> Source:
+    """What `resolve` would open, of a checkpoint the type that it would be converted to. Raises EdgellmError."""
+    source = models.locate(model or models.DEFAULT_MODEL, offline=offline)
+    return replace(source, quant=_canonical(_type(source))) if source.is_checkpoint else source
 
 
 def _tried(artifact: Artifact) -> Artifact:

@@ -105,6 +105,11 @@ class Reply(Iterator[str]):
             return True
 
     @property
+    def read(self) -> tuple[int, int]:
+        """Tokens of the prompt evaluated so far, of how many that will be. For any thread."""
+        return self._generation.read
+
+    @property
     def completion(self) -> Completion:
         """Raw text, token ids, `finish_reason` and usage. Runs the answer to its end if need be."""
         while not self._ended:

@@ -21,12 +21,13 @@ from typing import Any
 
 from edgellm import files
 from edgellm.chat import state
-from edgellm.errors import StorageError, UsageError
+from edgellm.errors import StorageError, UsageError, did_you_mean
 from edgellm.prompt import messages as chat_messages
 from edgellm.prompt.messages import History, Message, Summary
 
 FORMAT = "edgellm-chat/1"
 _NAME = re.compile(r"[^\W_][\w .-]{0,99}")  # letters of any script; no path, no hidden file
+_LONGEST = 40  # characters of a name made from a message
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,13 @@ class Store:
             self.path(name).unlink()
             self.state_path(name).unlink(missing_ok=True)
 
-    def new(self, model: str, short: str) -> Saved:
-        """A conversation of now with `model`, not on disk yet, under a name nobody has: the time and `short`."""
+    def new(self, model: str, about: str) -> Saved:
+        """A conversation of now with `model`, not on disk yet, under a name nobody has: its first message's words.
+
+        Where `about` has none, the time.
+        """
         now = _now()
-        stem = re.sub(r"[^\w.-]+", "-", f"{now[:10]}-{now[11:19].replace(':', '')}-{short}")[:80]
-        return Saved(self._free(stem), model, now, now)
+        return Saved(self._free(_slug(about) or f"{now[:10]}-{now[11:19].replace(':', '')}"), model, now, now)
 
     def write(self, saved: Saved, history: History) -> Saved:
         """Put the conversation on disk as it is now; returns what was written.
@@ -130,8 +133,20 @@ class Store:
         """Whether the conversation is on disk."""
         return self.path(saved.name).exists()
 
+    def named(self, text: str) -> str:
+        """The conversation that `text` means: its name, or its number in `all`, 1 for the newest. Raises UsageError."""
+        if self.path(text).exists() or not text.isdecimal():
+            return text
+        found = self.all()
+        if not 1 <= int(text) <= len(found):
+            raise UsageError(
+                f"there is no conversation {text}; there are {len(found)}: edgellm chats lists them"
+            )
+        return found[int(text) - 1].name
+
     def load(self, name: str) -> Saved:
-        """Read a conversation. Raises UsageError when there is none, StorageError when it is damaged."""
+        """Read a conversation by name or number. Raises UsageError for none, StorageError for a damaged one."""
+        name = self.named(name)
         path = self.path(name)
         if not path.exists():
             raise self._missing(name)
@@ -156,9 +171,9 @@ class Store:
         raise UsageError(f"there is no conversation to continue in {self.folder}")
 
     def _missing(self, name: str) -> UsageError:
-        names = ", ".join(saved.name for saved in self.all()[:5])
-        newest = f"; newest: {names}" if names else ""
-        return UsageError(f"there is no conversation {name!r} in {self.folder}{newest}")
+        names = [saved.name for saved in self.all()]
+        hint = did_you_mean(name, names, f"newest: {', '.join(names[:5])}" if names else "")
+        return UsageError(f"there is no conversation {name!r} in {self.folder}{hint and '; '}{hint}")
 
     def _make_folder(self) -> None:
         """Conversations are for their owner's eyes: so is the folder above, which holds the input history."""
@@ -217,6 +232,16 @@ def data_dir() -> Path:
     base = os.environ.get("EDGELLM_DATA")
     home = os.environ.get("XDG_DATA_HOME")
     return Path(base) if base else (Path(home) if home else Path.home() / ".local" / "share") / "edgellm"
+
+
+def _slug(text: str) -> str:
+    """The words that a text begins with, as a name: `What's the weather?` -> `whats-the-weather`."""
+    words = re.findall(r"\w+", re.sub("['’]", "", text[:1000].lower()))
+    name = "-".join(words).replace("_", "-").strip("-")
+    if len(name) > _LONGEST:
+        end = name.rfind("-", _LONGEST // 2, _LONGEST + 1)
+        name = name[: end if end > 0 else _LONGEST].strip("-")
+    return f"chat-{name}" if name.isdecimal() else name  # a number alone names by the list
 
 
 def _why(error: Exception) -> str:

@@ -12,6 +12,7 @@ from edgellm.cli.shared.model_argument import hub_option
 from edgellm.cli.shared.sampling import device_options
 from edgellm.errors import UsageError
 from edgellm.terminal import Progress, note, say
+from edgellm.units import count
 
 if TYPE_CHECKING:
     from edgellm.calibration import Calibration
@@ -144,7 +145,8 @@ def _show(state: Calibration, job: Job) -> None:
     unseen = sum(int((counts == 0).sum()) for _, counts in state.sums.values())
     n_tokens = sum(len(chunk.tokens) for chunk in job.chunks)
     say(
-        f"{job.output}: {len(state.sums)} matrices, {state.n_chunks} chunks, {n_tokens:,} tokens of {job.dataset}",
+        f"{job.output}: {len(state.sums)} matrices, {count(state.n_chunks, 'chunk')}, {n_tokens:,} tokens of "
+        f"{job.dataset}",
         f"PPL = {state.perplexity:.4f} ± {state.perplexity_error:.4f} over {state.n_scored:,} tokens",
     )
     if unseen:

@@ -2,29 +2,58 @@
 
 from __future__ import annotations
 
+import contextlib
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from edgellm.cli.shared.model_argument import model_option
 from edgellm.cli.shared.sampling import model_options, valid_text
-from edgellm.cli.shared.view import view_options
+from edgellm.cli.shared.view import stats_option, view_options
 from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
     from edgellm.chat.conversation import OnFull
+    from edgellm.chat.store import Saved, Store
     from edgellm.chat.terminal.answer import View
+    from edgellm.chat.terminal.talk import Opening
+    from edgellm.chat.tools import Toolbox
     from edgellm.generation.generate import GenerateOptions
     from edgellm.session import EngineOptions
+
+_PICK = "?"  # no conversation can be called that
 
 
 @click.command(short_help="Talk with a model.")
 @click.argument("model", required=False)
 @click.option("-sys", "--system", metavar="TEXT", callback=valid_text, help="System prompt.")
 @click.option("--continue", "newest", is_flag=True, help="Go on with the last conversation.")
-@click.option("--resume", metavar="NAME", help="Go on with a saved conversation.")
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value=_PICK,
+    metavar="[NAME|NUMBER]",
+    help="Go on with a saved conversation; without a name, choose one from a list.",
+)
 @click.option("-st", "--single-turn", is_flag=True, help="Leave after one answer.")
 @click.option("-p", "--prompt", metavar="TEXT", callback=valid_text, help="The first message.")
+@click.option(
+    "--tool",
+    "tool_files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE.py",
+    help="The model may call this file's functions (type hints, docstrings); each call is shown and asked about.",
+)
+@click.option(
+    "--mcp",
+    "servers",
+    multiple=True,
+    metavar="COMMAND|URL|FILE.json",
+    help="The same with the tools of an MCP server, or of all in a client's JSON file. Needs edgellm[mcp].",
+)
 @click.option(
     "--save-state", is_flag=True, help="Keep the engine's state on disk: going on reads nothing again."
 )
@@ -37,7 +66,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="When the window is full: leave out the oldest turns and say so, stop, or have the model sum them up.",
 )
-@click.option("--no-stats", is_flag=True, help="No line with tokens, speed and memory after each answer.")
+@stats_option
 @model_option
 @view_options
 @model_options
@@ -48,11 +77,13 @@ def command(
     resume: str | None,
     single_turn: bool,
     prompt: str | None,
+    tool_files: tuple[Path, ...],
+    servers: tuple[str, ...],
     save_state: bool,
     energy: bool,
     no_save: bool,
     on_full: OnFull,
-    no_stats: bool,
+    stats: bool | None,
     think: bool | None,
     view: View,
     offline: bool,
@@ -71,29 +102,73 @@ def command(
     from edgellm.chat.terminal.repl import Repl
     from edgellm.chat.terminal.talk import EnergySwitch
     from edgellm.cli.shared import energy as energy_module
-    from edgellm.cli.shared import model_argument, open_model
 
     if newest and resume:
         raise UsageError("--continue and --resume exclude each other: give one")
     if save_state and no_save:
         raise UsageError("--save-state and --no-save exclude each other: give one")
-    store = Store()
-    saved = store.newest() if newest else store.load(resume) if resume else None
-    model = model or (saved.model if saved else models.DEFAULT_MODEL)
-    artifact = model_argument.resolve(model, offline=offline)
-    template = open_model.template(artifact)
-    with open_model.session(artifact, engine) as session:
+    store, screen = Store(), Screen(view=view)
+    saved = store.newest() if newest else _resumed(store, resume) if resume else None
+    with contextlib.ExitStack() as stack:
+        tools = _tools(tool_files, servers)
+        if tools:
+            stack.callback(tools.close)
+        find = partial(_find, offline=offline)
+        found = find(model or (saved.model if saved else models.DEFAULT_MODEL), engine)
+        session = found.open()
+        stack.callback(session.close)
         repl = Repl(
-            Conversation(session, template, system=system, options=options, on_full=on_full, think=think),
+            Conversation(
+                session,
+                found.template,
+                system=system,
+                options=options,
+                on_full=on_full,
+                think=think,
+                tools=tools.schemas if tools else (),
+            ),
             reader=open_reader(lambda text: repl.complete(text), None if no_save else data_dir() / "history"),
-            screen=Screen(view=view),
-            model=open_model.spelled(model),
+            screen=screen,
+            model=found.name,
             store=None if no_save else store,
-            show_stats=not no_stats,
+            stats={None: "short", True: "all", False: "off"}[stats],
             save_state=save_state,
             single_turn=single_turn,
             energy=EnergySwitch(energy_module.answer_energy),
+            tools=tools,
+            find=find,
+            engine=engine,
         )
+        stack.callback(repl.close)
         repl.energy.on = energy
         repl.begin(saved, system)
         return repl.run(prompt)
+
+
+def _find(model: str, engine: EngineOptions, *, offline: bool) -> Opening:
+    """A model to talk with. Raises EdgellmError."""
+    from edgellm.chat.terminal.talk import Opening
+    from edgellm.cli.shared import model_argument, open_model
+
+    artifact = model_argument.resolve(model, offline=offline)
+    template = open_model.template(artifact)
+    return Opening(open_model.spelled(model), template, lambda: open_model.session(artifact, engine))
+
+
+def _resumed(store: Store, name: str) -> Saved:
+    from edgellm.chat.terminal.picker import pick
+    from edgellm.chat.terminal.reader import open_reader
+    from edgellm.chat.terminal.render import Screen
+
+    if name != _PICK:
+        return store.load(name)
+    try:
+        return pick(store, open_reader(lambda text: (), None), Screen())
+    except EOFError:
+        raise click.Abort from None
+
+
+def _tools(files: tuple[Path, ...], servers: tuple[str, ...]) -> Toolbox | None:
+    from edgellm.chat.tools import toolbox
+
+    return toolbox.opened(files, servers) if files or servers else None

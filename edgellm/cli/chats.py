@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgellm.terminal import aligned, columns, cut, emit, fit, note, say
+from edgellm.units import count
 
 if TYPE_CHECKING:
     from edgellm.chat.store import Saved, Store
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
 @click.group(short_help="List, show, delete or export saved conversations.", invoke_without_command=True)
 @click.pass_context
 def command(context: click.Context) -> None:
-    """Saved conversations. Without a subcommand they are listed.
+    """Saved conversations. Without a subcommand they are listed, the newest first; a number there names one, too.
 
-    Go on with one: edgellm chat --resume NAME
+    Go on with one: edgellm chat --resume [NAME|NUMBER]
     """
     if context.invoked_subcommand is None:
         context.invoke(list_)
@@ -43,36 +44,37 @@ def list_(as_json: bool) -> None:
     room = columns() - 1 if sys.stdout.isatty() else sys.maxsize
     rows = [
         (
+            f"{number}",
             s.name,
             s.updated[:16].replace("T", " "),
-            f"{s.n_turns} turns",
+            count(s.n_turns, "turn"),
             Path(s.model).name,
             fit(s.title, room),
         )
-        for s in found
+        for number, s in enumerate(found, 1)
     ]
-    say(*(cut(line, room) for line in aligned(rows)))
+    say(*(cut(line, room) for line in aligned(rows, "><")))
 
 
 @command.command()
-@click.argument("name")
+@click.argument("name", metavar="NAME|NUMBER")
 def show(name: str) -> None:
     """Print a conversation as Markdown."""
     emit(_markdown(_store().load(name)))
 
 
 @command.command()
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME|NUMBER...", nargs=-1, required=True)
 def delete(names: tuple[str, ...]) -> None:
     """Delete conversations and their saved states."""
     store = _store()
-    for name in names:
+    for name in [store.named(name) for name in names]:  # first: numbers change with each that goes
         store.delete(name)
         say(f"deleted {name}")
 
 
 @command.command()
-@click.argument("name")
+@click.argument("name", metavar="NAME|NUMBER")
 @click.option(
     "-f",
     "--format",
@@ -95,7 +97,7 @@ def export(name: str, kind: str, output: Path | None, force: bool) -> None:
     if kind == "md":
         text = _markdown(saved)
     else:
-        text = _openai(saved) if kind == "openai" else store.path(name).read_text(encoding="utf-8")
+        text = _openai(saved) if kind == "openai" else store.path(saved.name).read_text(encoding="utf-8")
     if output is None:
         emit(text)
     else:

@@ -23,7 +23,7 @@ def command(model: str | None, as_json: bool, offline: bool, engine: EngineOptio
     """Look at this machine: CPU features, memory, engines, energy sources. Exit code 3 when an engine is broken.
 
     With MODEL, show how it would be opened instead: every setting, what was chosen and why. The flags are those
-    of chat, run and profile.
+    of chat, run and profile. Of a checkpoint that is not converted yet, what it will take is foretold from its headers.
     """
     import json
 
@@ -45,10 +45,16 @@ def command(model: str | None, as_json: bool, offline: bool, engine: EngineOptio
 
 
 def _explain(model: str, engine: EngineOptions, *, offline: bool) -> list[Finding]:
-    from edgellm.cli.shared import model_argument
+    from edgellm.catalog import first_use
+    from edgellm.cli import fit
     from edgellm.doctor import model as doctor_model
 
-    return doctor_model.explain(model_argument.resolve(model, offline=offline), engine)
+    source = first_use.planned(model, offline=offline)
+    if source.is_checkpoint and not source.kept.exists():
+        of_it = {"types": source.quant, "n_ctx": engine.n_ctx}
+        table = fit.tabled(str(source.path), **of_it, device=None, ram=None, offline=True, measure=False)
+        return doctor_model.foretell(table)
+    return doctor_model.explain(first_use.resolve(model, offline=offline), engine)
 
 
 def _print(findings: list[Finding]) -> None:

@@ -12,6 +12,7 @@ from edgellm.cli.shared.lines import text_file_option
 from edgellm.cli.shared.sampling import engine_options
 from edgellm.errors import UsageError
 from edgellm.terminal import Progress, emit, note
+from edgellm.units import count
 
 if TYPE_CHECKING:
     from edgellm.profiles.explain.reading import Reading
@@ -81,4 +82,4 @@ def _read(name: str, text: str, engine: EngineOptions, *, offline: bool) -> Read
 
     artifact = model_argument.resolve(name, offline=offline)
     with open_model.session(artifact, engine) as session, Progress() as progress:
-        return reading.read(session, text, lambda done: progress.show(f"{name}: {done} tokens"))
+        return reading.read(session, text, lambda done: progress.show(f"{name}: {count(done, 'token')}"))

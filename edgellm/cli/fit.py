@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgellm.cli.shared.model_argument import hub_option
+from edgellm.errors import CheckFailedError
 from edgellm.terminal import Progress, aligned, emit, note, say
-from edgellm.units import format_size, parse_size
+from edgellm.units import count, format_size, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,23 +80,47 @@ def tabled(
     ram: int | None,
     n_ctx: int | None,
     offline: bool,
+    measure: bool = True,
 ) -> Table:
-    """The table for a command's options. Raises EdgellmError."""
+    """The table for a command's options; without `measure` no kernel is timed. Raises EdgellmError."""
     from edgellm.catalog import models, subjects
     from edgellm.fit import table
     from edgellm.fit.model import chosen
 
     names = chosen(None if types is None else [name.strip() for name in types.split(",")])
     subject = subjects.open_subject(model or models.DEFAULT_MODEL, names, offline=offline)
-    place = _place(list(subject.types.values()), device)
+    place = _place(list(subject.types.values()), device, measure=measure)
     return table.make(subject, place, n_ctx=n_ctx, ram=ram)
 
 
-def _place(builds: Sequence[Any], device: str | None) -> Place:
+def offer(model: str, types: str | None, *, offline: bool) -> None:
+    """Show the types of a checkpoint in short, and - of the usual ones - which to take and how.
+
+    Of named types no kernel is timed. Raises EdgellmError; CheckFailedError where none will do.
+    """
+    from edgellm.fit import listing, recommend
+
+    found = tabled(
+        model, types=types, device=None, ram=None, n_ctx=None, offline=offline, measure=types is None
+    )
+    if types is not None:
+        say(*listing.lines(found, None))
+        return
+    try:
+        choice = recommend.choose(found, recommend.Wish())
+    except CheckFailedError:
+        say(*listing.lines(found, None))
+        raise
+    say(*listing.lines(found, choice.best.type))
+    note(listing.legend(found))
+    say(recommend.command(model, choice))
+
+
+def _place(builds: Sequence[Any], device: str | None, *, measure: bool) -> Place:
     from edgellm.fit import places
 
     with Progress() as progress:
-        local = places.here(builds, lambda text: progress.show(f"this machine, once: {text}"))
+        local = places.here(builds, lambda t: progress.show(f"this machine, once: {t}"), measure=measure)
     return local if device is None else places.named(local, device)
 
 
@@ -115,7 +140,9 @@ def _show(table: Table) -> None:
         )
     ]
     rows += [_cells(row) for row in table.rows]
-    say(f"{table.name} on {place.name}, {place.n_threads} threads, {format_size(table.ram)} of memory")
+    say(
+        f"{table.name} on {place.name}, {count(place.n_threads, 'thread')}, {format_size(table.ram)} of memory"
+    )
     say(*aligned(rows, "<>>>>>>>>"))
     for why in sorted({f"{type_}: {why}" for type_, why in table.refused.items()}):
         note(why)
@@ -153,7 +180,7 @@ def _notes(table: Table) -> list[str]:
     ]
     for track in table.tracks.values():
         found.append(
-            f"{track.name}: within {track.within():.0%} in nine of ten of {len(track.errors)} runs here"
+            f"{track.name}: within {track.within():.0%} in nine of ten of {count(len(track.errors), 'run')} here"
         )
     if table.place.joules_per_byte is None:
         found.append("energy: not measured here; --for RESULT.json takes it from a result that has it")

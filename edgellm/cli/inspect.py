@@ -116,6 +116,7 @@ def _describe_onnx(path: Path) -> Description:
 
 
 def _describe_gguf(path: Path) -> Description:
+    from edgellm.formats.gguf.header import bits_per_weight
     from edgellm.formats.gguf.reader import read_header
 
     header = read_header(path)
@@ -125,6 +126,7 @@ def _describe_gguf(path: Path) -> Description:
     ]
     size = sum(part.size for part in parts)
     n_weights = sum(prod(t.shape) for t in tensors)
+    bits = bits_per_weight(tensor for part in parts for tensor in part.tensors.values())
     arch = str(header.get("general.architecture", "unknown"))
     facts = {
         "name": header.get("general.name"),
@@ -133,7 +135,7 @@ def _describe_gguf(path: Path) -> Description:
         "file bytes": size,
         "files": len(parts),
         "weights": n_weights,
-        "bits per weight": round(8 * size / n_weights, 3) if n_weights else None,
+        "bits per weight": bits and round(bits, 3),
         **_numbers(header, arch),
         **_tokenizer(header),
         "license": header.get("general.license"),

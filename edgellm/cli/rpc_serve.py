@@ -40,7 +40,7 @@ def command(host: str, port: int, n_threads: int | None, cache: bool, i_know: bo
     from edgellm import files
     from edgellm.backends.llama import rpc_server
     from edgellm.machine import hardware
-    from edgellm.units import format_size
+    from edgellm.units import count, format_size
 
     host = "127.0.0.1" if host == "localhost" else host
     reach = rpc_server.reach(host)
@@ -57,7 +57,7 @@ def command(host: str, port: int, n_threads: int | None, cache: bool, i_know: bo
 
     def ready(lent: Sequence[Device]) -> None:
         for device in lent:
-            say(f"{device}: {format_size(device.free_bytes or 0)}, {options.n_threads} threads")
+            say(f"{device}: {format_size(device.free_bytes or 0)}, {count(options.n_threads or 0, 'thread')}")
         shown = "ADDRESS" if host == "0.0.0.0" else host
         say(f"use it with: --device rpc://{shown}:{options.port}")
 

@@ -10,7 +10,7 @@ import click
 
 from edgellm.cli.shared.model_argument import model_option
 from edgellm.cli.shared.sampling import model_options, valid_text
-from edgellm.cli.shared.view import view_options
+from edgellm.cli.shared.view import stats_option, view_options
 from edgellm.errors import CheckFailedError, UsageError
 from edgellm.terminal import emit, note
 
@@ -42,7 +42,7 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
     is_flag=True,
     help="Print one JSON object: text, thinking, finish_reason, valid, usage.",
 )
-@click.option("--no-stats", is_flag=True, help="No line with tokens, speed and memory on standard error.")
+@stats_option
 @model_option
 @view_options
 @model_options
@@ -53,7 +53,7 @@ def command(
     system: str | None,
     raw: bool,
     as_json: bool,
-    no_stats: bool,
+    stats: bool | None,
     think: bool | None,
     view: View,
     offline: bool,
@@ -88,7 +88,7 @@ def command(
             reply = conversation.ask(text)
         if warning := guided.too_little_room(options, session, reply.n_prompt):
             note(warning)
-        return _show(session, reply, view, as_json=as_json, stats=not no_stats)
+        return _show(session, reply, view, as_json=as_json, stats=stats)
 
 
 def _is_prose(text: str) -> bool:
@@ -109,26 +109,29 @@ def _prompt(given: str | None) -> str:
     return text
 
 
-def _show(session: Session, reply: Reply, view: View, *, as_json: bool, stats: bool) -> int:
+def _show(session: Session, reply: Reply, view: View, *, as_json: bool, stats: bool | None) -> int:
     """Print the answer as it comes, or the whole result as JSON. Returns the exit code."""
-    from edgellm.chat.terminal.render import Screen, resident_bytes, stats_line, why_not_whole
-    from edgellm.chat.terminal.talk import interruptible
+    from edgellm.chat.terminal import render
+    from edgellm.chat.terminal.interrupt import interruptible
+    from edgellm.chat.terminal.render import Screen
 
     screen = Screen(notes=sys.stderr, view=view)
     with interruptible(reply):
         if as_json:
             emit(_json(session, reply))
         else:
-            screen.answer(reply.parts())
+            screen.answer(reply.parts(), lambda: render.reading(*reply.read))
     done = reply.completion
     if reply.cut:
         screen.note(f"(cut short: the window of {session.info.n_ctx:,} tokens is full; -c sets a larger one)")
-    if stats and not as_json:
-        screen.note(stats_line(done.usage, resident_bytes(), reply.n_thinking))
+    if stats is not False and not as_json:
+        all_figures = render.stats_line(done.usage, render.resident_bytes(), reply.n_thinking)
+        if line := all_figures if stats else render.short_stats(done.usage):
+            screen.note(line)
     if done.finish_reason == "cancelled":
         return _INTERRUPTED
     if done.valid is False:
-        note(why_not_whole(done))
+        note(render.why_not_whole(done))
         return CheckFailedError.exit_code
     return 0
 

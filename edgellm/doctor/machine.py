@@ -10,6 +10,7 @@ from edgellm import privacy
 from edgellm.errors import EdgellmError, EngineError
 from edgellm.machine import devices, hardware
 from edgellm.machine.devices import Offer
+from edgellm.units import count
 from edgellm.version import __version__
 
 #: CPU flags (Linux's names) that change how fast quantized models run, by what they bring.
@@ -53,7 +54,11 @@ def cpu_features() -> list[str]:
 
 def _machine() -> Iterator[Finding]:
     cpu = hardware.cpu()
-    yield Finding("machine", "cpu", f"{cpu.name}, {cpu.n_physical} cores, {cpu.n_logical} threads usable")
+    yield Finding(
+        "machine",
+        "cpu",
+        f"{cpu.name}, {count(cpu.n_physical, 'core')}, {count(cpu.n_logical, 'thread')} usable",
+    )
     yield Finding("machine", "features", " ".join(cpu_features()) or "unknown on this system")
     fast = hardware.fast_cores()
     cores = f"{fast} fast of {cpu.n_physical} cores" if fast else "cores"

@@ -5,20 +5,50 @@ it is to be spread over machines.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from edgellm.backends import checkpoints
 from edgellm.backends import tuned as store
 from edgellm.doctor.machine import Finding
+from edgellm.errors import UsageError
 from edgellm.formats.artifact import Artifact
 from edgellm.machine import devices, hardware
 from edgellm.session import EngineOptions
-from edgellm.units import format_size
+from edgellm.units import count, format_size
+
+if TYPE_CHECKING:
+    from edgellm.fit.table import Table
 
 
 def explain(artifact: Artifact, options: EngineOptions) -> list[Finding]:
     """Every choice made for `artifact` where `options` leave it open. Raises EngineError, ArtifactError."""
     findings = {"gguf": _llamacpp, "onnx": _onnxruntime}[artifact.format]
     return list(findings(artifact, options))
+
+
+def foretell(table: Table) -> list[Finding]:
+    """What a type of an unconverted checkpoint will take, by the only row of `table`. Raises UsageError."""
+    if not table.rows:
+        raise UsageError("; ".join(table.refused.values()))
+    (row,) = table.rows
+    fits = f"needs {format_size(row.full.peak)} with {table.n_ctx:,} tokens of context; {_available()}"
+    fast = row.speed
+    pace = (
+        f"about {fast.decode:.0f} tok/s"
+        if fast
+        else f"not known: {row.speed_reason}; edgellm fit times kernels"
+    )
+    longest = f"{row.longest:,} tokens fit" if row.longest else "not even a short one fits"
+    facts = {
+        "state": f"not converted yet: its first use does that, or edgellm convert --quant {row.type}",
+        "file": f"{'' if row.build.exact else 'about '}{format_size(row.build.file_bytes)}",
+        "engine": row.build.engine,
+        "threads": f"{table.place.n_threads}: {_threads()}",
+        "memory": fits,
+        "context": longest,
+        "speed": pace,
+    }
+    return [Finding(f"{table.name} as {row.type}", name, value) for name, value in facts.items()]
 
 
 def _llamacpp(artifact: Artifact, options: EngineOptions) -> Iterator[Finding]:
@@ -121,7 +151,7 @@ def _device(device: devices.Device | None, layers: int | None) -> str:
 
 def _threads() -> str:
     cpu, fast = hardware.cpu(), hardware.fast_cores()
-    cores = f"{fast} fast of {cpu.n_physical} cores" if fast else f"{cpu.n_physical} cores"
+    cores = f"{fast} fast of {cpu.n_physical} cores" if fast else count(cpu.n_physical, "core")
     return f"{cores} usable, less what a CPU quota withholds; hardware threads beyond cores seldom help"
 
 

@@ -92,6 +92,7 @@ class Generation:
         self._completion: Completion | None = None
         self._pieces = self._run()
         self._cancel = Cancel()
+        self._n_cached = 0
         self._inside = threading.RLock()  # held by who reads or closes
 
     def __iter__(self) -> Iterator[str]:
@@ -118,6 +119,12 @@ class Generation:
                 self._completion = Completion("", (), "cancelled", Usage(len(self._prompt), 0, 0, 0.0, 0.0))
 
     @property
+    def read(self) -> tuple[int, int]:
+        """Tokens of the prompt that were evaluated so far, of how many that will be. For any thread."""
+        total = len(self._prompt) - self._n_cached
+        return min(max(self._cancel.n_tokens - self._n_cached, 0), total), total
+
+    @property
     def completion(self) -> Completion:
         """The result. Runs the generation to its end when it has not ended yet."""
         for _ in self:
@@ -134,6 +141,7 @@ class Generation:
         start = first = last = time.perf_counter()
         try:
             n_cached = reuse_prefix(session, () if options.exact else self._prompt)
+            self._n_cached = n_cached
             written.constraint = constraint_of(session, options, len(self._prompt))
             if options.n_logprobs is not None:
                 written.logprobs = Logprobs(options.n_logprobs, written.constraint)

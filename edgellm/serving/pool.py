@@ -14,7 +14,7 @@ from edgellm.machine import hardware
 from edgellm.serving.job import Facts, ServingOptions, State
 from edgellm.serving.remote import Engine
 from edgellm.session import EngineOptions
-from edgellm.units import format_size
+from edgellm.units import count, format_size
 
 _SHARE = 0.9  # of available memory, at most
 
@@ -146,8 +146,8 @@ class Pool:
             idle = [other for other in loaded if not other.n_users]
             if not idle:
                 raise EngineError(
-                    f"{offer.name} needs {format_size(needed)} beside {len(loaded)} models that are answering; ask "
-                    "again later, or serve with more memory"
+                    f"{offer.name} needs {format_size(needed)} beside {count(len(loaded), 'model')} still answering; "
+                    "ask again later, or serve with more memory"
                 )
             await min(idle, key=lambda other: other.used).close(0.0)
 

@@ -16,6 +16,7 @@ from edgellm.errors import EngineCrashError, EngineError
 from edgellm.formats.artifact import Artifact
 from edgellm.serving.job import Done, Event, Facts, Failed, Job, ServingOptions, State
 from edgellm.session import EngineOptions
+from edgellm.units import count
 
 _DEFAULTS = ServingOptions()
 #: Seconds before a restart, by how many died without an answer in between.
@@ -63,7 +64,9 @@ class Engine:
         Raises nothing for faults of the engine: they are events.
         """
         if self.n_jobs >= self.facts.n_slots + self._serving.max_queue:
-            yield Failed("busy", f"{self.n_jobs} answers are being written or waited for; ask again later")
+            yield Failed(
+                "busy", f"busy with {count(self.n_jobs, 'answer')} written or waited for; ask again later"
+            )
             return
         number, events = next(self._numbers), asyncio.Queue[Event]()
         self._queues[number] = events

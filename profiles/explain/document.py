@@ -14,6 +14,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from edgellm.profiles.explain.alignment import Span
 from edgellm.profiles.explain.reading import Reading, Token
 from edgellm.terminal import aligned, visible
+from edgellm.units import count
 
 #: Changed whenever a field changes its meaning or goes.
 SCHEMA = "edgellm.explain/1"
@@ -89,7 +90,9 @@ def to_page(readings: Sequence[Reading], spans: Sequence[Span]) -> str:
 
 def to_lines(readings: Sequence[Reading], spans: Sequence[Span]) -> str:
     """What a terminal shows: each model's figure, and the pieces that say most."""
-    lines = aligned([(_name(each), f"{len(each.tokens)} tokens", _bits_per_byte(each)) for each in readings])
+    lines = aligned(
+        [(_name(each), count(len(each.tokens), "token"), _bits_per_byte(each)) for each in readings]
+    )
     two = len(readings) > 1
     weight = (lambda s: abs(s.divergence_bits or 0.0)) if two else (lambda s: s.bits(0) or 0.0)
     top = sorted(spans, key=weight, reverse=True)[:MOST]

@@ -11,6 +11,7 @@ from edgellm.profiles.quality.task_scores import Answer, TaskScore, languages, s
 from edgellm.profiles.result.codec import to_plain
 from edgellm.profiles.result.quality_stats import Estimate, Share
 from edgellm.terminal import aligned, visible
+from edgellm.units import count
 
 #: Changed whenever a field changes its meaning or goes.
 SCHEMA = "edgellm.eval/1"
@@ -123,7 +124,7 @@ def _interval(share: Share) -> str:
 def _text_lines(result: TextResult) -> list[str]:
     quality = result.quality
     rows = [
-        ("text", f"{result.text}: {quality.n_chunks} chunks, {quality.n_tokens:,} tokens scored"),
+        ("text", f"{result.text}: {count(quality.n_chunks, 'chunk')}, {quality.n_tokens:,} tokens scored"),
         ("PPL", show(quality.perplexity, 4)),
         ("bits per byte", "-" if quality.bits_per_byte is None else show(quality.bits_per_byte, 4)),
     ]

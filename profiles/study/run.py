@@ -25,7 +25,7 @@ from edgellm.profiles.result.labels import labels
 from edgellm.profiles.result.result import SCHEMA, LaunchFailure, Machine, ModelRecord, Report, Run
 from edgellm.profiles.result.settings import Plan, Settings, Workload, engine_options
 from edgellm.profiles.study import checks, order
-from edgellm.units import format_seconds
+from edgellm.units import count, format_seconds
 from edgellm.version import __version__
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ class _Profile:
         """For each number of threads; what was measured before counts too, for a ceiling is the best seen."""
         found = []
         for n_threads in sorted({run.settings.n_threads for run in self._runs}):
-            self._progress(f"measuring what the machine can do with {n_threads} threads")
+            self._progress(f"measuring what the machine can do with {count(n_threads, 'thread')}")
             fresh = ceilings.measure(n_threads, self._machine.last_level_cache_bytes)
             found.append(ceilings.best(self._machine.ceiling(n_threads), fresh))
         self._machine = replace(self._machine, ceilings=tuple(found))

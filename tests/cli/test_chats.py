@@ -39,7 +39,7 @@ def chats(tmp_path, monkeypatch):
 
 def test_listed(chats):
     assert "trip" in chats()
-    assert "1 turns" in chats("list")
+    assert "1 turn " in chats("list")
     facts = json.loads(chats("list", "--json"))
     assert (facts["name"], facts["turns"], facts["title"], facts["state_bytes"]) == ("trip", 1, "你好", 5)
 

@@ -223,7 +223,7 @@ def test_an_output_that_exists_is_kept_without_force(run: Run, checkpoint: Path)
 def test_no_space(run: Run, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(".")
     monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: usage._replace(free=1000))
-    assert_refused(run("convert", checkpoint), 1, "not enough space .* 1,000 free")
+    assert_refused(run("convert", checkpoint, "-q", "q8_0"), 1, "not enough space .* 1,000 free")
 
 
 def test_a_conversion_is_verified_and_says_so(run: Run, checkpoint: Path) -> None:
@@ -256,7 +256,7 @@ def test_what_is_left_out_and_what_is_kept_is_said(run: Run, tmp_path: Path) -> 
     tuned = tinymodels.variant(
         "qwen35", extra_config={"mtp_num_hidden_layers": 1}
     )  # as transformers saves it
-    done = run("convert", tinymodels.write(tuned, tmp_path / "Tuned"), "--dry-run")
+    done = run("convert", tinymodels.write(tuned, tmp_path / "Tuned"), "-q", "q8_0", "--dry-run")
     assert done.err == (
         "edgellm: config.json tells of a block that predicts a further token (MTP), and the checkpoint has none: "
         "converted without\n"

@@ -29,7 +29,7 @@ COMMANDS = {
     "fleet": "fleet",
     "recommend": "recommend --help",
     "compare": "compare {r} {r2} --lang zh",
-    "convert": "convert tiny-qwen3 --dry-run",
+    "convert": "convert tiny-qwen3 -q q8_0 --dry-run",
     "doctor": "doctor",
     "embed": "embed {m} 你好",
     "energy": "energy --help",

@@ -93,6 +93,9 @@ class Typist:
             return line
         raise line
 
+    def ask(self, question: str) -> str:
+        return self.read(question)
+
 
 class ChatMl:
     """The ChatML template as a function of Python."""

@@ -2,8 +2,8 @@
 
     python scripted_chat.py ANSWERS.json
 
-ANSWERS: {"answers": [...], "template": its source, "n_ctx", "on_full"}. Token ids are bytes, so that every
-character outside ASCII comes in pieces.
+ANSWERS: {"answers": [...], "template": its source, "n_ctx", "on_full", "tools": files, "mcp": servers}. Token ids
+are bytes, so that every character outside ASCII comes in pieces.
 """
 
 import json
@@ -17,6 +17,7 @@ from edgellm.chat.store import Store
 from edgellm.chat.terminal.reader import open_reader
 from edgellm.chat.terminal.render import Screen
 from edgellm.chat.terminal.repl import Repl
+from edgellm.chat.tools import toolbox
 
 
 def main(script: Path) -> None:
@@ -25,11 +26,16 @@ def main(script: Path) -> None:
     template.source = told.get("template", template.source)
     answers = [answer.encode() for answer in told["answers"]]
     session = ChatSession(*answers, n_ctx=told.get("n_ctx", 4096))
-    conversation = Conversation(session, template, on_full=told.get("on_full", "drop"))
-    repl = Repl(conversation, Typist(), Screen(), "scripted", Store())
+    tools = toolbox.opened([Path(file) for file in told.get("tools", ())], told.get("mcp", ()))
+    schemas = tools.schemas if tools else ()
+    conversation = Conversation(session, template, on_full=told.get("on_full", "drop"), tools=schemas)
+    repl = Repl(conversation, Typist(), Screen(), "scripted", Store(), stats="all", tools=tools)
     repl.reader = open_reader(repl.complete, None)
     repl.begin()
-    sys.exit(repl.run())
+    code = repl.run()
+    if tools:
+        tools.close()
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -84,11 +84,11 @@ class After(Cancel):
         super().__init__()
         self.n_left = n
 
-    def check(self) -> None:
+    def check(self, n_tokens: int = 0) -> None:
         self.n_left -= 1
         if self.n_left <= 0:
             self.set()
-        super().check()
+        super().check(n_tokens)
 
 
 @dataclass

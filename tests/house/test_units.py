@@ -3,7 +3,7 @@
 import pytest
 
 from edgellm.errors import UsageError
-from edgellm.units import format_seconds, format_size, parse_size
+from edgellm.units import count, format_seconds, format_size, parse_size
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,20 @@ def test_format_size(n_bytes: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.421, "0.42 s"), (9.996, "10.0 s"), (59.97, "1:00"), (247, "4:07"), (3723.4, "1:02:03")],
+    [
+        (0.421, "0.42 s"),
+        (3.06, "3.1 s"),
+        (9.996, "10 s"),
+        (27.0, "27 s"),
+        (59.97, "1:00"),
+        (247, "4:07"),
+        (3723.4, "1:02:03"),
+    ],
 )
 def test_format_seconds(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text
+
+
+def test_one_and_many() -> None:
+    assert [count(n, "turn") for n in (0, 1, 2, 1024)] == ["0 turns", "1 turn", "2 turns", "1,024 turns"]
+    assert [count(n, "copy", "copies") for n in (1, 2)] == ["1 copy", "2 copies"]

@@ -339,7 +339,7 @@ class LlamaCppSession:
         if self._context is None:
             raise EngineError("this session was closed while it answered; open the model again")
         if self._cancel is not None:
-            self._cancel.check()
+            self._cancel.check(len(self._tokens))
 
     def _chunks(self, tokens: Sequence[int], n_batch: int, *, turn: bool = False) -> Iterator[Sequence[int]]:
         """`tokens` in batches; between them, a recurrent state is kept where it is due."""

@@ -310,4 +310,4 @@ class OrtSession:
         if self._runner is checks.CLOSED:
             raise EngineError("this session was closed while it answered; open the model again")
         if self._cancel is not None:
-            self._cancel.check()
+            self._cancel.check(len(self._tokens))

@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from edgellm.chat import words
 from edgellm.chat.terminal import markdown
+from edgellm.chat.terminal.highlight import Code
 from edgellm.chat.terminal.markdown import Markdown
 from edgellm.chat.terminal.text import Cleaner
 from edgellm.chat.terminal.wrap import Wrapper
 from edgellm.prompt.markup import Part
 from edgellm.terminal import columns, visible
-
-_THINKING, _DONE = "(thinking)\n", "(done thinking)\n\n"
 
 
 @dataclass
@@ -34,7 +34,8 @@ class AnswerPrinter:
         self._view, self._terminal = view, terminal
         self._cleaner, self._markdown = Cleaner(), Markdown()
         self._wrapper = Wrapper(columns, colour=colour, words=view.wrap and escapes)
-        self._styled = view.markdown and colour
+        self._code: Code | None = None  # the block we are in
+        self._line = ""  # of code, so far
         self._thinking = False  # it is being shown
         self._written = ""  # the last that was shown
 
@@ -67,29 +68,51 @@ class AnswerPrinter:
         head = ""
         if not self._thinking:
             text = text.lstrip()
-            self._thinking, head = bool(text), _THINKING if text else ""
+            self._thinking, head = bool(text), f"{words.say('thinks')}\n" if text else ""
         return self._dim(head + text)
 
     def _end_thinking(self) -> str:
         if not self._thinking:
             return ""
         self._thinking = False
-        return self._dim(("" if self._wrapper.at_line_start else "\n") + _DONE)
+        return self._dim(("" if self._wrapper.at_line_start else "\n") + f"{words.say('thought_over')}\n\n")
 
     def _text(self, text: str) -> str:
         out = self._end_thinking() if text else ""
         self._written = text or self._written
-        if not self._styled:
+        if not self._view.markdown:
             return out + self._wrapper.feed((char, markdown.PLAIN) for char in text)
         for char, style in self._markdown.feed(text):
-            out += self._wrapper.feed(((char, style),), verbatim=self._markdown.in_code_block)
+            out += self._marked(char, style)
         return out
+
+    def _marked(self, char: str, style: str) -> str:
+        """One character of Markdown."""
+        inside = self._markdown.in_code_block
+        out = self._coloured(inside) if char == "\n" else ""
+        if self._code is not None and char != "\n":
+            self._line += char
+            style = markdown.PLAIN if self._code.known and style == markdown.CODE else style
+        out += self._wrapper.feed(((char, style),), verbatim=inside)
+        if not inside and char != "\n":
+            self._wrapper.indent = self._markdown.indent
+        return out
+
+    def _coloured(self, inside: bool) -> str:
+        """A line has ended, `inside` a block of code: it once more, in the colours of the language."""
+        line, self._line = self._line, ""
+        if not inside:
+            self._code = None
+        elif self._code is None:
+            self._code = Code(self._markdown.language)
+        elif styles := self._code.line(line):
+            return self._wrapper.again(zip(line, styles, strict=True))
+        return ""
 
     def _call(self, part: Part) -> str:
         assert part.call
-        self._written = line = (
-            f"(calls {part.call.name} {json.dumps(part.call.arguments, ensure_ascii=False)})"
-        )
+        arguments = json.dumps(part.call.arguments, ensure_ascii=False)
+        self._written = line = words.say("calls", name=part.call.name, arguments=arguments)
         start = "" if self._wrapper.at_line_start else "\n"
         return self._end_thinking() + self._dim(f"{start}{visible(line)}\n")
 

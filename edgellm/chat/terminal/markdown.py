@@ -15,6 +15,7 @@ PLAIN, MARK, BOLD, ITALIC, CODE = "", "2", "1", "3", "36"  # parameters of SGR; 
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})[^`]*")
 _HEADING = re.compile(r" {0,3}#{1,6} ")
 _LEAD = re.compile(r"\s*(?:[-*+>]|#{1,6}|\d{1,9}[.)])")  # marks that begin a line
+_HANG = re.compile(r" *(?:(?:[-*+>]|\d{1,9}[.)]) +)*(?:\[[ xX]\] )?")  # and what wrapped lines stand under
 
 
 class Markdown:
@@ -22,6 +23,7 @@ class Markdown:
 
     def __init__(self) -> None:
         self._fence = ""  # the marks of the code block we are in
+        self.language = ""  # the word behind them
         self._line = ""  # this line so far
         self._on: set[str] = set()  # BOLD, ITALIC, CODE
         self._stars, self._before = 0, " "  # a run of stars, and what stood before it
@@ -30,6 +32,12 @@ class Markdown:
     def in_code_block(self) -> bool:
         """Whether line ends and blanks are the code's own."""
         return bool(self._fence)
+
+    @property
+    def indent(self) -> int:
+        """Columns by which the rest of this line is indented where it wraps: those of its list's or quote's text."""
+        found = _HANG.match(self._line)
+        return found.end() if found else 0
 
     def feed(self, text: str) -> Iterator[tuple[str, str]]:
         """(character, style) of everything in `text`."""
@@ -84,5 +92,6 @@ class Markdown:
             return
         if not self._fence:
             self._fence = found[1]
+            self.language = next(iter(line.strip().lstrip(self._fence[0]).split()), "")
         elif line.strip().startswith(self._fence) and not line.strip().strip(self._fence[0]):
             self._fence = ""

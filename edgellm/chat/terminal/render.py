@@ -6,15 +6,16 @@ Knows terminals and text; knows no model and no conversation.
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TextIO
 
+from edgellm.chat import words
 from edgellm.chat.terminal.answer import AnswerPrinter, View
 from edgellm.generation.generate import Completion, Usage
 from edgellm.prompt.markup import Part
-from edgellm.terminal import ERASE, aligned, columns, fit, takes_escapes, takes_styles, visible, width, wrap
+from edgellm.terminal import Spinner, aligned, columns, fit, takes_escapes, takes_styles, visible, width, wrap
+from edgellm.units import format_seconds, format_size
 
 _DIM, _RED, _OFF = "\x1b[2m", "\x1b[31m", "\x1b[0m"
 
@@ -33,31 +34,30 @@ class Screen:
         self._colours = takes_styles(self.out)  # of answers
         self._colour = takes_styles(self._notes)  # of all else
 
-    def answer(self, parts: Iterable[Part | str], waiting: str = "") -> None:
+    def answer(self, parts: Iterable[Part | str], waiting: Callable[[], str] | None = None) -> None:
         """Show an answer as it comes and end its line. A file or pipe gets its text as it is, and no thinking.
 
-        `waiting` stands in its place until it begins, where it can be erased again.
+        What `waiting` says turns in its place until it begins, where it can be erased again.
         """
         printer = AnswerPrinter(self.view, terminal=self.terminal, escapes=self._erases, colour=self._colours)
-        waiting = self._wait(waiting)
+        says = waiting or str
+        spinner = Spinner(lambda: says(), self.out)
         try:
+            if waiting:
+                spinner.start()
             for part in parts:
                 part = Part("text", part) if isinstance(part, str) else part
                 if shown := printer.feed(part):
-                    self._write((ERASE if waiting else "") + shown)
-                    waiting = ""
-                elif part.kind == "thinking" and not waiting and not self.view.thinking:
-                    waiting = self._wait("thinking…")
+                    spinner.stop()
+                    self._write(shown)
+                elif part.kind == "thinking" and not self.view.thinking:
+                    says = _thinks
         except BaseException:
-            self._write(ERASE if waiting else printer.end() if printer.began else "")
+            spinner.stop()
+            self._write(printer.end() if printer.began else "")
             raise
-        self._write((ERASE if waiting else "") + printer.end())
-
-    def _wait(self, text: str) -> str:
-        """Show what the user is waiting for, where it can be erased; returns what stands there."""
-        text = text if self._erases else ""
-        self._write(f"{_DIM}{text}{_OFF}" if text and self._colours else text)
-        return text
+        spinner.stop()
+        self._write(printer.end())
 
     def note(self, text: str) -> None:
         """A dim line about what happened."""
@@ -100,17 +100,31 @@ class Screen:
             self._notes.flush()
 
 
+def _thinks() -> str:
+    return words.say("thinking")
+
+
+def reading(n_read: int, n: int) -> str:
+    """What goes on before the first word: so many tokens of the prompt are read, of `n`."""
+    return words.say("reading", n_read=n_read, total=n) if n_read else words.say("reading_all", n=n)
+
+
+def short_stats(usage: Usage) -> str:
+    """The pace of an answer, empty where it is too short for one."""
+    rate = usage.decode_rate
+    return f"{rate:.{0 if rate >= 10 else 1}f} tok/s" if rate else ""
+
+
 def stats_line(usage: Usage, memory_bytes: int | None = None, n_thinking: int = 0) -> str:
     """Tokens, time to the first, speeds and memory of one answer, in one line."""
-    thinking = f" ({n_thinking} thinking)" if n_thinking else ""
-    parts = [f"{usage.n_generated} tokens{thinking}", f"first after {usage.prefill_seconds:.2f} s"]
-    if usage.decode_rate:
-        parts.append(f"{usage.decode_rate:.1f} tok/s")
-    new = usage.n_prompt - usage.n_cached
-    parts.append(f"prompt {new} new + {usage.n_cached} cached")
+    thinking = f" ({words.say('thought', n=n_thinking)})" if n_thinking else ""
+    parts = [words.say("tokens", n=usage.n_generated) + thinking]
+    parts.append(words.say("first_after", seconds=format_seconds(usage.prefill_seconds)))
+    parts.append(short_stats(usage))
+    parts.append(words.say("prompt_of", new=usage.n_prompt - usage.n_cached, cached=usage.n_cached))
     if memory_bytes is not None:
-        parts.append(f"{memory_bytes / 1e6:,.0f} MB")
-    return " · ".join(parts)
+        parts.append(format_size(memory_bytes))
+    return " · ".join(filter(None, parts))
 
 
 def resident_bytes() -> int:
@@ -120,26 +134,9 @@ def resident_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-@contextlib.contextmanager
-def quiet_keyboard() -> Iterator[None]:
-    """Keep keys typed during an answer out of its text; they arrive at the next prompt. Ctrl-C still works."""
-    if os.name != "posix" or not sys.stdin.isatty():
-        yield
-        return
-    import termios
-
-    before = termios.tcgetattr(sys.stdin)
-    silent = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
-    termios.tcsetattr(sys.stdin, termios.TCSADRAIN, silent)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
-
-
 def why_not_whole(done: Completion) -> str:
     """What to say after an answer that is not of the shape asked for."""
     if done.finish_reason == "length":
-        needed = f" (the shortest found takes {done.shortest:,})" if done.shortest else ""
-        return f"the answer is cut: {len(done.tokens):,} tokens were too few{needed}; raise -n or -c"
-    return "the answer is not whole: a stop string ended it; leave --stop out"
+        needed = words.say("shortest", n=done.shortest) if done.shortest else ""
+        return words.say("answer_cut", n=len(done.tokens), needed=needed)
+    return words.say("ended_by_stop")

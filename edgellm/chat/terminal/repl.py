@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 
-from edgellm.chat.terminal import commands
+from edgellm.chat import words
+from edgellm.chat.terminal import attachments, commands
 from edgellm.chat.terminal.talk import PROMPT, Talk
 from edgellm.errors import EdgellmError, UsageError
 from edgellm.terminal import visible
@@ -33,7 +34,7 @@ class Repl(Talk):
             except KeyboardInterrupt:
                 if not self.reader.interactive:
                     raise
-                self.screen.note("(Ctrl-D or /bye leaves)")
+                self.screen.note(words.say("how_to_leave"))
             except EdgellmError as error:
                 self.screen.error(str(error))
                 self.exit_code = error.exit_code
@@ -51,7 +52,7 @@ class Repl(Talk):
                 text += "\n" + self.reader.read(CONTINUATION)
             except EOFError:
                 if self.reader.interactive:
-                    self.screen.note('(unfinished: the message had no closing """ and was not sent)')
+                    self.screen.note(words.say("unfinished"))
                     return ""
                 return _escaped(text)
         return _escaped(text.rstrip().removesuffix(QUOTES))
@@ -69,10 +70,20 @@ class Repl(Talk):
         elif command and "/" not in command[1:]:
             commands.find(command).run(self, text[len(command) :].strip())
         else:
-            self.ask(text)
+            self._say(text)
+
+    def _say(self, text: str) -> None:
+        """Send a typed message, with the files it names."""
+        if self.reader.interactive:  # what comes through a pipe was written by others
+            text, found = attachments.taken_from(text)
+            for attachment in found:
+                self.attach(attachment)
+        self.ask(text)
 
     def complete(self, text: str) -> list[str]:
         """Words that may end the line `text`."""
+        if (word := text.rpartition(" ")[2]).startswith("@"):
+            return [f"@{path}" for path in sorted(commands.complete_path(self, word[1:]))]
         if not text.startswith("/"):
             return []
         name, blank, rest = text.partition(" ")

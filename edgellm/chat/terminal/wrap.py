@@ -31,11 +31,22 @@ class Wrapper:
         self._last = ""
         self._half_flag = False  # a regional indicator waits for its second
         self._style = ""  # in force in the terminal
+        self._line_sure = True  # whether every terminal agrees on where in the line we are
+        self.indent = 0  # columns that the next lines of this paragraph begin with
 
     def feed(self, styled: Iterable[tuple[str, str]], *, verbatim: bool = False) -> str:
         """What to write. `verbatim` text is not broken by us."""
         limit = self._columns() - 1  # the last column stays free: there terminals differ, too
         return "".join(self._put(char, style, 1 << 30 if verbatim else limit) for char, style in styled)
+
+    def again(self, styled: Iterable[tuple[str, str]]) -> str:
+        """The line so far once more, in other styles; nothing where that cannot be told from a broken one."""
+        if not self._colour or not self._line_sure or not 0 < self._col < self._columns():
+            return ""
+        out = self._switch("") + f"\x1b[{self._col}D\x1b[K"
+        self._begin_word()
+        self._col, self._last = 0, ""
+        return out + self.feed(styled, verbatim=True)
 
     def finish(self) -> str:
         """The end of a style that is still in force."""
@@ -48,6 +59,7 @@ class Wrapper:
 
     def _put(self, char: str, style: str, limit: int) -> str:
         if char == "\n":
+            self.indent, self._line_sure = 0, True
             return self._switch("") + self._newline()
         if char in " \t":
             return self._blank(char, style, limit)
@@ -61,6 +73,7 @@ class Wrapper:
         self._word.append((char, style))
         self._width += columns
         self._sure = self._sure and _sure(char)
+        self._line_sure = self._line_sure and self._sure
         self._col += columns
         self._last = char
         return out + self._switch(style) + char
@@ -89,23 +102,30 @@ class Wrapper:
         self._begin_word()
         self._last = char
         if self._words and self._col + n > limit:  # the end of the line does for it
-            return self._switch("") + self._newline()
+            return self._switch("") + self._next_line(limit)
         self._col += n
         return self._switch(style) + " " * n
 
     def _overflow(self, columns: int, limit: int) -> str:
         """Go to the next line, with the word when it can come along."""
-        word, width, moves = self._word, self._width, self._sure and 0 < self._width <= limit - columns
-        if not moves or width == self._col:
-            return self._switch("") + self._newline()
-        out = f"\x1b[{width}D\x1b[K" + self._switch("") + self._newline()
+        word, width, indent = self._word, self._width, min(self.indent, limit // 2)
+        moves = self._sure and 0 < width <= limit - indent - columns
+        if not moves or width >= self._col - indent:
+            return self._switch("") + self._next_line(limit)
+        out = f"\x1b[{width}D\x1b[K" + self._switch("") + self._next_line(limit)
         for char, style in word:
             out += self._switch(style) + char
-        self._word, self._width, self._col = word, width, width
+        self._word, self._width, self._col = word, width, indent + width
         return out
 
     def _begin_word(self) -> None:
         self._word, self._width, self._sure = [], 0, True
+
+    def _next_line(self, limit: int) -> str:
+        """A new line of the same paragraph."""
+        out = self._newline()
+        self._col = min(self.indent, limit // 2)
+        return out + " " * self._col
 
     def _newline(self) -> str:
         self._begin_word()

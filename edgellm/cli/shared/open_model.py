@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgellm.errors import EngineError
-from edgellm.terminal import note
+from edgellm.terminal import Spinner, note
 
 if TYPE_CHECKING:
     from edgellm.formats.artifact import Artifact
@@ -21,6 +21,7 @@ def session(artifact: Artifact, engine: EngineOptions) -> Session:
     At the first use of a model a few seconds may go into looking for faster settings.
     """
     from edgellm import backends, files
+    from edgellm.chat import words
     from edgellm.tuning import first_look
 
     if first_look.due(artifact, engine):
@@ -29,7 +30,8 @@ def session(artifact: Artifact, engine: EngineOptions) -> Session:
                 note("first use of this model: trying settings for a few seconds, once")
                 with contextlib.suppress(EngineError):  # whatever it is, opening tells
                     first_look.look(artifact)
-    opened = backends.open_session(artifact, engine)
+    with Spinner(lambda: words.say("loading", name=artifact.name)):
+        opened = backends.open_session(artifact, engine)
     for text in opened.info.notes:
         note(text)
     return opened

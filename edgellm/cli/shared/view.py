@@ -1,4 +1,4 @@
-"""Options that `chat` and `run` share: whether the model thinks, and how its answers are shown."""
+"""Options that `chat` and `run` share: whether the model thinks, how its answers are shown, what is told after them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ think_option = click.option(
     "--think/--no-think",
     default=None,
     help="Have a reasoning model think or not.  [default: the model's]",
+)
+stats_option = click.option(
+    "--stats/--no-stats",
+    default=None,
+    help="All figures after each answer - tokens, speeds, memory - or none.  [default: the speed alone]",
 )
 _OPTIONS = (
     think_option,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
+from math import prod
 from pathlib import Path
 from typing import Any, overload
 
@@ -69,6 +70,17 @@ class GgufTensor:
     shape: tuple[int, ...]
     offset: int  # bytes from the start of the file
     nbytes: int
+
+
+def bits_per_weight(tensors: Iterable[GgufTensor]) -> float | None:
+    """Bits a weight takes on average, norms and all: the tensors' bytes, as llama.cpp counts them, without a header.
+
+    None where there are no weights.
+    """
+    n_bytes = n_weights = 0
+    for tensor in tensors:
+        n_bytes, n_weights = n_bytes + tensor.nbytes, n_weights + prod(tensor.shape)
+    return 8 * n_bytes / n_weights if n_weights else None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What reaches the terminal: no control characters, the right widths, colours only where wanted."""
 
 import io
+import time
 
 import pytest
 from chat_fakes import Terminal
@@ -81,8 +82,16 @@ def test_answers_are_cleaned_for_a_terminal_only():
 def test_waiting_is_erased_by_the_first_piece(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     terminal, pipe = Terminal(), io.StringIO()
-    Screen(terminal).answer(["hello"], waiting="reading…")
-    Screen(pipe, notes=io.StringIO()).answer(["hello"], waiting="reading…")
+    read = iter(range(640, 10**9, 128))
+
+    def late(screen: io.StringIO):
+        while screen is terminal and "768" not in screen.getvalue():
+            time.sleep(0.01)
+        yield "hello"
+
+    for screen in (terminal, pipe):
+        Screen(screen, notes=io.StringIO()).answer(late(screen), lambda: render.reading(next(read), 1662))
+    assert "reading 640 of 1,662" in terminal.getvalue()
     assert terminal.getvalue().endswith("\r\x1b[Khello\n")
     assert pipe.getvalue() == "hello\n"
 
@@ -116,7 +125,7 @@ def test_the_stats_line_says_only_what_is_known():
     assert line == "5 tokens · first after 0.50 s · 5.0 tok/s · prompt 10 new + 20 cached · 123 MB"
     assert (
         render.stats_line(Usage(30, 0, 1, 0.5, 0.0), None)
-        == "1 tokens · first after 0.50 s · prompt 30 new + 0 cached"
+        == "1 token · first after 0.50 s · prompt 30 new + 0 cached"
     )
 
 

@@ -52,7 +52,7 @@ def start(model, environment):
     started = []
 
     def chat(*options: str, log: io.StringIO | None = None, **variables: str) -> pexpect.spawn:
-        arguments = ["-m", "edgellm", "chat", str(model), "-t", "1", *options]
+        arguments = ["-m", "edgellm", "chat", str(model), "-t", "1", "--stats", *options]
         child = pexpect.spawn(
             sys.executable,
             arguments,
@@ -90,7 +90,7 @@ def ask(chat: pexpect.spawn, text: str) -> tuple[str, tuple[int, ...]]:
     chat.send(text + "\r")
     chat.expect(STATS)
     counts = tuple(map(int, chat.match.groups()))
-    answer = Cleaner().feed(chat.before.rpartition(SENT)[2])
+    answer = Cleaner().feed(chat.before.rpartition(SENT)[2].rpartition("\r\x1b[K")[2])  # behind what turned
     chat.expect(PROMPT)
     return "\n".join(line for line in answer.split("\n") if not line.startswith("(")).strip(), counts
 
@@ -298,7 +298,7 @@ def test_a_hostile_conversation_commands_no_terminal(start, environment):
 
 def test_run_streams_text_or_gives_json(model, environment):
     common = (str(model), "--temp", "0.9", "--seed", "5", "-n", "20", "-t", "1")
-    text = run(environment, "run", *common, "-p", "Hello!")
+    text = run(environment, "run", *common, "--stats", "-p", "Hello!")
     again = run(environment, "run", *common, "--json", stdin=b"Hello!")
     assert text.returncode == again.returncode == 0
     result = json.loads(again.stdout)
@@ -329,7 +329,7 @@ def test_a_reader_that_goes_away_ends_the_program_quietly(model, environment):
 
 
 def test_ctrl_c_ends_run_with_what_there_is(model, environment):
-    command = [sys.executable, "-m", "edgellm", "run", str(model), "hello", *ENDLESS, "-t", "1"]
+    command = [sys.executable, "-m", "edgellm", "run", str(model), "hello", *ENDLESS, "-t", "1", "--stats"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdout.read(1)
         child.send_signal(signal.SIGINT)

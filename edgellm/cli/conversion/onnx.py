@@ -27,14 +27,14 @@ _GGUF_ONLY = {
 
 
 def command(
-    source: str, options: dict[str, Any], *, dry_run: bool, alone: bool, verify: bool, keep_unverified: bool
+    source: str, options: dict[str, Any], *, dry_run: bool, verify: bool, keep_unverified: bool
 ) -> None:
-    """What `edgellm convert` does for an ONNX type, `alone` or one of several. Raises EdgellmError."""
+    """What `edgellm convert` does for an ONNX type. Raises EdgellmError."""
     request = _request(source, options)
     if options["exporter"] == "optimum":
         return _export(request)
     if dry_run:
-        return _print_preview(request, tensors=alone)
+        return _print_preview(request, tensors=options["tensors"])
     done = conversion.run_onnx(request, verify=verify, keep_unverified=keep_unverified)
     artifact = done.artifact
     say(

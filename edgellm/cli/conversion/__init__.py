@@ -1,0 +1,1 @@
+"""What `convert` does for each format: options checked, conversions run or foretold, results told."""
