@@ -89,7 +89,7 @@ def check(plan: Plan) -> None:
 def fill(plan: Plan, folder: Path) -> None:
     """Write the bundle's files into `folder`, which is made."""
     expected = outlook.look(plan.artifact, plan.device, plan.n_ctx, plan.ram_bytes, plan.place)
-    settings = _settings(expected.options, plan.tuned)
+    settings = flags(expected.options, plan.tuned)
     (folder / "wheels").mkdir(parents=True)
     model = _model(plan.artifact, folder)
     serve = "serve" in plan.extras
@@ -142,7 +142,7 @@ def facts(plan: Plan, model: str, folder: Path, expected: Outlook, settings: lis
             "architecture": artifact.architecture,
             "type": artifact.quantization,
             "bytes": artifact.size_bytes,
-            "conversion": artifact.provenance,
+            "conversion": {name: f"{value}".strip() for name, value in artifact.provenance.items()},
         },
         "device": device.name,
         "needs": {
@@ -172,7 +172,7 @@ def _model(artifact: Artifact, folder: Path) -> str:
     return f"model/{artifact.path.name}"
 
 
-def _settings(options: EngineOptions, tuned: Path | None) -> list[str]:
+def flags(options: EngineOptions, tuned: Path | None) -> list[str]:
     """The options as flags; those that were found by tuning on such a device go before. Raises UsageError."""
     left = EngineOptions()
     chosen = {name: getattr(options, name) for name in _FLAGS}
@@ -182,10 +182,10 @@ def _settings(options: EngineOptions, tuned: Path | None) -> list[str]:
             chosen |= json.loads(tuned.read_text(encoding="utf-8"))["settings"]
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UsageError(f"{tuned} is not what edgellm tune --json prints: {error}") from error
-    flags: list[str] = []
+    found: list[str] = []
     for name, flag in _FLAGS.items():
         if name == "repack":
-            flags += [flag] if chosen.get(name) is False else []
+            found += [flag] if chosen.get(name) is False else []
         elif name in chosen:
-            flags += [flag, f"{chosen[name]}"]
-    return flags
+            found += [flag, f"{chosen[name]}"]
+    return found

@@ -149,10 +149,10 @@ def _compile(wanted: Target, folder: Path) -> None:
         said = [line.strip() for line in done.stderr.splitlines() if "rror" in line] or ["no reason given"]
         raise EdgellmError(f"llama-cpp-python cannot be built for {wanted.name}: {said[0]}")
     (wheel,) = folder.glob("*.whl")
-    wheels.rewrite(wheel, _needed, {_LABEL: wanted.name.encode()})
+    wheels.rewrite(wheel, needed, {_LABEL: wanted.name.encode()})
 
 
-def _needed(name: str, names: Collection[str]) -> bool:
+def needed(name: str, names: Collection[str]) -> bool:
     """Whether running needs this file of the wheel, which holds headers and every library under three names, twice."""
     folder, _, file = name.rpartition("/")
     if folder != "llama_cpp/lib":

@@ -108,7 +108,7 @@ def _speed(artifact: Artifact, n_ctx: int, place: Place | None) -> tuple[Speed |
     if place is None:
         return None, ("no speed was asked for",)
     (row,) = table.make(builds.of_artifact(artifact), place, n_ctx=n_ctx).rows
-    return row.speed, (row.speed_reason,) if row.speed_reason else place.notes
+    return row.speed, (row.speed_reason,) if row.speed_reason else place.notes[:1]
 
 
 def _interval(value: float, spread: float, digits: int) -> dict[str, float]:

@@ -19,9 +19,9 @@ from edgellm.profiles.devices import Device
 from edgellm.version import __version__
 
 #: What `edgellm run`, `chat` and `profile` import, whatever the engine.
-_COMMON = ("click", "jinja2", "markupsafe", "numpy", "prompt_toolkit", "psutil", "tokenizers", "wcwidth")
+_COMMON = ("click", "jinja2", "markupsafe", "numpy", "prompt_toolkit", "psutil", "wcwidth")
 _ENGINE = {
-    "onnx": ("onnxruntime",),
+    "onnx": ("onnxruntime", "tokenizers"),
     "gguf": ("gguf", "pyyaml", "tqdm", "typing_extensions"),  # the canary writes a small model with gguf
 }
 _SERVE = (

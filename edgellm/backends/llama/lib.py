@@ -129,7 +129,7 @@ def library_file() -> Path:
 
 
 def version() -> str:
-    """Version of llama-cpp-python, which names the llama.cpp inside it. Raises EngineError where it is not installed."""
+    """Version of llama-cpp-python, which names the llama.cpp inside it. Raises EngineError where that is missing."""
     from importlib.metadata import PackageNotFoundError
     from importlib.metadata import version as installed
 
