@@ -19,6 +19,7 @@ from edgellm.bundle import wheels
 from edgellm.errors import EdgellmError
 from edgellm.profiles.devices import Device, device
 
+_FORMAT = 2  # of wheels that are kept: 2 hold what running needs, and the name of their target
 #: The release whose llama.cpp is proven with this edgellm (the Makefile's ENGINE).
 VERSION = "0.3.36"
 #: Without OpenMP the board needs no libgomp: ggml's own threads do its work.
@@ -165,5 +166,5 @@ def needed(name: str, names: Collection[str]) -> bool:
 
 
 def _folder(wanted: Target) -> Path:
-    recipe = json.dumps([VERSION, _EVERYWHERE, wanted.flags])
+    recipe = json.dumps([_FORMAT, VERSION, _EVERYWHERE, wanted.flags])
     return files.cache_dir("engines") / f"{wanted.name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"

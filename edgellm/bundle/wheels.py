@@ -26,7 +26,7 @@ _ENGINE = {
 }
 _SERVE = (
     *("pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection"),
-    *("starlette", "uvicorn", "anyio", "idna", "h11"),
+    *("starlette", "uvicorn", "anyio", "idna", "h11", "llguidance"),
 )
 #: Rooms of edgellm that no command on a board enters, and weights that are not this model's.
 _LEFT_OUT = ("models/bundled/", "models/training/", "profiles/quality/tasks/")
@@ -38,7 +38,7 @@ def requirements(format: str, python: str, *, serve: bool) -> tuple[str, ...]:
     """What pip is asked for, as `name==version` of what is installed and proven here, sorted."""
     names = {*_COMMON, *_ENGINE[format], *(_SERVE if serve else ())}
     if python == "3.10":
-        names.add("tomli")
+        names |= {"tomli", "exceptiongroup"} if serve else {"tomli"}
     found = []
     for name in sorted(names):
         try:

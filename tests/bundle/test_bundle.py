@@ -230,12 +230,13 @@ def test_the_limit_of_a_group_above_counts(bundle, limited):
 
 def test_settings_give_way_to_memory_and_to_what_was_tuned(tmp_path):
     artifact = Artifact.open(converted("tiny-qwen3", "Q8_0", tmp_path / "m.gguf"))
-    roomy, tight = (outlook.look(artifact, device("rpi5"), ram_bytes=n) for n in (2 * 2**30, 720 * 2**20))
-    assert roomy.options.type_k is None and roomy.ram_gib == 2
-    assert tight.full.peak <= device("rpi5").free_bytes(tight.ram_gib) < roomy.full.peak
-    assert tight.options.n_ubatch == 128 and tight.options.n_ctx <= roomy.options.n_ctx
-    with pytest.raises(UsageError, match=r"with 0\.625 GiB leaves a program"):
-        outlook.look(artifact, device("rpi5"), ram_bytes=640 * 2**20)
+    board, system = device("rpi5"), round(0.6 * 2**30)
+    roomy, tight = (outlook.look(artifact, board, ram_bytes=system + n) for n in (10**9, 10**8))
+    assert roomy.options.type_k is None and roomy.options.n_ubatch is None and roomy.options.n_ctx == 2048
+    assert tight.full.peak <= 10**8 < roomy.full.peak
+    assert tight.options.n_ubatch == 128 and tight.options.n_ctx == 2048
+    with pytest.raises(UsageError, match="leaves a program 90"):
+        outlook.look(artifact, board, ram_bytes=system + 9 * 10**7)
     said = tmp_path / "tuned.json"
     said.write_text(json.dumps({"settings": {"n_threads": 3, "repack": False}}))
     assert contents.flags(roomy.options, said) == ["-t", "3", "-c", "2048", "--no-repack"]
