@@ -32,6 +32,7 @@ _FLAGS = {
     "type_k": "-ctk",
     "type_v": "-ctv",
     "flash_attn": "-fa",
+    "use_mmap": "--no-mmap",
     "repack": "--no-repack",
 }
 EXTRAS = ("serve", "ollama", "llamafile")
@@ -184,8 +185,9 @@ def flags(options: EngineOptions, tuned: Path | None) -> list[str]:
             raise UsageError(f"{tuned} is not what edgellm tune --json prints: {error}") from error
     found: list[str] = []
     for name, flag in _FLAGS.items():
-        if name == "repack":
-            found += [flag] if chosen.get(name) is False else []
-        elif name in chosen:
-            found += [flag, f"{chosen[name]}"]
+        value = chosen.get(name, True)
+        if value is False:
+            found.append(flag)
+        elif value is not True:
+            found += [flag, f"{value}"]
     return found

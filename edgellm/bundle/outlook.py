@@ -20,10 +20,17 @@ if TYPE_CHECKING:
 
 #: By how much memory may be off: of twelve models that no cache holds the worst was 8.7% (docs/choosing.md).
 SPREAD_MEMORY = 0.1
+#: The process of `run` beside what its model takes: peak less model, November 2026 (bench/bundle.py).
+RUNTIME_BYTES = {"llamacpp": 41_000_000, "onnxruntime": 79_000_000}
 #: Tokens in use when a model has just been opened.
 _OPENED = 256
 #: What is given up, in this order, where the context does not fit otherwise; a shorter context comes last.
-_SAVINGS = ({}, {"n_ubatch": 128}, {"n_ubatch": 128, "type_k": "q8_0", "type_v": "q8_0"})
+_SAVINGS = (
+    {},
+    {"use_mmap": False},
+    {"use_mmap": False, "n_ubatch": 128},
+    {"use_mmap": False, "n_ubatch": 128, "type_k": "q8_0", "type_v": "q8_0"},
+)
 
 
 @dataclass(frozen=True)
@@ -70,14 +77,15 @@ def look(
     sizes = sorted(device.ram_gib) if ram_bytes is None else [ram_bytes / 2**30]
     try:
         (build,) = builds.of_artifact(artifact).types.values()
-        memory.predict(build, _OPENED)
+        _memory(build, _OPENED, options)
     except ArtifactError as error:
-        runtime = max(memory.RUNTIME_BYTES.values())
+        runtime = max(RUNTIME_BYTES.values())
         return Outlook(options, sizes[-1], artifact.size_bytes + runtime, None, None, (str(error),))
     options, size = _settle(build, options, device, sizes)
     assert options.n_ctx
-    opened = memory.predict(build, min(_OPENED, options.n_ctx), options=options).peak
-    full = memory.predict(build, options.n_ctx, options=options)
+    once = replace(options, use_mmap=False)  # pages of the file beside a copy of them can be dropped
+    opened = _memory(build, min(_OPENED, options.n_ctx), once).peak
+    full = _memory(build, options.n_ctx, options)
     return Outlook(options, size, opened, full, *_speed(artifact, options.n_ctx, place))
 
 
@@ -87,21 +95,25 @@ def _settle(
     """The options with which it fits, and the size of memory: as asked for in any size, else less in the largest."""
     assert options.n_ctx
     for size in sizes:
-        if memory.predict(build, options.n_ctx, options=options).peak <= device.free_bytes(size):
+        if _memory(build, options.n_ctx, options).peak <= device.free_bytes(size):
             return options, size
     free = device.free_bytes(sizes[-1])
     savings = _SAVINGS if build.engine == "llamacpp" else _SAVINGS[:1]
     for saving in savings:
         less = replace(options, **saving)
-        if memory.predict(build, options.n_ctx, options=less).peak <= free:
+        if _memory(build, options.n_ctx, less).peak <= free:
             return less, sizes[-1]
-    if longest := min(memory.longest_context(build, free, options=less), options.n_ctx):
+    if longest := min(memory.longest_context(build, free, RUNTIME_BYTES[build.engine], less), options.n_ctx):
         return replace(less, n_ctx=longest), sizes[-1]
-    need = memory.predict(build, _OPENED, options=less).peak
+    need = _memory(build, _OPENED, less).peak
     raise UsageError(
         f"{device.title} with {sizes[-1]:g} GiB leaves a program {format_size(free)}; "
         f"the model needs {format_size(need)}: take a smaller type (edgellm fit MODEL --for {device.name})"
     )
+
+
+def _memory(build: Build, n_ctx: int, options: EngineOptions) -> Memory:
+    return memory.predict(build, n_ctx, RUNTIME_BYTES[build.engine], options)
 
 
 def _speed(artifact: Artifact, n_ctx: int, place: Place | None) -> tuple[Speed | None, tuple[str, ...]]:

@@ -231,12 +231,12 @@ def test_the_limit_of_a_group_above_counts(bundle, limited):
 def test_settings_give_way_to_memory_and_to_what_was_tuned(tmp_path):
     artifact = Artifact.open(converted("tiny-qwen3", "Q8_0", tmp_path / "m.gguf"))
     board, system = device("rpi5"), round(0.6 * 2**30)
-    roomy, tight = (outlook.look(artifact, board, ram_bytes=system + n) for n in (10**9, 10**8))
+    roomy, tight = (outlook.look(artifact, board, ram_bytes=system + n) for n in (10**9, 58 * 10**6))
     assert roomy.options.type_k is None and roomy.options.n_ubatch is None and roomy.options.n_ctx == 2048
-    assert tight.full.peak <= 10**8 < roomy.full.peak
-    assert tight.options.n_ubatch == 128 and tight.options.n_ctx == 2048
-    with pytest.raises(UsageError, match="leaves a program 90"):
-        outlook.look(artifact, board, ram_bytes=system + 9 * 10**7)
+    assert tight.full.peak <= 58 * 10**6 < roomy.full.peak
+    assert contents.flags(tight.options, None) == ["-t", "4", "-c", "2048", "-ub", "128", "--no-mmap"]
+    with pytest.raises(UsageError, match="leaves a program 45"):
+        outlook.look(artifact, board, ram_bytes=system + 45 * 10**6)
     said = tmp_path / "tuned.json"
     said.write_text(json.dumps({"settings": {"n_threads": 3, "repack": False}}))
     assert contents.flags(roomy.options, said) == ["-t", "3", "-c", "2048", "--no-repack"]
