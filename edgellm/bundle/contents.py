@@ -133,6 +133,10 @@ def facts(plan: Plan, model: str, folder: Path, expected: Outlook, settings: lis
     target = None
     if artifact.format == "gguf" and plan.engine_wheel is not None:
         target = engine.of_wheel(plan.engine_wheel) or engine.of_device(device)
+        if lacking := [flag for flag in target.features if flag not in device.cpu_features]:
+            raise UsageError(
+                f"{plan.engine_wheel.name} is built for {target.name}; {device.title} has no {', '.join(lacking)}"
+            )
     return {
         "bundle": 1,
         "edgellm": __version__,

@@ -25,7 +25,7 @@ RUNTIME_BYTES = {"llamacpp": 41_000_000, "onnxruntime": 79_000_000}
 #: Tokens in use when a model has just been opened.
 _OPENED = 256
 #: What is given up, in this order, where the context does not fit otherwise; a shorter context comes last.
-_SAVINGS = (
+_SAVINGS: tuple[dict[str, Any], ...] = (
     {},
     {"use_mmap": False},
     {"use_mmap": False, "n_ubatch": 128},

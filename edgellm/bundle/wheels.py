@@ -154,7 +154,8 @@ def add_engine(wheel: Path, device: Device, folder: Path) -> None:
     """Take an engine's wheel that was built for `device`. Raises StorageError, EdgellmError."""
     if not wheel.is_file():
         raise StorageError(f"{wheel} does not exist; make one with: edgellm wheel --for {device.name}")
-    if not wheel.name.startswith("llama_cpp_python-") or not wheel.name.endswith(f"{device.arch}.whl"):
+    named = wheel.name.startswith("llama_cpp_python-") and wheel.name.endswith(f"{device.arch}.whl")
+    if not named or not zipfile.is_zipfile(wheel):
         raise EdgellmError(
             f"{wheel.name} is no wheel of llama-cpp-python for {device.arch}; "
             f"make one with: edgellm wheel --for {device.name}"
