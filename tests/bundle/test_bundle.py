@@ -109,6 +109,17 @@ def start(bundle: Path, *argv: str, before: tuple[str, ...] = ()) -> subprocess.
     return subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
 
+def peak(bundle: Path, *argv: str) -> int:
+    """The kernel's mark of a start, in bytes."""
+    null = subprocess.DEVNULL
+    line = [alone(), bundle / "edgellm-bundle", *argv]
+    process = subprocess.Popen(line, stdin=null, stdout=null, stderr=null)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return used.ru_maxrss * 1024
+
+
 @pytest.mark.wide
 def test_the_same_bytes_twice(bundle, given, tmp_path):
     for name in ("one.tar.gz", "two.tar.gz"):
@@ -138,6 +149,8 @@ def test_it_answers_as_here(kind, request):
     assert here.stdout.strip()
     refused = start(bundle, "serve")
     assert refused.returncode == 2 and "--with serve" in refused.stderr
+    needed = json.loads((bundle / "bundle.json").read_text())["needs"]["memory_bytes"]
+    assert peak(bundle, "run", *asked) == pytest.approx(needed, rel=0.2)
 
 
 def flip(path: Path) -> None:
