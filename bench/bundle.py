@@ -20,7 +20,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import venv
 from collections.abc import Sequence
 from importlib import metadata
@@ -40,6 +39,16 @@ ENGINES = {
     "onnx": "from edgellm import privacy; privacy.onnxruntime(); import tokenizers",
     "gguf": "from edgellm.backends.llama import lib; lib.load()",
 }
+#: Runs a command, and prints its exit code, what it says, its seconds and its peak in bytes. A process begins with the
+#: peak of the one that it was forked from, and this one is small.
+WATCH = """
+import json, resource, subprocess, sys, time
+begin = time.perf_counter()
+done = subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+taken = time.perf_counter() - begin
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+print(json.dumps([done.returncode, done.stdout, taken, peak]))
+"""
 
 
 class Place:
@@ -52,18 +61,13 @@ class Place:
         """What Python says with these arguments, the seconds it takes, and its peak in bytes."""
         alone = ["unshare", "-n"] if os.geteuid() == 0 else []
         below = ["chroot", str(self.root)] if self.root != Path("/") else []
-        line = [*alone, *below, self.python, *map(self.inside, arguments)]
-        begin = time.perf_counter()
-        process = subprocess.Popen(
-            line, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        said = process.stdout.read()
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise SystemExit(f"{line} ended with {process.returncode}")
-        return said, time.perf_counter() - begin, used.ru_maxrss * 1024
+        start = [self.python, *map(self.inside, arguments)]
+        line = [*alone, *below, self.python, "-c", WATCH, *start]
+        watched = subprocess.run(line, env=self.environment, stdout=subprocess.PIPE, text=True, check=True)
+        code, said, seconds, peak = json.loads(watched.stdout)
+        if code:
+            raise SystemExit(f"{start} ended with {code}")
+        return said, seconds, peak
 
     def inside(self, argument: str | Path) -> str:
         """A path as it is called below the root."""
