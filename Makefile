@@ -12,7 +12,7 @@ ifneq ($(GCC),0)
 CXXFLAGS_ENGINE := -DCMAKE_CXX_FLAGS='-fno-tree-dse -fno-dse'
 endif
 
-.PHONY: setup demo test faults lint clean
+.PHONY: setup demo test faults lint dist docs clean
 
 setup: $(VENV)/.ready
 
@@ -36,6 +36,20 @@ test: setup lint
 # Every fault of docs/reliability.md, as often as it promises: about half an hour.
 faults: setup
 	EDGELLM_FAULTS=full $(BIN)/python -m pytest -m fault
+
+# What a release has, into dist/, installed and tried without network; the engine's wheels for DEVICES: docs/install.md.
+DEVICES ?= x86-laptop-avx2
+dist: setup
+	$(BIN)/python bench/dist.py $(DEVICES)
+
+# The site, into build/site/: open build/site/index.html; with search: python -m http.server -d build/site.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --clean
+
+$(VENV)/.docs: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet "mkdocs-material>=9.5" # the extra `docs`; the site needs nothing of edgellm itself
+	touch $@
 
 lint: setup
 	$(BIN)/ruff check .

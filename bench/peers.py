@@ -13,8 +13,9 @@ A side is NAME=KIND:PATH. The kinds, and how each peer is set up as its own docu
                       `--python llama-bench=PROGRAM`. It draws no tokens and loads apart.
     genai             `python -m onnxruntime_genai.models.builder -i CHECKPOINT -o FOLDER -p int4 -e cpu`
                       (onnxruntime-genai, torch, transformers)
-    openvino          `optimum-cli export openvino --model CHECKPOINT --weight-format int4 --sym --group-size 128
-                      --ratio 1.0 FOLDER` (optimum-intel, nncf), run by openvino-genai's LLMPipeline
+    openvino          a GGUF file, which openvino-genai's LLMPipeline reads and turns into its own form while it loads
+                      (2025.2 and later), or a folder of `optimum-cli export openvino --model CHECKPOINT
+                      --weight-format int4 --sym --group-size 128 --ratio 1.0 FOLDER` (optimum-intel, nncf)
     optimum           `optimum-cli export onnx` (optimum-onnx, torch), run by ORTModelForCausalLM
 
 `--python KIND=INTERPRETER` is for packages in an environment of their own. Each launch is a fresh process that

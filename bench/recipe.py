@@ -4,7 +4,7 @@
                            [--types Q4_0,IQ4_NL,Q4_K_M] [--onnx onnx-int4] [--rounds 3]
                            [--picture docs/images/recipes.svg] [--stage kld|speed|show]
 
-Held-out text is bench/held_out: English, Chinese and code, written for this and unlike the calibration text; every
+Held-out text is edgellm's general text: English, Chinese and code, unlike the calibration text; every
 token is scored, against an F16 file. `--imatrix` adds each type with it, and is what recipes are converted with.
 Stages run by themselves, for KLD needs no quiet machine and speed does; results stay in FOLDER and nothing is measured
 twice. Rounds of speed visit every model once. The last line is one JSON object.
@@ -22,17 +22,18 @@ from pathlib import Path
 from typing import Any
 
 from edgellm import backends
+from edgellm.calibration import text
 from edgellm.convert.gguf.convert import ConvertRequest, convert
+from edgellm.convert.onnx.options import OnnxOptions
 from edgellm.convert.onnx.writer import OnnxRequest, convert_onnx
 from edgellm.convert.recipes import recipe
 from edgellm.formats.artifact import Artifact
 from edgellm.generation.scoring import Chunk
-from edgellm.profiles.quality import quality
+from edgellm.profiles.quality import quality, texts
 from edgellm.profiles.quality.reference_logits import CompactReference, create
 from edgellm.profiles.report.plots import plot
 from edgellm.session import EngineOptions, Session
 
-TEXTS = ("english", "chinese", "code")
 ENGINE = EngineOptions(n_ctx=1024, n_threads=2, n_threads_batch=2)
 PROMPT, ANSWER = 256, 48  # tokens of a visit
 STYLE = """text{font:11px sans-serif;fill:#333}.end{text-anchor:end}
@@ -48,6 +49,7 @@ class Model:
     quant: str
     recipe: recipe.RecipeFile | None = None
     imatrix: Path | None = None
+    options: tuple[str, ...] = ()  # of --onnx
 
     @property
     def css(self) -> str:
@@ -61,7 +63,8 @@ def models(args: argparse.Namespace) -> Iterator[Model]:
         if args.imatrix:
             yield Model(f"{type_} imatrix", type_, imatrix=args.imatrix)
     for type_ in filter(None, args.onnx.split(",")):
-        yield Model(type_, type_)
+        quant, *options = type_.split("+")
+        yield Model(type_, quant, options=tuple(options))
     for name in filter(None, args.recipes.split(",")):
         found = recipe.load(name)
         yield Model(found.name, found.base, found, args.imatrix if found.imatrix else None)
@@ -75,7 +78,14 @@ def made(model: Model, args: argparse.Namespace) -> Artifact:
             return Artifact.open(path)
         return convert_onnx(
             OnnxRequest(
-                args.checkpoint, model.quant, path, recipe=model.recipe, imatrix=model.imatrix, n_threads=2
+                args.checkpoint,
+                model.quant,
+                path,
+                OnnxOptions.parse(model.options),
+                recipe=model.recipe,
+                imatrix=model.imatrix,
+                calibration_text=text.text(16_000),
+                n_threads=2,
             )
         )
     path = path.with_name(f"{path.name}.gguf")
@@ -94,16 +104,15 @@ def reference(args: argparse.Namespace) -> CompactReference:
     if path.exists():
         return CompactReference(path)
     with backends.open_session(made(Model("F16", "F16"), args), ENGINE) as session:
-        chunks = [held_out(session, name) for name in TEXTS]
-        source = quality.source_of(session, chunks, "bench/held_out")
+        chunks = [held_out(session, name) for name in texts.LANGUAGES]
+        source = quality.source_of(session, chunks, texts.NAME)
         with create(path, chunks, source) as writer:
             quality.evaluate(session, chunks, sink=writer)
     return CompactReference(path)
 
 
 def held_out(session: Session, name: str) -> Chunk:
-    text = (Path(__file__).parent / "held_out" / f"{name}.txt").read_text(encoding="utf-8")
-    ids = session.tokenize(text, special=False, add_bos=session.info.add_bos)
+    ids = session.tokenize(texts.load(name), special=False, add_bos=session.info.add_bos)
     return Chunk(tuple(ids[: ENGINE.n_ctx]), 1)
 
 
@@ -123,7 +132,7 @@ def divergence(model: Model, args: argparse.Namespace) -> dict[str, Any]:
     assert found.divergence
     each = {
         name: float(sum(kld.sum() for chunk, kld in kept if chunk == i) / base.chunks[i].n_scored)
-        for i, name in enumerate(TEXTS)
+        for i, name in enumerate(texts.LANGUAGES)
     }
     estimate = found.divergence.kld_mean
     return {"bytes": artifact.size_bytes, "kld": estimate.value, "error": estimate.error, **each}
@@ -132,9 +141,7 @@ def divergence(model: Model, args: argparse.Namespace) -> dict[str, Any]:
 def visit(artifact: Artifact) -> dict[str, float]:
     """Tokens a second of a prompt and of an answer."""
     with backends.open_session(artifact, ENGINE) as session:
-        ids = session.tokenize(
-            (Path(__file__).parent / "held_out" / "english.txt").read_text(), special=False
-        )
+        ids = session.tokenize(texts.load("en"), special=False)
         session.eval(ids[:32])
         session.rewind(0)
         start = time.perf_counter()
@@ -170,10 +177,10 @@ def table(rows: dict[str, dict[str, Any]], every: list[Model]) -> list[str]:
     ]
     for model in every:
         row = rows.get(model.name, {})
-        texts = (f"{row[name]:.4f}" if name in row else "-" for name in ("kld", *TEXTS))
+        cells = (f"{row[name]:.4f}" if name in row else "-" for name in ("kld", *texts.LANGUAGES))
         paces = (f"{row[name]:.1f}" if name in row else "-" for name in ("decode", "prefill"))
         size = f"{row['bytes'] / 1e6:.1f}" if "bytes" in row else "-"
-        lines.append(f"| {model.name} | {size} | {' | '.join((*texts, *paces))} |")
+        lines.append(f"| {model.name} | {size} | {' | '.join((*cells, *paces))} |")
     return lines
 
 
@@ -184,7 +191,11 @@ def main() -> None:
     parser.add_argument("--recipes", default="")
     parser.add_argument("--imatrix", type=Path)
     parser.add_argument("--types", default="Q4_0,IQ4_NL,Q4_K_M,Q5_0,Q8_0")
-    parser.add_argument("--onnx", default="onnx-int4,onnx-int8")
+    parser.add_argument(
+        "--onnx",
+        default="onnx-int4,onnx-int8",
+        help="types, with settings behind a plus: onnx-int4+algorithm=gptq",
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--stage", choices=("kld", "speed", "show"))
     parser.add_argument("--picture", type=Path)

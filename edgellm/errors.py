@@ -15,7 +15,45 @@ EdgellmError            1   something failed; the message names the fact, the va
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+
+_FLAGS_ENV = "EDGELLM_SAYS_FLAGS"  # the command line's processes have it, children included
+#: A setting that messages name -> what the command line calls it, what Python calls it.
+_OPTIONS = {
+    "device": ("--device", "device"),
+    "draft": ("--draft", "draft="),
+    "keep_unverified": ("--keep-unverified", "edgellm convert --keep-unverified"),
+    "lora": ("--lora", "lora"),
+    "n_ctx": ("-c", "n_ctx"),
+    "n_gpu_layers": ("-ngl", "n_gpu_layers"),
+    "offline": ("--offline", "offline=True"),
+    "on_full_drop": ("/set on-full drop", 'on_full="drop"'),
+    "out": ("-o", "path"),
+    "raw": ("use edgellm run --raw MODEL PROMPT", "give complete() or stream() a string"),
+    "truncate": ("--truncate", "truncate=True"),
+    "type_k": ("-ctk", "type_k"),
+    "type_v": ("-ctv", "type_v"),
+}
+
+
+def option(name: str) -> str:
+    """What the user calls a setting: its flag on the command line, its name in Python."""
+    flag, word = _OPTIONS[name]
+    return flag if os.environ.get(_FLAGS_ENV) else word
+
+
+@contextlib.contextmanager
+def said_as_flags() -> Iterator[None]:
+    """Messages name settings by the command line's flags, for the block."""
+    before = os.environ.get(_FLAGS_ENV)
+    os.environ[_FLAGS_ENV] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(_FLAGS_ENV, None)
 
 
 class EdgellmError(Exception):

@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from edgellm.errors import OutputExistsError, StorageError
+from edgellm.errors import OutputExistsError, StorageError, option
 
 _PREFIX = ".edgellm-tmp-"
 _LOCK, _COMMIT, _ASIDE = f"{_PREFIX}lock", f"{_PREFIX}commit", f"{_PREFIX}replaced"
@@ -33,18 +33,18 @@ _ATTEMPTS = 100  # to take a place that others take away and make anew
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 _REMEDIES = {
-    errno.ENOSPC: "free some space, or write elsewhere with -o",
-    errno.EDQUOT: "your quota is used up; write elsewhere with -o",
+    errno.ENOSPC: "free some space, or give another {out}",
+    errno.EDQUOT: "your quota is used up; give another {out}",
     errno.EFBIG: "the file-size limit is too small; raise it (ulimit -f) or split the output",
-    errno.EACCES: "you may not write there; choose another -o",
-    errno.EPERM: "you may not write there; choose another -o",
-    errno.EROFS: "the file system is read-only; choose another -o",
-    errno.EIO: "the disk or its connection fails; write elsewhere with -o",
-    errno.ENAMETOOLONG: "choose a shorter -o",
-    errno.ENOTDIR: "a part of the path is a file; choose another -o",
+    errno.EACCES: "you may not write there; give another {out}",
+    errno.EPERM: "you may not write there; give another {out}",
+    errno.EROFS: "the file system is read-only; give another {out}",
+    errno.EIO: "the disk or its connection fails; give another {out}",
+    errno.ENAMETOOLONG: "give a shorter {out}",
+    errno.ENOTDIR: "a part of the path is a file; give another {out}",
     errno.EMFILE: "too many files are open; raise the limit (ulimit -n)",
-    errno.ENOLCK: "the file system has no locks; write elsewhere with -o",
-    errno.ENOTSUP: "the file system cannot do that; write elsewhere with -o",
+    errno.ENOLCK: "the file system has no locks; give another {out}",
+    errno.ENOTSUP: "the file system cannot do that; give another {out}",
 }
 
 
@@ -74,7 +74,7 @@ def check_space(folder: Path, need_bytes: int) -> None:
     if free < need_bytes:
         raise StorageError(
             f"not enough space in {folder}: {need_bytes:,} bytes needed, {free:,} free; "
-            f"free some, or write elsewhere with -o"
+            f"free some, or give another {option('out')}"
         )
 
 
@@ -176,7 +176,9 @@ def storage_errors(target: Path) -> Iterator[None]:
         remedy = _REMEDIES.get(error.errno or 0)
         if remedy is None:
             raise
-        raise StorageError(f"cannot write {target}: {os.strerror(error.errno or 0)}; {remedy}") from error
+        raise StorageError(
+            f"cannot write {target}: {os.strerror(error.errno or 0)}; {remedy.format(out=option('out'))}"
+        ) from error
 
 
 def fsync_tree(path: Path) -> None:

@@ -37,7 +37,7 @@ from edgellm.session import EngineOptions, Session, SessionOpener
 
 #: Small and exact: a short context, a float32 cache, no second copy of the weights in memory.
 ENGINE = EngineOptions(
-    n_ctx=64,
+    n_ctx=128,
     n_batch=32,
     n_ubatch=32,
     flash_attn="off",

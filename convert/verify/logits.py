@@ -17,8 +17,13 @@ if TYPE_CHECKING:
     from edgellm.session import Logits
 
 #: A little of everything a model sees, so that many rows of the embedding take part.
-TEXT = "The quick brown fox said: 'It's 12:45, 5°C.' 你好，世界！def f(x): return x**2 # Здравствуй 🙂"
-N_TOKENS = 28
+TEXT = (
+    "The quick brown fox said: 'It's 12:45, 5°C.' 你好，世界！def f(x): return x**2 # Здравствуй 🙂\n"
+    "In 1923 a small group of engineers left the harbour and walked along the coast for three days, because the "
+    "old bridge (built of stone) had been closed. 昨天下午，老师问学生们，为什么水在零度的时候会结冰。\n"
+    "for i in range(10):\n    total += values[i] * 0.5\nMost of them agreed with her; one didn't, and said so."
+)
+N_TOKENS = 100  # a share of them is told in percent; each costs the oracle and the engine a row of logits
 
 #: Relative mean square error that a type brings into a matrix product: rounding of the weights (measured on
 #: normal weights) and of the inputs, which the engine converts as well.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from edgellm.session import SessionOpener
 
 #: A short context, and no copy of the weights prepared for a folder that has no name yet.
-ENGINE = EngineOptions(n_ctx=64, n_batch=32, n_ubatch=32, repack=False, device="cpu")
+ENGINE = EngineOptions(n_ctx=128, n_batch=32, n_ubatch=32, repack=False, device="cpu")
 
 #: Relative mean square error each type brings into a matrix product, weights and inputs, at its coarsest.
 ROUNDING = {"onnx-fp32": 1e-11, "onnx-int8": 1e-4, "onnx-w8a8": 1e-3, "onnx-int4": 2e-2}

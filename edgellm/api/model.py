@@ -8,21 +8,23 @@ Thin: prompts, turns and lifetimes are here; what is done is done by the modules
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING
 
+from edgellm.api.answer import Answer, Parsed
+from edgellm.api.asynchronous import AsyncStream
 from edgellm.api.chat import Chat
 from edgellm.api.settings import Settings, options_with
-from edgellm.api.stream import Answer, Stream, Turns
+from edgellm.api.stream import Stream, Turns
 from edgellm.chat.conversation import Conversation
 from edgellm.chat.reply import Reply, seeded
 from edgellm.errors import UsageError
 from edgellm.generation.generate import GenerateOptions
 from edgellm.prompt import messages as chat_messages
 from edgellm.prompt import openai
-from edgellm.prompt.messages import History
+from edgellm.prompt.messages import History, Message
 from edgellm.prompt.model_template import template_of
 from edgellm.prompt.openai import Messages
 from edgellm.prompt.tool_choice import AUTO
@@ -100,6 +102,22 @@ def _drafter(lookup: bool, draft: str | None, options: EngineOptions, offline: b
     return speculative.Lookup()
 
 
+class Asked(Settings, total=False):
+    """What can be said of one answer beside its settings; `Model.stream` says what it means."""
+
+    tools: Sequence[Tool]
+    tool_choice: ToolChoice
+    think: bool | None
+
+
+class ChatSettings(Asked, total=False):
+    """What can be said of a conversation."""
+
+    system: str | None
+    messages: Messages
+    on_full: OnFull
+
+
 class Model:
     """An open model: one sequence of tokens in one engine. Close it, or use it as a context manager.
 
@@ -144,54 +162,45 @@ class Model:
         with self._turns.turn():
             return b"".join(map(self.session.piece, tokens)).decode("utf-8", "replace")
 
-    def complete(
-        self,
-        prompt: str | Messages,
-        *,
-        tools: Sequence[Tool] = (),
-        tool_choice: ToolChoice = AUTO,
-        think: bool | None = None,
-        **settings: Unpack[Settings],
-    ) -> Answer:
+    def complete(self, prompt: str | Messages, **asked: Unpack[Asked]) -> Answer:
         """The whole continuation of a text, or the answer to messages; see `stream`."""
-        return self.stream(prompt, tools=tools, tool_choice=tool_choice, think=think, **settings).answer
+        return self.stream(prompt, **asked).answer
 
-    def stream(
-        self,
-        prompt: str | Messages,
-        *,
-        tools: Sequence[Tool] = (),
-        tool_choice: ToolChoice = AUTO,
-        think: bool | None = None,
-        **settings: Unpack[Settings],
-    ) -> Stream:
+    def stream(self, prompt: str | Messages, **asked: Unpack[Asked]) -> Stream:
         """Text as it is written.
 
         A string is continued as it is. A list of messages ({"role": ..., "content": ...}) is answered, through
-        the model's chat template; `tools` are what it may call, in OpenAI's form, and `tool_choice` whether it
-        does: "auto", "none", "required", or a tool's name. `think` tells a reasoning model to think first or not
-        (None: its own habit). What the cache still holds of the prompt is not
-        evaluated again. Raises UsageError for messages that do not fit the context or are none, EngineError, at
-        the first piece, for a text that is empty or does not fit.
+        the model's chat template; where the last one is the assistant's, the answer goes on from it. `tools` are
+        what the model may call, in OpenAI's form, and `tool_choice` whether it does: "auto", "none", "required",
+        or a tool's name. `think` tells a reasoning model to think first or not (None: its own habit). What the
+        cache still holds of the prompt is not evaluated again. Raises UsageError for messages that do not fit the
+        context or are none, EngineError, at the first piece, for a text that is empty or does not fit.
         """
-        options = options_with(self._usual, settings)
-        if isinstance(prompt, str):
-            if tools or think is not None or tool_choice != AUTO:
-                raise UsageError("tools and think are for messages; a string is continued as it is")
-            return Stream(self._turns, lambda: self._continuation(prompt, options))
-        return Stream(self._turns, lambda: self._answer(prompt, options, tuple(tools), tool_choice, think))
+        return Stream(self._turns, self._made(prompt, asked))
 
-    def chat(
-        self,
-        *,
-        system: str | None = None,
-        messages: Messages = (),
-        tools: Sequence[Tool] = (),
-        tool_choice: ToolChoice = AUTO,
-        think: bool | None = None,
-        on_full: OnFull = "drop",
-        **settings: Unpack[Settings],
-    ) -> Chat:
+    async def acomplete(self, prompt: str | Messages, **asked: Unpack[Asked]) -> Answer:
+        """`complete` for asyncio. Cancelled, it stops the engine after the token it is at, and the model is free."""
+        return await self.astream(prompt, **asked)
+
+    def astream(self, prompt: str | Messages, **asked: Unpack[Asked]) -> AsyncStream:
+        """`stream` for asyncio: `async for` over the pieces, or `await` it for the answer."""
+        return AsyncStream(self._turns, self._made(prompt, asked))
+
+    def respond(self, prompt: str | Messages, as_: type[Parsed], **asked: Unpack[Asked]) -> Parsed:
+        """The answer as an instance of a pydantic model (or what has its two methods, see `Schema`).
+
+        The answer is held to the model's JSON schema. Raises CheckFailedError where `max_tokens` cut it, and what
+        the model's own validation raises.
+        """
+        asked["json_schema"] = as_
+        return self.complete(prompt, **asked).parse(as_)
+
+    async def arespond(self, prompt: str | Messages, as_: type[Parsed], **asked: Unpack[Asked]) -> Parsed:
+        """`respond` for asyncio."""
+        asked["json_schema"] = as_
+        return (await self.acomplete(prompt, **asked)).parse(as_)
+
+    def chat(self, **said: Unpack[ChatSettings]) -> Chat:
         """A conversation, which may go on from `messages`. Settings hold for all its answers.
 
         When the window is full, `on_full="drop"` leaves out the oldest turns (`Chat.n_hidden` counts them),
@@ -199,19 +208,20 @@ class Model:
         for answers to the user, not for those to tools' results. Raises UsageError for a model that was
         not made to chat.
         """
-        first, said = openai.read(messages)
+        first, messages = openai.read(said.get("messages", ()))
+        system = said.get("system")
         if first is not None and system is not None:
             raise UsageError("the system prompt is given twice: as system= and as the first message")
         conversation = Conversation(
             self.session,
             self._template(),
             system=first if system is None else system,
-            messages=said,
-            options=options_with(self._usual, settings),
-            on_full=on_full,
-            tools=tools,
-            think=think,
-            choice=tool_choice,
+            messages=messages,
+            options=options_with(self._usual, said, beside=ChatSettings),
+            on_full=said.get("on_full", "drop"),
+            tools=said.get("tools", ()),
+            think=said.get("think"),
+            choice=said.get("tool_choice", AUTO),
         )
         return Chat(conversation, self._turns)
 
@@ -272,11 +282,12 @@ class Model:
 
     def close(self) -> None:
         """Free the engine; an open stream of this thread ends, other threads' calls are waited for. Idempotent."""
-        with self._turns.turn():
+        with self._turns.turn(closing=True):
             session, self._session = self._session, None
             if session is not None:
                 getattr(self._usual.drafter, "close", lambda: None)()
                 session.close()
+        self._turns.close()
 
     def __enter__(self) -> Model:
         return self
@@ -294,28 +305,44 @@ class Model:
         tokens = self.session.tokenize(text, add_bos=self.info.add_bos)
         return Reply(self.session, tokens, seeded(options))
 
-    def _answer(
-        self,
-        said: Messages,
-        options: GenerateOptions,
-        tools: tuple[Tool, ...],
-        choice: ToolChoice,
-        think: bool | None,
-    ) -> Reply:
+    def _made(self, prompt: str | Messages, asked: Asked) -> Callable[[], Reply]:
+        """What makes the answer when it is its turn. Settings are checked now."""
+        options = options_with(self._usual, asked, beside=Asked)
+        if not isinstance(prompt, str):
+            return lambda: self._answer(prompt, options, asked)
+        if asked.get("tools") or asked.get("think") is not None or asked.get("tool_choice", AUTO) != AUTO:
+            raise UsageError("tools and think are for messages; a string is continued as it is")
+        return lambda: self._continuation(prompt, options)
+
+    def _answer(self, said: Messages, options: GenerateOptions, asked: Asked) -> Reply:
         """Messages answered by one conversation after the other, which knows again what the cache holds."""
         system, history = openai.read(said)
+        prefill = _begun(history)
         if not history or history[-1].role not in ("user", "tool") or not chat_messages.turns(history):
-            raise UsageError("there is nothing to answer: messages end with the user's or a tool's")
+            raise UsageError(
+                "there is nothing to answer: messages need one of the user's, or a tool's result"
+            )
+        tools = tuple(asked.get("tools", ()))
         if self._answering is None or self._tools != tools:
             self._answering = Conversation(self.session, self._template(), on_full="stop", tools=tools)
             self._tools = tools
         answering = self._answering
-        answering.choose(choice, tools)
+        answering.choose(asked.get("tool_choice", AUTO), tools)
         answering.restore(History(tuple(history), system))
-        answering.options, answering.think = options, think
-        return answering.regenerate()
+        answering.options, answering.think = options, asked.get("think")
+        return answering.regenerate(prefill)
 
     def _template(self) -> ChatTemplate:
         if self._chat_template is None:
             self._chat_template = template_of(self.artifact)
         return self._chat_template
+
+
+def _begun(history: list[Message]) -> str:
+    """The beginning of the answer, which is the last message where that is the assistant's; taken out."""
+    if not history or history[-1].role != "assistant":
+        return ""
+    last = history.pop()
+    if last.calls or not last.content:
+        raise UsageError("the last message is the assistant's and has no text to go on from: leave it out")
+    return last.content

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from edgellm.chat import settings as table
-from edgellm.errors import UsageError
+from edgellm.errors import UsageError, did_you_mean
 from edgellm.generation.generate import GenerateOptions
 
 if TYPE_CHECKING:
-    from edgellm.generation.constraints import Grammar
+    from edgellm.api.answer import Schema
 
 
 class Settings(TypedDict, total=False):
@@ -31,37 +31,92 @@ class Settings(TypedDict, total=False):
     seed: int | None  # None: a fresh one
     logit_bias: Mapping[int, float]  # what is added to the logits of some token ids
     exact: bool  # the same prompt and seed give the same answer whatever came before, at the price of prefill
-    json_schema: str | Mapping[str, Any]  # the text is JSON of this schema
+    json_schema: (
+        str | Mapping[str, Any] | type[Schema]
+    )  # the text is JSON of this schema, or of a pydantic model's
     grammar: str  # the text is of this grammar, GBNF or Lark
+    logprobs: int | None  # tell each token's log-probability, and those of so many likeliest tokens
 
 
 _BY_FIELD = {parameter.field: parameter for parameter in table.PARAMETERS}
 
 
-def options_with(options: GenerateOptions, settings: Settings) -> GenerateOptions:
-    """`options` with some settings changed. Raises UsageError for a name or a value that is not one."""
-    for name, value in cast("Mapping[str, Any]", settings).items():
-        if name == "stop":
-            stop = (value,) if isinstance(value, str) else tuple(value or ())
-            options = dataclasses.replace(options, stop=stop)
-        elif name in ("json_schema", "grammar"):
-            options = dataclasses.replace(options, grammar=_grammar(name, value))
-        elif name == "ignore_eos":
-            options = dataclasses.replace(options, ignore_eos=bool(value))
-        elif name == "exact":
-            options = dataclasses.replace(options, exact=bool(value))
-        elif name == "logit_bias":
-            options = dataclasses.replace(
-                options, sampling=dataclasses.replace(options.sampling, logit_bias=_biases(value))
-            )
+def options_with(
+    options: GenerateOptions, settings: Settings, *, beside: type[Any] = Settings
+) -> GenerateOptions:
+    """`options` with some settings changed; further keys of the TypedDict `beside` are other's to read.
+
+    Raises UsageError for a name or a value that is not one.
+    """
+    given = cast("Mapping[str, Any]", settings)
+    if given.get("json_schema") is not None and given.get("grammar") is not None:
+        raise UsageError("json_schema and grammar exclude each other: give one")
+    for name, value in given.items():
+        if name in _READERS:
+            options = _READERS[name](options, value)
         elif name in _BY_FIELD:
-            parameter = _BY_FIELD[name]
-            options = table.put(options, parameter, parameter.parse(str(value)))
-        else:
+            options = table.put(options, _BY_FIELD[name], _value(name, value))
+        elif name not in beside.__annotations__:
+            names = list(beside.__annotations__)
             raise UsageError(
-                f"there is no setting {name!r}; there are: {', '.join(Settings.__annotations__)}"
+                f"there is no setting {name!r}; {did_you_mean(name, names, 'there are: ' + ', '.join(names))}"
             )
     return options
+
+
+def _value(name: str, value: Any) -> Any:
+    try:
+        return _BY_FIELD[name].read(str(value))
+    except ValueError as error:
+        raise UsageError(f"{name} cannot be {value!r}: {error}") from None
+
+
+def _with_stop(options: GenerateOptions, value: Any) -> GenerateOptions:
+    return dataclasses.replace(options, stop=(value,) if isinstance(value, str) else tuple(value or ()))
+
+
+def _with_ignore_eos(options: GenerateOptions, value: Any) -> GenerateOptions:
+    return dataclasses.replace(options, ignore_eos=bool(value))
+
+
+def _with_exact(options: GenerateOptions, value: Any) -> GenerateOptions:
+    return dataclasses.replace(options, exact=bool(value))
+
+
+def _with_biases(options: GenerateOptions, value: Any) -> GenerateOptions:
+    sampling = dataclasses.replace(options.sampling, logit_bias=_biases(value))
+    return dataclasses.replace(options, sampling=sampling)
+
+
+def _with_schema(options: GenerateOptions, value: Any) -> GenerateOptions:
+    from edgellm.generation.constraints import Grammar
+
+    schema = value.model_json_schema() if hasattr(value, "model_json_schema") else value
+    return dataclasses.replace(options, grammar=None if schema is None else Grammar.json_schema(schema))
+
+
+def _with_grammar(options: GenerateOptions, value: Any) -> GenerateOptions:
+    from edgellm.generation.constraints import Grammar
+
+    return dataclasses.replace(options, grammar=None if value is None else Grammar.grammar(value))
+
+
+def _with_logprobs(options: GenerateOptions, value: Any) -> GenerateOptions:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise UsageError(f"logprobs is how many likeliest tokens to tell, 0 or more, not {value!r}")
+    return dataclasses.replace(options, n_logprobs=value)
+
+
+#: Settings that are no parameters of chat's table, each with what puts it into the options.
+_READERS: dict[str, Callable[[GenerateOptions, Any], GenerateOptions]] = {
+    "stop": _with_stop,
+    "ignore_eos": _with_ignore_eos,
+    "exact": _with_exact,
+    "logit_bias": _with_biases,
+    "json_schema": _with_schema,
+    "grammar": _with_grammar,
+    "logprobs": _with_logprobs,
+}
 
 
 def _biases(value: Any) -> tuple[tuple[int, float], ...]:
@@ -69,11 +124,3 @@ def _biases(value: Any) -> tuple[tuple[int, float], ...]:
         return tuple((int(token), float(bias)) for token, bias in (value or {}).items())
     except (AttributeError, TypeError, ValueError):
         raise UsageError(f"logit_bias is a mapping of token ids to numbers, not {value!r:.60}") from None
-
-
-def _grammar(name: str, value: Any) -> Grammar | None:
-    from edgellm.generation.constraints import Grammar
-
-    if value is None:
-        return None
-    return Grammar.json_schema(value) if name == "json_schema" else Grammar.grammar(value)

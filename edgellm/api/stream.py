@@ -8,87 +8,127 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
+from edgellm.api.answer import Answer
 from edgellm.errors import EngineError, UsageError
-from edgellm.generation.generate import Usage
-from edgellm.prompt import openai
-from edgellm.prompt.messages import Message
-from edgellm.prompt.tools import ToolCall
 
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
     from edgellm.chat.reply import Reply
     from edgellm.prompt.markup import Part
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A finished generation."""
+class Owner(NamedTuple):
+    """Who has the turn: a thread, or one of the tasks of the event loop that runs in it."""
 
-    text: str  # without thinking and calls
-    finish_reason: str  # "stop" | "length" | "cancelled" | "tool_calls"
-    tokens: tuple[int, ...]  # all ids drawn, without the ending EOS
-    usage: Usage
-    seed: int | None  # asked with this seed, the same prompt gets the same answer
-    truncated: bool = False  # the full window cost it its end, or its view of older messages
-    thinking: str = ""  # what a reasoning model thought before it
-    calls: tuple[ToolCall, ...] = ()  # the tools it asks for
-    valid: bool | None = None  # whether the text is whole by its schema or grammar; None without one
+    thread: int
+    task: object = None
 
-    @property
-    def message(self) -> dict[str, Any]:
-        """As a message in OpenAI's form, to go on from."""
-        return openai.written(Message("assistant", self.text, calls=self.calls))
+    @classmethod
+    def here(cls) -> Owner:
+        """This thread."""
+        return cls(threading.get_ident())
 
 
 class Turns:
-    """One sequence serves one caller at a time: threads wait for each other.
+    """One sequence serves one caller at a time: threads and tasks wait for each other.
 
-    A stream keeps its turn from its making to its end. A thread that asks for something else while a stream of
-    its own is open would wait for itself: the open stream is ended instead, and says so when it is read on.
+    A stream keeps its turn from its making to its end. A thread (or task) that asks for something else while a
+    stream of its own is open would wait for itself: the open stream is ended instead, and says so when read on.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._thread: int | None = None  # that has the turn
+        self._owner: Owner | None = None  # that has the turn
         self._stream: weakref.ref[Stream] | None = None  # that keeps it, where one does
+        self.waiting: deque[Callable[[], object]] = deque()  # how to wake the tasks that wait
 
     @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
-        """Have the turn for a block."""
-        self.take()
+    def turn(self, *, closing: bool = False) -> Iterator[None]:
+        """Have the turn for a block; `closing` ends streams of other tasks of this thread, too."""
+        self.take(closing=closing)
         try:
             yield
         finally:
             self.give_back()
 
-    def take(self) -> None:
-        """Wait for the turn."""
-        self.end_own_stream()
+    def take(self, *, closing: bool = False) -> None:
+        """Wait for the turn. Raises UsageError where that would be to wait for this very thread."""
+        owner = Owner.here()
+        if self._owner is not None and self._owner.thread == owner.thread:
+            if self._owner.task is not None and not closing and not _is_current(self._owner.task):
+                raise UsageError(
+                    "the model is answering in another task of this event loop, which cannot go on while this call "
+                    "waits: await acomplete(), astream() or aask() instead"
+                )
+            self._end_stream()
         self._lock.acquire()
-        self._thread = threading.get_ident()
+        self._owner = owner
+
+    def try_take(self, owner: Owner) -> bool:
+        """Take the turn if it is free, or kept by a stream that `owner` itself has left open."""
+        held = self._owner
+        if held is not None and held.thread == owner.thread and held.task in (None, owner.task):
+            self._end_stream()
+        if self._lock.acquire(blocking=False):
+            self._owner = owner
+            return True
+        return False
 
     def keep(self, stream: Stream) -> None:
         """The one whose turn it is lets `stream` have it until its end."""
         self._stream = weakref.ref(stream)
 
-    def hand_over(self) -> None:
-        """The turn belongs to the thread that reads the stream."""
-        self._thread = threading.get_ident()
+    def hand_over(self, owner: Owner) -> None:
+        """The turn belongs to whoever reads the stream."""
+        self._owner = owner
 
     def give_back(self) -> None:
         """Let the next one have it."""
-        self._thread, self._stream = None, None
+        self._owner, self._stream = None, None
         self._lock.release()
+        self.wake_next()
 
-    def end_own_stream(self) -> None:
-        """End the stream that this thread left open, if there is one."""
-        if self._thread == threading.get_ident():
-            stream = self._stream() if self._stream else None
-            if stream is None or not stream.take_away():
-                raise UsageError("the model is busy with this very call; a callback cannot use it")
+    def wake_next(self) -> None:
+        """Have the task that waits longest try again."""
+        while self.waiting:
+            with contextlib.suppress(IndexError, RuntimeError):  # another woke it; its event loop is closed
+                self.waiting.popleft()()
+                return
+
+    @cached_property
+    def worker(self) -> ThreadPoolExecutor:
+        """The thread that works for tasks: always the same, for an engine's own threads belong to their caller."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        return ThreadPoolExecutor(1, thread_name_prefix="edgellm")
+
+    def close(self) -> None:
+        """No task will have a turn any more."""
+        if "worker" in self.__dict__:
+            self.worker.shutdown(wait=False)
+            del self.worker
+
+    def _end_stream(self) -> None:
+        """End the stream that has the turn."""
+        stream = self._stream() if self._stream else None
+        if stream is None or not stream.take_away():
+            raise UsageError("the model is busy with this very call; a callback cannot use it")
+
+
+def _is_current(task: object) -> bool:
+    """Whether `task` is the one that runs, or none does: its event loop has ended."""
+    import asyncio  # is loaded: there is a task
+
+    try:
+        return asyncio.current_task() in (task, None)
+    except RuntimeError:
+        return True
 
 
 class Stream(Iterator[str]):
@@ -99,12 +139,14 @@ class Stream(Iterator[str]):
     call when whoever reads has left the engine.
     """
 
-    def __init__(self, turns: Turns, make: Callable[[], Reply]) -> None:
+    def __init__(self, turns: Turns, make: Callable[[], Reply], *, has_turn: bool = False) -> None:
+        """`make` is called when it is this one's turn, which `has_turn` says it is."""
         self._ended = True  # until there is something to end
         self._taken_away = self._reading = False
         self._inside = threading.RLock()  # held by who reads or closes
         self._turns = turns
-        turns.take()
+        if not has_turn:
+            turns.take()
         try:
             self._reply = make()
         except BaseException:
@@ -121,10 +163,11 @@ class Stream(Iterator[str]):
 
     def parts(self) -> Iterator[Part]:
         """Everything as it comes: a reasoning model's thinking, text, tool calls."""
-        while (part := self._next()) is not None:
+        while (part := self.read(Owner.here())) is not None:
             yield part
 
-    def _next(self) -> Part | None:
+    def read(self, owner: Owner) -> Part | None:
+        """The next part, for `owner`; None at the end."""
         with self._inside:
             if self._taken_away:
                 raise UsageError(
@@ -133,7 +176,7 @@ class Stream(Iterator[str]):
                 )
             if self._ended:
                 return None
-            self._turns.hand_over()
+            self._turns.hand_over(owner)
             part = self._read()
         if self._reply.cancelled:  # meanwhile, by somebody who does not wait
             self.close()
@@ -166,6 +209,8 @@ class Stream(Iterator[str]):
             reply.thinking,
             reply.calls,
             done.valid,
+            done.logprobs,
+            reply.prefill,
         )
 
     @property
@@ -209,6 +254,12 @@ class Stream(Iterator[str]):
             self._taken_away = not self._ended
             self.close()
         return True
+
+    def __repr__(self) -> str:
+        return f"<edgellm.Stream, {'ended' if self._ended else 'open'}>"
+
+    def __str__(self) -> str:
+        return self.text
 
     def __enter__(self) -> Stream:
         return self

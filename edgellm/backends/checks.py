@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from edgellm.errors import EngineError, UsageError
+from edgellm.errors import EngineError, UsageError, option
 from edgellm.machine import hardware
 from edgellm.session import EngineInfo, EngineOptions, Sampling
 from edgellm.units import count
@@ -37,7 +37,7 @@ def check_tokens(tokens: Sequence[int], n_past: int, info: EngineInfo) -> None:
     if n_past + len(tokens) > info.n_ctx:
         raise EngineError(
             f"{n_past} + {len(tokens)} tokens do not fit the context of {info.n_ctx}; "
-            f"shorten the prompt or raise -c"
+            f"shorten the prompt or raise {option('n_ctx')}"
         )
     check_ids(tokens, info)
 
@@ -98,7 +98,7 @@ def note_window(n_ctx: int, n_ctx_train: int, notes: list[str]) -> None:
     if 0 < n_ctx_train < n_ctx:
         notes.append(
             f"the context of {n_ctx:,} tokens is above the {n_ctx_train:,} this model was trained with: beyond "
-            "them expect nonsense; take a smaller -c"
+            f"them expect nonsense; take a smaller {option('n_ctx')}"
         )
 
 

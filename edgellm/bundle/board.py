@@ -2,7 +2,8 @@
 """Verify this bundle and run its model. Needs Python and nothing else: no network, no compiler, no pip.
 
 ./edgellm-bundle verify            files, processor, Python and memory; exit code 3 names what is wrong
-./edgellm-bundle run "A question"  and so chat, serve, profile: edgellm's commands, with this device's settings
+./edgellm-bundle run "A question"  and so chat, serve: edgellm's commands, with this device's settings
+./edgellm-bundle profile           and so tune, doctor: measure it here
 """
 
 from __future__ import annotations
@@ -15,13 +16,26 @@ import platform
 import shutil
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent
 SUMS = "SHA256SUMS"
-COMMANDS = ("run", "chat", "serve", "profile")
-GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+COMMANDS = ("run", "chat", "serve", "profile", "tune", "doctor")
+#: Those that open the model as the device's settings say; the others look for settings of their own.
+SET = ("run", "chat", "serve")
+#: Of control groups, version 2 and 1: where, the controller's name, limit, use, and what of it the kernel gives back.
+GROUPS = (
+    ("/sys/fs/cgroup", "", "memory.max", "memory.current", "inactive_file"),
+    (
+        "/sys/fs/cgroup/memory",
+        "memory",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        "total_inactive_file",
+    ),
+)
 
 
 def main(argv: list[str]) -> int:
@@ -97,6 +111,10 @@ def unfit() -> list[str]:
     if here != needs["python"]:
         made = needs["python"]
         wrong.append(f"Python: made for {made}, this is {here}; start it with: python{made} edgellm-bundle")
+    library, version = platform.libc_ver()
+    if library != "glibc" or numbers(version) < numbers(needs["glibc"]):
+        there = f"{library} {version}".strip() or "another"
+        wrong.append(f"C library: glibc {needs['glibc']} needed, this is {there}; take a newer system")
     free = available_bytes()
     if free is not None and free < needs["memory_bytes"]:
         wrong.append(f"memory: {needs['memory_bytes'] // 10**6} MB needed, {free // 10**6} MB free")
@@ -118,19 +136,42 @@ def cpu_flags() -> set[str]:
     }
 
 
+def numbers(version: str) -> list[int]:
+    """ "2.36" as numbers, which compare as versions do."""
+    return [int(part) for part in version.split(".") if part.isdecimal()]
+
+
 def available_bytes() -> int | None:
-    """Memory that is free for a program: the system's word, or its group's limit where that is less."""
-    found = []
+    """Memory that is free for a program: the system's word, or what its control groups leave where that is less."""
+    found = list(left_by_groups())
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 found.append(int(line.split()[1]) * 1024)
     except OSError:
         pass
-    for limit in GROUP_LIMITS:
-        with contextlib.suppress(OSError, ValueError):  # no such group; "max"
-            found.append(int(Path(limit).read_text()))
     return min(found) if found else None
+
+
+def left_by_groups() -> Iterator[int]:
+    """What each memory limit leaves, of the groups that this process is in: a group's holds for all below it."""
+    try:
+        membership = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        membership = []
+    for root, controller, limit, used, given_back in GROUPS:
+        paths = [""]  # a container sees its own group as the root
+        for line in membership:
+            _, controllers, path = line.split(":", 2)
+            if controller in controllers.split(","):
+                parts = [part for part in path.split("/") if part not in ("", "..")]
+                paths += ["/".join(parts[:length]) for length in range(1, len(parts) + 1)]
+        for path in paths:
+            folder = Path(root, path)
+            with contextlib.suppress(OSError, ValueError):  # no such group; "max"
+                most = int((folder / limit).read_text())
+                stat = dict(line.split(" ", 1) for line in (folder / "memory.stat").read_text().splitlines())
+                yield max(0, most - int((folder / used).read_text()) + int(stat.get(given_back, 0)))
 
 
 def sha256(path: Path) -> str:
@@ -178,7 +219,7 @@ def start(argv: list[str]) -> None:
     said = facts()
     environment = dict(os.environ, PYTHONPATH=str(packages()), PYTHONNOUSERSITE="1", HF_HUB_OFFLINE="1")
     model = str(ROOT / said["model"]["path"])
-    settings = [] if argv[0] == "profile" else said["settings"]  # whose plan sets its own context
+    settings = said["settings"] if argv[0] in SET else []
     command = [sys.executable, "-m", "edgellm", argv[0], model, *settings, *argv[1:]]
     sys.stdout.flush()
     os.execve(sys.executable, command, environment)

@@ -8,17 +8,33 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgellm import files
-from edgellm.bundle import archive, engine, texts, wheels
+from edgellm.bundle import archive, engine, outlook, texts, wheels
+from edgellm.bundle.outlook import Outlook
 from edgellm.errors import UsageError
 from edgellm.formats.artifact import Artifact
 from edgellm.profiles.devices import Device
+from edgellm.session import EngineOptions
+from edgellm.units import format_size
 from edgellm.version import __version__
 
-#: An allowance for the interpreter, edgellm and an engine beside the model: 90 MB was the peak of the bundled models.
-RUNTIME_BYTES = {"gguf": 90_000_000, "onnx": 130_000_000}
+if TYPE_CHECKING:
+    from edgellm.fit.places import Place
+
+#: EngineOptions' fields that a bundle sets, as `run`, `chat` and `serve` take them.
+_FLAGS = {
+    "n_threads": "-t",
+    "n_threads_batch": "-tb",
+    "n_ctx": "-c",
+    "n_ubatch": "-ub",
+    "type_k": "-ctk",
+    "type_v": "-ctv",
+    "flash_attn": "-fa",
+    "use_mmap": "--no-mmap",
+    "repack": "--no-repack",
+}
 EXTRAS = ("serve", "ollama", "llamafile")
 SCRIPT, SUMS, FACTS = "edgellm-bundle", "SHA256SUMS", "bundle.json"
 
@@ -34,18 +50,9 @@ class Plan:
     wheels: Path | None = None  # a folder that has them all; None: pip's index
     engine_wheel: Path | None = None  # of llama-cpp-python, for a GGUF model
     n_ctx: int | None = None
-
-    @property
-    def context(self) -> int:
-        """Tokens of context: what was asked for, or what suits the device, within what the model was made for."""
-        most = self.artifact.n_ctx_train
-        wanted = self.n_ctx or self.device.n_ctx
-        return min(wanted, most) if most else wanted
-
-    @property
-    def memory_bytes(self) -> int:
-        """Memory without which it is not even opened: model and runtime. The cache of the context comes on top."""
-        return self.artifact.size_bytes + RUNTIME_BYTES[self.artifact.format]
+    ram_bytes: int | None = None  # of the device; None: the least that it is sold with and that is enough
+    tuned: Path | None = None  # what `edgellm tune --json` printed on such a device
+    place: Place | None = None  # the device as `fit` knows it, for the speed to expect
 
 
 def make(plan: Plan, target: Path, *, force: bool = False) -> None:
@@ -75,14 +82,15 @@ def check(plan: Plan) -> None:
         )
     if plan.artifact.format == "onnx" and set(plan.extras) & {"ollama", "llamafile"}:
         raise UsageError("ollama and llamafile run GGUF models; this one is ONNX")
-    if (size := max(plan.device.ram_gib) * 2**30) < plan.memory_bytes:
-        raise UsageError(
-            f"{plan.device.title} has at most {size / 2**30:g} GiB; the model needs {plan.memory_bytes / 2**30:.1f}"
-        )
+    if (most := max(plan.device.ram_gib)) * 2**30 < plan.artifact.size_bytes:
+        needed = format_size(plan.artifact.size_bytes)
+        raise UsageError(f"{plan.device.title} has at most {most:g} GiB; the model is {needed}")
 
 
 def fill(plan: Plan, folder: Path) -> None:
     """Write the bundle's files into `folder`, which is made."""
+    expected = outlook.look(plan.artifact, plan.device, plan.n_ctx, plan.ram_bytes, plan.place)
+    settings = flags(expected.options, plan.tuned)
     (folder / "wheels").mkdir(parents=True)
     model = _model(plan.artifact, folder)
     serve = "serve" in plan.extras
@@ -93,18 +101,21 @@ def fill(plan: Plan, folder: Path) -> None:
         wheels.add_engine(plan.engine_wheel, plan.device, folder / "wheels")
     script = resources.files(__package__).joinpath("board.py").read_text(encoding="utf-8")
     written = {
-        FACTS: json.dumps(facts(plan, model, folder), indent=1, ensure_ascii=False, sort_keys=True) + "\n",
+        FACTS: json.dumps(
+            facts(plan, model, folder, expected, settings), indent=1, ensure_ascii=False, sort_keys=True
+        )
+        + "\n",
         SCRIPT: script,
         "README.md": texts.readme(plan.artifact.name, plan.device, plan.python, serve=serve),
         "Containerfile": texts.containerfile(plan.python),
     }
     if serve:
-        limit = plan.device.free_bytes(_ram(plan))
+        limit = plan.device.free_bytes(expected.ram_gib)
         written["edgellm.service"] = texts.unit(plan.artifact.name, plan.python, limit)
     if "ollama" in plan.extras:
-        written["Modelfile"] = texts.modelfile(model, plan.context)
+        written["Modelfile"] = texts.modelfile(model, expected.options.n_ctx or 0)
     if "llamafile" in plan.extras:
-        written["run-llamafile"] = texts.llamafile(model, plan.context, plan.device.threads)
+        written["run-llamafile"] = texts.llamafile(model, expected.options.n_ctx or 0, plan.device.threads)
     for name, text in written.items():
         (folder / name).write_text(text, encoding="utf-8")
         (folder / name).chmod(0o755 if text.startswith("#!") else 0o644)
@@ -116,10 +127,16 @@ def fill(plan: Plan, folder: Path) -> None:
     (folder / SUMS).write_text("".join(sums), encoding="utf-8")
 
 
-def facts(plan: Plan, model: str, folder: Path) -> dict[str, Any]:
+def facts(plan: Plan, model: str, folder: Path, expected: Outlook, settings: list[str]) -> dict[str, Any]:
     """What bundle.json says: the model and how it was made, the device, what running needs and may expect."""
     artifact, device = plan.artifact, plan.device
-    compiled = engine.target(device).features if artifact.format == "gguf" else ()
+    target = None
+    if artifact.format == "gguf" and plan.engine_wheel is not None:
+        target = engine.of_wheel(plan.engine_wheel) or engine.of_device(device)
+        if lacking := [flag for flag in target.features if flag not in device.cpu_features]:
+            raise UsageError(
+                f"{plan.engine_wheel.name} is built for {target.name}; {device.title} has no {', '.join(lacking)}"
+            )
     return {
         "bundle": 1,
         "edgellm": __version__,
@@ -130,20 +147,19 @@ def facts(plan: Plan, model: str, folder: Path) -> dict[str, Any]:
             "architecture": artifact.architecture,
             "type": artifact.quantization,
             "bytes": artifact.size_bytes,
-            "conversion": artifact.provenance,
+            "conversion": {name: f"{value}".strip() for name, value in artifact.provenance.items()},
         },
         "device": device.name,
         "needs": {
             "arch": device.arch,
             "python": plan.python,
-            "cpu_features": list(compiled),
-            "memory_bytes": plan.memory_bytes,
+            "cpu_features": list(target.features) if target else [],  # onnxruntime looks for itself
+            "glibc": wheels.glibc(folder / "wheels"),
+            "memory_bytes": expected.opened,
         },
-        "expected": {
-            "decode_per_second_at_most": round(device.read_bytes_per_second / artifact.size_bytes, 1),
-            "why": "every token reads the weights once; the device's bandwidth by its sources in edgellm",
-        },
-        "settings": ["--threads", str(device.threads), "--ctx-size", str(plan.context)],
+        "engine": target.name if target else "onnxruntime",
+        "expected": expected.plain(),
+        "settings": settings,
         "serve": "serve" in plan.extras,
         "wheels": sorted(path.name for path in (folder / "wheels").iterdir()),
     }
@@ -161,7 +177,21 @@ def _model(artifact: Artifact, folder: Path) -> str:
     return f"model/{artifact.path.name}"
 
 
-def _ram(plan: Plan) -> float:
-    """The smallest size of the device, in GiB, in which the model has room."""
-    room = [size for size in plan.device.ram_gib if plan.device.free_bytes(size) > plan.memory_bytes]
-    return min(room, default=max(plan.device.ram_gib))
+def flags(options: EngineOptions, tuned: Path | None) -> list[str]:
+    """The options as flags; those that were found by tuning on such a device go before. Raises UsageError."""
+    left = EngineOptions()
+    chosen = {name: getattr(options, name) for name in _FLAGS}
+    chosen = {name: value for name, value in chosen.items() if value != getattr(left, name)}
+    if tuned is not None:
+        try:
+            chosen |= json.loads(tuned.read_text(encoding="utf-8"))["settings"]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UsageError(f"{tuned} is not what edgellm tune --json prints: {error}") from error
+    found: list[str] = []
+    for name, flag in _FLAGS.items():
+        value = chosen.get(name, True)
+        if value is False:
+            found.append(flag)
+        elif value is not True:
+            found += [flag, f"{value}"]
+    return found

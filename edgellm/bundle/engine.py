@@ -9,13 +9,17 @@ import platform
 import shutil
 import subprocess
 import sys
+import zipfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgellm import files
+from edgellm.bundle import wheels
 from edgellm.errors import EdgellmError
-from edgellm.profiles.devices import Device
+from edgellm.profiles.devices import Device, device
 
+_FORMAT = 2  # of wheels that are kept: 2 hold what running needs, and the name of their target
 #: The release whose llama.cpp is proven with this edgellm (the Makefile's ENGINE).
 VERSION = "0.3.36"
 #: Without OpenMP the board needs no libgomp: ggml's own threads do its work.
@@ -32,53 +36,74 @@ class Target:
     flags: tuple[str, ...]  # of ggml's CMake (ggml/CMakeLists.txt)
 
 
-_X86 = ("sse4_2", "avx", "avx2", "fma", "f16c", "bmi2")
-#: The most demanding first: a device gets the first whose features it has.
+#: What `-march` of each level brings in, so that a program built for it may use any of it (GCC's manual, ggml's CMake).
+_X86_V2 = ("ssse3", "sse4_2", "popcnt")
+_X86_V3 = (*_X86_V2, "avx", "avx2", "fma", "f16c", "bmi2")
+_X86_V4 = (*_X86_V3, "avx512f", "avx512cd", "avx512dq", "avx512bw", "avx512vl")
+_ARM_82 = ("asimd", "atomics", "crc32", "asimdrdm", "asimddp")
+#: ggml's modules are loaded from where llama-cpp-python keeps its libraries, and are installed there.
+_DISPATCHED = ("-DGGML_BACKEND_DL=ON", "-DGGML_CPU_ALL_VARIANTS=ON", "-DCMAKE_INSTALL_BINDIR=llama_cpp/lib")
+#: The most demanding first: a device gets the first whose features it has. The last has kernels for all of them and
+#: looks at the processor when it starts; GCC 12 cannot compile that of aarch64, for it knows no SME.
 TARGETS = (
-    Target("armv8.6-i8mm", "aarch64", ("asimddp", "i8mm"), ("-DGGML_CPU_ARM_ARCH=armv8.2-a+dotprod+i8mm",)),
-    Target("armv8.2-dotprod", "aarch64", ("asimddp",), ("-DGGML_CPU_ARM_ARCH=armv8.2-a+dotprod",)),
+    Target("armv8.6-i8mm", "aarch64", (*_ARM_82, "i8mm"), ("-DGGML_CPU_ARM_ARCH=armv8.2-a+dotprod+i8mm",)),
+    Target("armv8.2-dotprod", "aarch64", _ARM_82, ("-DGGML_CPU_ARM_ARCH=armv8.2-a+dotprod",)),
     Target("armv8", "aarch64", ("asimd",), ("-DGGML_CPU_ARM_ARCH=armv8-a",)),
-    Target(
-        "x86-64-v4",
-        "x86_64",
-        (*_X86[1:5], "avx512f", "avx512bw"),
-        ("-DGGML_AVX512=ON",),
-    ),
-    Target("x86-64-v3", "x86_64", _X86[1:5], ()),
+    Target("x86-64-v4", "x86_64", _X86_V4, ("-DGGML_AVX512=ON",)),
+    Target("x86-64-v3", "x86_64", _X86_V3, ()),
     Target(
         "x86-64-v2",
         "x86_64",
-        (),
+        _X86_V2,
         tuple(f"-DGGML_{name}=OFF" for name in ("AVX", "AVX2", "FMA", "F16C", "BMI2")),
     ),
+    Target("x86-64", "x86_64", (), _DISPATCHED),
 )
+_BY_NAME = {each.name: each for each in TARGETS}
+#: Libraries that Python opens by their bare name: llama_cpp, and backends.llama.observe.
+_OPENED = ("libllama", "libggml", "libggml-base")
+#: In a wheel, the name of the target that it was built for.
+_LABEL = "llama_cpp/lib/edgellm-target"
 
 
-def target(device: Device) -> Target:
-    """The most of what `device` has. Raises EdgellmError where no wheel can be built for it."""
+def target(name: str) -> Target:
+    """The target called so, or the most demanding one that the device called so can run. Raises EdgellmError."""
+    return _BY_NAME[name] if name in _BY_NAME else of_device(device(name))
+
+
+def of_device(wanted: Device) -> Target:
+    """The most of what `wanted` has. Raises EdgellmError where no wheel can be built for it."""
     for each in TARGETS:
-        if (
-            device.system == "linux"
-            and each.arch == device.arch
-            and {*each.features} <= {*device.cpu_features}
-        ):
+        same = wanted.system == "linux" and each.arch == wanted.arch
+        if same and {*each.features} <= {*wanted.cpu_features}:
             return each
-    raise EdgellmError(f"no wheel is built for {device.title} ({device.system}, {device.arch})")
+    raise EdgellmError(f"no wheel is built for {wanted.title} ({wanted.system}, {wanted.arch})")
 
 
-def kept(device: Device) -> Path | None:
-    """The wheel that was built for `device` before, if there is one."""
-    return next(iter(sorted(_folder(target(device)).glob("*.whl"))), None)
+def found(wanted: Device) -> Path | None:
+    """A wheel that was built before and runs on `wanted`: the one for it, or else the one for all of its kind."""
+    everywhere = (each for each in TARGETS if each.arch == wanted.arch and each.flags == _DISPATCHED)
+    return next(filter(None, map(kept, (of_device(wanted), *everywhere))), None)
 
 
-def build(device: Device) -> Path:
-    """The wheel for `device`: the kept one, or else a new one, which takes minutes. Raises EdgellmError."""
-    wanted = target(device)
+def of_wheel(wheel: Path) -> Target | None:
+    """What a wheel was built for; None where it does not say: one of another maker."""
+    with zipfile.ZipFile(wheel) as archive:
+        return _BY_NAME.get(archive.read(_LABEL).decode()) if _LABEL in archive.namelist() else None
+
+
+def kept(wanted: Target) -> Path | None:
+    """The wheel that was built for `wanted` before, if there is one."""
+    return next(iter(sorted(_folder(wanted).glob("*.whl"))), None)
+
+
+def build(wanted: Target) -> Path:
+    """The wheel for `wanted`: the kept one, or else a new one, which takes minutes. Raises EdgellmError."""
     with files.turn(str(_folder(wanted))):
-        if (wheel := kept(device)) is None:
+        if (wheel := kept(wanted)) is None:
             with files.atomic_path(_folder(wanted), force=True) as growing:
                 _compile(wanted, growing)
-            wheel = kept(device)
+            wheel = kept(wanted)
     assert wheel is not None
     return wheel
 
@@ -124,8 +149,22 @@ def _compile(wanted: Target, folder: Path) -> None:
     if done.returncode:
         said = [line.strip() for line in done.stderr.splitlines() if "rror" in line] or ["no reason given"]
         raise EdgellmError(f"llama-cpp-python cannot be built for {wanted.name}: {said[0]}")
+    (wheel,) = folder.glob("*.whl")
+    wheels.rewrite(wheel, needed, {_LABEL: wanted.name.encode()})
+
+
+def needed(name: str, names: Collection[str]) -> bool:
+    """Whether running needs this file of the wheel, which holds headers and every library under three names, twice."""
+    folder, _, file = name.rpartition("/")
+    if folder != "llama_cpp/lib":
+        return name.startswith("llama_cpp/") or folder.endswith(".dist-info")
+    stem, suffix, version = file.partition(".so")
+    if stem in _OPENED and suffix and not version:
+        return True
+    linked = f"{folder}/{stem}.so.0"  # as other libraries ask for it
+    return not stem.startswith("libllama") and (name == linked or linked not in names)
 
 
 def _folder(wanted: Target) -> Path:
-    recipe = json.dumps([VERSION, _EVERYWHERE, wanted.flags])
+    recipe = json.dumps([_FORMAT, VERSION, _EVERYWHERE, wanted.flags])
     return files.cache_dir("engines") / f"{wanted.name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"

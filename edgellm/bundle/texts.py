@@ -89,7 +89,8 @@ Needs Python {python} for {device.arch} and no network, compiler or package. Mad
     ./edgellm-bundle verify                  exit code 3 names what is damaged, or what this machine lacks
     ./edgellm-bundle run "Tell me a story."
     ./edgellm-bundle chat
-    ./edgellm-bundle profile -o board.json   speed, memory, energy here; `edgellm report` joins such files
+    ./edgellm-bundle profile --out here.json speed, memory, energy; `edgellm report` joins such files
+    ./edgellm-bundle tune                    finds faster settings; run, chat and serve then use them
 {served if serve else ""}
 The first start unpacks `wheels/` into `.runtime/`, or below $EDGELLM_CACHE where this folder is read-only.
 `bundle.json` says what is inside, what it was made of, and what it needs. `sha256sum -c SHA256SUMS` checks it, too.

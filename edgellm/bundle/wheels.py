@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable, Collection, Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -17,14 +19,14 @@ from edgellm.profiles.devices import Device
 from edgellm.version import __version__
 
 #: What `edgellm run`, `chat` and `profile` import, whatever the engine.
-_COMMON = ("click", "jinja2", "markupsafe", "numpy", "prompt_toolkit", "psutil", "tokenizers", "wcwidth")
+_COMMON = ("click", "jinja2", "markupsafe", "numpy", "prompt_toolkit", "psutil", "wcwidth")
 _ENGINE = {
-    "onnx": ("onnxruntime",),
+    "onnx": ("onnxruntime", "tokenizers"),
     "gguf": ("gguf", "pyyaml", "tqdm", "typing_extensions"),  # the canary writes a small model with gguf
 }
 _SERVE = (
     *("pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection"),
-    *("starlette", "uvicorn", "anyio", "idna", "h11"),
+    *("starlette", "uvicorn", "anyio", "idna", "h11", "llguidance"),
 )
 #: Rooms of edgellm that no command on a board enters, and weights that are not this model's.
 _LEFT_OUT = ("models/bundled/", "models/training/", "profiles/quality/tasks/")
@@ -36,7 +38,7 @@ def requirements(format: str, python: str, *, serve: bool) -> tuple[str, ...]:
     """What pip is asked for, as `name==version` of what is installed and proven here, sorted."""
     names = {*_COMMON, *_ENGINE[format], *(_SERVE if serve else ())}
     if python == "3.10":
-        names.add("tomli")
+        names |= {"tomli", "exceptiongroup"} if serve else {"tomli"}
     found = []
     for name in sorted(names):
         try:
@@ -105,24 +107,55 @@ def own(folder: Path, *, serve: bool) -> Path:
     content[f"{info}/WHEEL"] = (
         b"Wheel-Version: 1.0\nGenerator: edgellm\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     )
-    record = [f"{name},sha256={_digest(data)},{len(data)}" for name, data in content.items()]
-    content[f"{info}/RECORD"] = "\n".join((*record, f"{info}/RECORD,,", "")).encode()
     wheel = folder / f"edgellm-{__version__}-py3-none-any.whl"
+    _write(wheel, content)
+    return wheel
+
+
+def rewrite(wheel: Path, kept: Callable[[str, Collection[str]], bool], added: Mapping[str, bytes]) -> None:
+    """Leave in `wheel` the files of which `kept` says so, given a name and all names, and `added`."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if not name.endswith(("/", "/RECORD"))]
+        content = {name: archive.read(name) for name in names if kept(name, names)}
+    _write(wheel, {**content, **added})
+
+
+def _write(wheel: Path, content: Mapping[str, bytes]) -> None:
+    """A wheel of these files and its RECORD, the same bytes each time."""
+    info = next(name for name in content if name.endswith(".dist-info/WHEEL")).rpartition("/")[0]
+    record = [f"{name},sha256={_digest(data)},{len(data)}" for name, data in content.items()]
+    whole = {**content, f"{info}/RECORD": "\n".join((*record, f"{info}/RECORD,,", "")).encode()}
     with zipfile.ZipFile(wheel, "w") as archive:
-        for name, data in content.items():
+        for name, data in whole.items():
             entry = zipfile.ZipInfo(name, _DATE)
             entry.external_attr = 0o644 << 16
             entry.create_system = 3  # Unix, wherever it is made
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, data)
-    return wheel
+
+
+def glibc(folder: Path) -> str:
+    """The least C library that all wheels in `folder` run with, as "2.28": by their names, which PEP 600 spells, or
+    by the versions of symbols that the libraries of one without such a name ask for.
+    """
+    least = _LEAST_GLIBC
+    for wheel in folder.glob("*.whl"):
+        if named := re.findall(r"manylinux_2_(\d+)_", wheel.name):
+            least = max(least, min(map(int, named)))
+        elif not wheel.name.endswith("-any.whl"):
+            with zipfile.ZipFile(wheel) as archive:
+                libraries = [archive.read(name) for name in archive.namelist() if ".so" in name]
+            asked = [int(minor) for data in libraries for minor in re.findall(rb"GLIBC_2\.(\d+)", data)]
+            least = max([least, *asked])
+    return f"2.{least}"
 
 
 def add_engine(wheel: Path, device: Device, folder: Path) -> None:
     """Take an engine's wheel that was built for `device`. Raises StorageError, EdgellmError."""
     if not wheel.is_file():
         raise StorageError(f"{wheel} does not exist; make one with: edgellm wheel --for {device.name}")
-    if not wheel.name.startswith("llama_cpp_python-") or not wheel.name.endswith(f"{device.arch}.whl"):
+    named = wheel.name.startswith("llama_cpp_python-") and wheel.name.endswith(f"{device.arch}.whl")
+    if not named or not zipfile.is_zipfile(wheel):
         raise EdgellmError(
             f"{wheel.name} is no wheel of llama-cpp-python for {device.arch}; "
             f"make one with: edgellm wheel --for {device.name}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from edgellm import terminal
-from edgellm.errors import CheckFailedError, CheckpointError, EdgellmError
+from edgellm.errors import CheckFailedError, CheckpointError, EdgellmError, option
 from edgellm.units import format_seconds
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from edgellm.formats.artifact import Artifact
     from edgellm.session import EngineOptions, Session
 
-_KV_TEXT_BYTES = 4000  # of calibration text for an int8 KV cache: more tokens than are looked at
+_TEXT_BYTES = 16_000  # of calibration text for ONNX: more tokens than are looked at
 _CHECK_SECONDS = 600.0  # for the engine to answer while a file is being verified
 _PHASES = {"flush": "writing to disk", "hash": "hashing the source", "verify": "verifying"}
 
@@ -85,10 +85,10 @@ def run_all(
 def run_onnx(request: OnnxRequest, *, verify: bool = True, keep_unverified: bool = False) -> Converted:
     """The same to an ONNX folder."""
     _one_thread_each()
-    if request.options.kv == "int8" and not request.calibration_text:
+    if not request.calibration_text:
         from edgellm.calibration import text
 
-        request = replace(request, calibration_text=text.text(_KV_TEXT_BYTES))
+        request = replace(request, calibration_text=text.text(_TEXT_BYTES))
     from edgellm.convert.onnx.writer import convert_onnx
     from edgellm.convert.verify.onnx import verify_onnx
 
@@ -207,7 +207,7 @@ class _Checker:
             if not self._keep:
                 what = "folder" if path.is_dir() else "file"
                 raise CheckFailedError(
-                    f"{error}. Nothing was written; --keep-unverified keeps the {what}"
+                    f"{error}. Nothing was written; {option('keep_unverified')} keeps the {what}"
                 ) from error
             self.failure = error
             return f"failed: {error}"

@@ -15,7 +15,7 @@ from typing import Any
 
 from edgellm import privacy
 from edgellm.catalog.spellings import is_repo_id
-from edgellm.errors import CheckpointError
+from edgellm.errors import CheckpointError, option
 
 #: What a conversion reads. Pickles, ONNX exports and other formats in the same repository stay where they are.
 NEEDED = ("*.json", "*.safetensors", "*.jinja", "README.md", "LICENSE*")
@@ -86,7 +86,7 @@ def fetch(repo_id: str, files: Sequence[str], *, offline: bool = False) -> Path:
     for name in files:
         if not (folder / name).is_file():
             raise CheckpointError(
-                f"{repo_id}: {name} is not in the local cache; run it again without --offline"
+                f"{repo_id}: {name} is not in the local cache; run it again without {option('offline')}"
             )
         check_download(folder / name, digests.of(folder / name))
     return folder

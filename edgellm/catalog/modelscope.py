@@ -32,7 +32,7 @@ from typing import IO, Any
 from edgellm import files
 from edgellm.catalog.hub import NEEDED, UNNEEDED, WEIGHTS, Download
 from edgellm.catalog.spellings import MODELSCOPE, is_repo_id
-from edgellm.errors import CheckpointError, EdgellmError
+from edgellm.errors import CheckpointError, EdgellmError, option
 from edgellm.terminal import Progress, note
 from edgellm.units import format_size
 from edgellm.version import __version__
@@ -138,7 +138,7 @@ def _listing(repo_id: str, revision: str | None, offline: bool) -> tuple[dict[st
         found = [RemoteFile(**entry) for entry in json.loads(kept.read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError):
         raise CheckpointError(
-            f"{repo_id} is not in the local cache of {_host()}; run it again without --offline"
+            f"{repo_id} is not in the local cache of {_host()}; run it again without {option('offline')}"
         ) from None
     return {file.name: file for file in found}, False
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgellm import privacy
 from edgellm.catalog import hubs, models, spellings
-from edgellm.errors import CheckpointError, EdgellmError, UsageError
+from edgellm.errors import CheckpointError, EdgellmError, UsageError, option
 
 if TYPE_CHECKING:
     from edgellm.catalog.spellings import Reference
@@ -57,7 +57,7 @@ def _of_hub(model: str, types: Sequence[str], *, offline: bool) -> Subject:
     reference = spellings.read(model)
     assert reference is not None
     if offline:
-        raise CheckpointError(f"{model} is not on this machine; run it again without --offline")
+        raise CheckpointError(f"{model} is not on this machine; run it again without {option('offline')}")
     hub = hubs.of(reference.hub)
     if not any(name.endswith(".safetensors") for name in hub.names(reference.repo_id)):
         raise UsageError(

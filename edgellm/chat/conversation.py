@@ -18,7 +18,7 @@ from edgellm.chat import window
 from edgellm.chat.reply import Reply, seeded
 from edgellm.chat.spans import SpanCache
 from edgellm.chat.window import ContextFullError, Prompt, Renderer, Template
-from edgellm.errors import EngineError, UsageError
+from edgellm.errors import EngineError, UsageError, option
 from edgellm.generation.generate import Completion, GenerateOptions
 from edgellm.prompt import markup, tool_choice
 from edgellm.prompt import messages as chat_messages
@@ -107,7 +107,9 @@ class Conversation:
     def larger_window(self) -> str:
         """The end of a message about too little room; empty where the model has seen no longer text."""
         most = self.session.artifact.n_ctx_train
-        return f", or take a larger -c (this model: up to {most:,})" if most > self.n_ctx else ""
+        return (
+            f", or take a larger {option('n_ctx')} (this model: up to {most:,})" if most > self.n_ctx else ""
+        )
 
     @property
     def thinks(self) -> bool:
@@ -169,14 +171,14 @@ class Conversation:
         self._n_regenerated = 0
         return self._answer([*self.messages, *told], free=True)
 
-    def regenerate(self) -> Reply:
-        """Answer the last message anew. With a fixed seed the n-th time draws with seed + n."""
+    def regenerate(self, prefill: str = "") -> Reply:
+        """Answer the last message anew, from `prefill` on. With a fixed seed the n-th time draws with seed + n."""
         self._settle()
         messages = self.messages[:-1] if self.messages and not self.unanswered else self.messages
         if not messages:
             raise UsageError("there is no message to answer yet")
         self._n_regenerated += not self.unanswered
-        return self._answer(list(messages))
+        return self._answer(list(messages), prefill=prefill)
 
     def edit(self, text: str, turn: int | None = None) -> Reply:
         """Put `text` in the place of the user's last message, or of an earlier turn's (1 is the first); answer it.
@@ -249,21 +251,21 @@ class Conversation:
         options = seeded(self.options, self._n_regenerated)
         return options if free else must_call(options, self._choice, self._markup)
 
-    def _answer(self, messages: list[Message], *, free: bool = False) -> Reply:
+    def _answer(self, messages: list[Message], *, free: bool = False, prefill: str = "") -> Reply:
         """`free`: it goes on with tools' results, and need not call again."""
         options = self._options(free=free)
         n_common = chat_messages.n_common(messages, self.messages)
         if n_common < self.n_hidden:  # an early turn is edited: what is left out is decided anew
             self._forget_summary_unless(n_common)
             self.n_hidden = 0
-        prompt = self._fit(messages)
+        prompt = self._fit(messages, prefill)
         if (
             prompt.n_hidden > self.n_hidden
             and self.on_full == "summarise"
             and self._summarise(messages, prompt.n_hidden)
         ):
             self.n_hidden = prompt.n_hidden
-            prompt = self._fit(messages)
+            prompt = self._fit(messages, prefill)
         n_dropped = len(chat_messages.turns(messages[self.n_hidden : prompt.n_hidden]))
         before = self.history
         self.messages, self.n_hidden = messages, prompt.n_hidden
@@ -291,6 +293,7 @@ class Conversation:
             thinking=self._markup.thinks and markup.thinking_is_open(prompt.text) and options.grammar is None,
             n_hidden=prompt.n_hidden,
             n_dropped=n_dropped,
+            prefill=prompt.prefill,
             end=end,
         )
 
@@ -306,7 +309,7 @@ class Conversation:
         self.last = done
         answer = Message(
             "assistant",
-            reply.text,
+            prompt.prefill + reply.text,
             reply.finish_reason,
             reply.truncated,
             reply.seed,
@@ -318,22 +321,23 @@ class Conversation:
             self.branches.append(before.messages)
         self.spans.keep(prompt.spans, done, has_markup=reply.text != done.text)
 
-    def _fit(self, messages: list[Message]) -> Prompt:
+    def _fit(self, messages: list[Message], prefill: str = "") -> Prompt:
         """The prompt for `messages`, a quarter of the window free when it had to leave some out."""
         room = min(self.options.max_tokens or self.n_ctx, max(self.n_ctx // 8, 1), 512)
         limit = self.n_ctx - room
         target = limit - self.n_ctx // 8 - (self._n_summary if self.on_full == "summarise" else 0)
         starts = chat_messages.turns(messages)
+        render = partial(self._render, messages, prefill=prefill)
         if self.on_full == "stop" and starts[-1] > self.n_hidden:
-            n_tokens = self._render(messages, self.n_hidden).n_tokens
+            n_tokens = render(self.n_hidden).n_tokens
             if n_tokens > limit:
                 raise ContextFullError(
                     f"the window is full: {n_tokens:,} tokens of history and message, {self.n_ctx:,} in the "
                     f"window, {room:,} kept for the answer; drop old turns, start anew{self.larger_window}"
                 )
-        prompt = window.fit(partial(self._render, messages), starts, self.n_hidden, limit, target)
+        prompt = window.fit(render, starts, self.n_hidden, limit, target)
         if prompt is None:
-            n_tokens = self._render(messages, starts[-1]).n_tokens
+            n_tokens = render(starts[-1]).n_tokens
             raise ContextFullError(
                 f"the message with the system prompt is {n_tokens:,} tokens; the window of {self.n_ctx:,} "
                 f"takes at most {limit:,} and an answer: shorten it{self.larger_window}"
@@ -363,13 +367,15 @@ class Conversation:
             self.on_summary(reply)
         if reply.completion.finish_reason == "cancelled":
             raise ContextFullError(
-                "the summary was stopped and the message not sent; /set on-full drop does without"
+                f"the summary was stopped and the message not sent; {option('on_full_drop')} does without"
             )
         text = reply.text.strip()
         self.summary = Summary(text, n_hidden) if text else self.summary
         return bool(text)
 
-    def _render(self, messages: Sequence[Message], n_hidden: int, *, think: bool | None = None) -> Prompt:
+    def _render(
+        self, messages: Sequence[Message], n_hidden: int, *, think: bool | None = None, prefill: str = ""
+    ) -> Prompt:
         think = self.think if think is None else think
         if self.options.exact:
             self.spans.known.clear()  # the prompt's tokens are its text's, not those that were drawn
@@ -380,6 +386,7 @@ class Conversation:
             summary=self.summary,
             think=think,
             offer_tools=self._offers_tools,
+            prefill=prefill,
         )
 
     @property

@@ -38,6 +38,7 @@ class Reply(Iterator[str]):
         thinking: bool = False,
         n_hidden: int = 0,
         n_dropped: int = 0,
+        prefill: str = "",
         end: Callable[[Reply], None] | None = None,
     ) -> None:
         self._session = session
@@ -48,6 +49,7 @@ class Reply(Iterator[str]):
         self.n_prompt = len(prompt)  # tokens, what the cache holds included
         self.n_hidden = n_hidden  # messages the model does not see
         self.n_dropped = n_dropped  # turns among them that it saw until now
+        self.prefill = prefill  # the beginning of the answer that the prompt ends with
         self.started = False  # a piece has come
         self.cancelled = False
 

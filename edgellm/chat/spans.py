@@ -47,8 +47,20 @@ class SpanCache:
     def __init__(self, session: Session, others: Iterable[Sequence[Span]] = ()) -> None:
         """`others`: what is known of other conversations, which this one may go on from."""
         self._session, self._others = session, tuple(others)
-        self.known: list[Span] = []  # the last prompt and answer, in order
+        self._known: list[Span] = []
+        self._answer: tuple[Completion, bool] | None = None  # that goes on from `_known`, and has markup
         self._guarded: dict[str, str] = {}
+
+    @property
+    def known(self) -> list[Span]:
+        """The last prompt and answer, in order."""
+        if self._answer is not None:
+            self._known, self._answer = self._with(*self._answer), None
+        return self._known
+
+    @known.setter
+    def known(self, spans: list[Span]) -> None:
+        self._known, self._answer = spans, None
 
     def guard(self, content: str) -> str:
         """Message text that may go into a template: control tokens spelt out in it stay plain text.
@@ -87,16 +99,21 @@ class SpanCache:
         return text.replace(_OPEN, "").replace(_CLOSE, "")
 
     def keep(self, prompt: Sequence[Span], answer: Completion, *, has_markup: bool = False) -> None:
-        """Remember a prompt and what was drawn after it.
+        """Remember a prompt and what was drawn after it. Asks nothing of the session, whose engine may be gone.
 
-        When the ids do not spell the text (a stop string cut it, half a character was left), the text is
-        tokenized when it is next needed. `has_markup`: tags of thinking and calls are in it, which templates
-        write unguarded.
+        `has_markup`: tags of thinking and calls are in it, which templates write unguarded.
         """
-        self.known = list(prompt)
+        self._known, self._answer = list(prompt), (answer, has_markup)
+
+    def _with(self, answer: Completion, has_markup: bool) -> list[Span]:
+        """`_known` and the answer. Where its ids do not spell the text (a stop string cut it, half a character was
+        left), the text is tokenized when it is next needed.
+        """
         drawn = b"".join(map(self._session.piece, answer.tokens))
-        if answer.text and drawn == answer.text.encode():
-            self.known.append(Span(answer.text if has_markup else self.guard(answer.text), answer.tokens))
+        if not answer.text or drawn != answer.text.encode():
+            return self._known
+        text = answer.text if has_markup else self.guard(answer.text)
+        return [*self._known, Span(text, answer.tokens)]
 
     def _tokens(self, text: str) -> tuple[int, ...]:
         if len(text) > self._at_once:

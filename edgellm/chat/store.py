@@ -105,8 +105,7 @@ class Store:
         if path.exists() and self._updated(path) != known:
             saved = replace(saved, name=self._free(saved.name))
         saved = replace(saved, updated=_now(), history=history)
-        text = json.dumps(_as_json(saved), ensure_ascii=False, indent=1) + "\n"
-        files.write_text(self.path(saved.name), text, mode=0o600)
+        files.write_text(self.path(saved.name), _as_text(saved), mode=0o600)
         self._written[saved.name] = saved.updated
         return saved
 
@@ -151,7 +150,7 @@ class Store:
         path = self.path(name)
         if not path.exists():
             raise self._missing(name)
-        saved = self._read(path)
+        saved = _read(path)
         self._written[name] = saved.updated
         return saved
 
@@ -160,7 +159,7 @@ class Store:
         found = []
         for path in self.folder.glob("*.json"):
             try:
-                found.append(self._read(path))
+                found.append(_read(path))
             except StorageError:
                 continue  # one damaged file must not hide the others; loading it by name says why
         return sorted(found, key=lambda saved: saved.updated, reverse=True)
@@ -182,25 +181,9 @@ class Store:
             for folder in (self.folder.parent, self.folder):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def _read(self, path: Path) -> Saved:
-        try:
-            return _from_json(path.stem, json.loads(path.read_text(encoding="utf-8")))
-        except (
-            OSError,
-            ValueError,
-            LookupError,
-            TypeError,
-            AttributeError,
-            OverflowError,
-            RecursionError,
-        ) as error:
-            raise StorageError(
-                f"{path} is not a saved conversation: {_why(error)}; delete it or repair it by hand"
-            ) from error
-
     def _updated(self, path: Path) -> str | None:
         try:
-            return self._read(path).updated
+            return _read(path).updated
         except StorageError:
             return None
 
@@ -211,6 +194,37 @@ class Store:
             n += 1
             name = f"{stem}-{n}"
         return name
+
+
+def read(path: Path) -> Saved:
+    """The conversation in any file of this format. Raises UsageError for none, StorageError for a damaged one."""
+    if not path.exists():
+        raise UsageError(f"there is no file {path}")
+    return _read(path)
+
+
+def write(path: Path, saved: Saved) -> Saved:
+    """Put `saved` into any file, in the place of what is there; returns what was written. Raises StorageError."""
+    saved = replace(saved, updated=_now())
+    files.write_text(path, _as_text(saved), mode=0o600)
+    return saved
+
+
+def _read(path: Path) -> Saved:
+    try:
+        return _from_json(path.stem, json.loads(path.read_text(encoding="utf-8")))
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
+        raise StorageError(
+            f"{path} is not a saved conversation: {_why(error)}; delete it or repair it by hand"
+        ) from error
 
 
 def data_dir() -> Path:
@@ -236,6 +250,10 @@ def _why(error: Exception) -> str:
 
 def _now() -> str:
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")
+
+
+def _as_text(saved: Saved) -> str:
+    return json.dumps(_as_json(saved), ensure_ascii=False, indent=1) + "\n"
 
 
 def _as_json(saved: Saved) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from edgellm.chat.spans import OverWindowError, Span, SpanCache
 from edgellm.errors import UsageError
+from edgellm.prompt import markup
 from edgellm.prompt import messages as chat_messages
 from edgellm.prompt.messages import Message, Summary
 from edgellm.prompt.template import lost_words
@@ -59,6 +60,7 @@ class Prompt:
     spans: tuple[Span, ...]
     n_hidden: int
     n_least: int = 0
+    prefill: str = ""  # the beginning of the answer, which it ends with
 
     @property
     def tokens(self) -> list[int]:
@@ -102,8 +104,9 @@ class Renderer:
         summary: Summary | None = None,
         think: bool | None = None,
         offer_tools: bool = True,
+        prefill: str = "",
     ) -> Prompt:
-        """The prompt for an answer to `messages`, the oldest `n_hidden` left out."""
+        """The prompt for an answer to `messages`, the oldest `n_hidden` left out, that begins with `prefill`."""
         guard = self._spans.guard
         told = chat_messages.for_template(messages[n_hidden:], guard, one_call_each=self._one_call_each)
         head = [] if system is None else [guard(system)]
@@ -119,10 +122,15 @@ class Renderer:
                 f"this model's chat template leaves out what the user says ({self._spans.unguarded(words)[:40]!r}); "
                 "it is broken or made for something else than chats"
             )
+        if prefill and markup.thinking_is_open(text):
+            raise UsageError(
+                "this model thinks before it answers, so an answer cannot be begun for it; give think=False if it "
+                "knows how, or leave the last message out"
+            )
         try:
-            return Prompt(tuple(self._spans.split(text)), n_hidden)
+            return Prompt(tuple(self._spans.split(text + guard(prefill))), n_hidden, prefill=prefill)
         except OverWindowError as error:
-            return Prompt((), n_hidden, error.n_least)
+            return Prompt((), n_hidden, error.n_least, prefill)
 
 
 def fit(

@@ -14,7 +14,7 @@ import sys
 import click
 
 from edgellm.cli.shared import signals, streams
-from edgellm.errors import EdgellmError, did_you_mean
+from edgellm.errors import EdgellmError, did_you_mean, said_as_flags
 from edgellm.terminal import note, visible
 from edgellm.version import __version__
 
@@ -39,6 +39,11 @@ class _Commands(click.Group):
         except click.UsageError as error:
             near = did_you_mean(name, [*self.list_commands(ctx), *_NEIGHBOURS])
             raise click.UsageError(f"{error.message} {near.capitalize()}".strip(), ctx) from error
+
+    def invoke(self, ctx: click.Context) -> object:
+        """With messages that name settings by their flags."""
+        with said_as_flags():
+            return super().invoke(ctx)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgellm.cli.shared.model_argument import hub_option
-from edgellm.terminal import say
+from edgellm.terminal import Progress, note, say
+
+if TYPE_CHECKING:
+    from edgellm.fit.places import Place
+    from edgellm.formats.artifact import Artifact
 
 
 @click.command(short_help="Put a model and all a board needs to run it into one folder or archive.")
@@ -30,6 +36,14 @@ from edgellm.terminal import say
     help="Python there.  [default: as here]",
 )
 @click.option("-c", "--ctx-size", type=click.IntRange(1), help="Tokens of context.  [default: the device's]")
+@click.option(
+    "--ram", metavar="SIZE", help="Memory of the device.  [default: the least that is sold and enough]"
+)
+@click.option(
+    "--tuned",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Settings found there: what ./edgellm-bundle tune --json printed.",
+)
 @click.option(
     "--with",
     "extras",
@@ -56,6 +70,8 @@ def command(
     output: Path,
     python: str,
     ctx_size: int | None,
+    ram: str | None,
+    tuned: Path | None,
     extras: tuple[str, ...],
     wheels: Path | None,
     engine_wheel: Path | None,
@@ -74,14 +90,40 @@ def command(
     from edgellm.bundle import contents, engine
     from edgellm.cli.shared import model_argument
     from edgellm.profiles import devices
-    from edgellm.units import format_size
+    from edgellm.units import format_size, parse_size
 
     device = devices.device(name)
     artifact = model_argument.resolve(model, offline=offline)
     if engine_wheel is None and artifact.format == "gguf":
-        engine_wheel = engine.kept(device)
-    plan = contents.Plan(artifact, device, python, extras, wheels, engine_wheel, ctx_size)
-    contents.make(plan, output, force=force)
+        engine_wheel = engine.found(device)
+    plan = contents.Plan(
+        artifact,
+        device,
+        python,
+        extras,
+        wheels,
+        engine_wheel,
+        ctx_size,
+        None if ram is None else parse_size(ram),
+        tuned,
+    )
+    contents.check(plan)
+    contents.make(replace(plan, place=_place(artifact, name)), output, force=force)
     written = [output] if output.is_file() else [path for path in output.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in written)
     say(f"wrote {output} ({format_size(size)}) for {device.title}, Python {python}")
+
+
+def _place(artifact: Artifact, name: str) -> Place | None:
+    """The device by this machine's kernels, timed now where they were not; None where they cannot be."""
+    from edgellm.errors import ArtifactError, EngineError
+    from edgellm.fit import builds, places
+
+    try:
+        build = builds.of_artifact(artifact).types.values()
+        with Progress() as progress:
+            local = places.here(build, lambda text: progress.show(f"this machine, once: {text}"))
+        return places.named(local, name)
+    except (ArtifactError, EngineError) as error:
+        note(f"no speed is told: {error}")
+        return None

@@ -17,20 +17,27 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Show CPU, engines, memory and energy sources, and what is wrong with them.")
 @click.argument("model", required=False)
+@click.option("--for", "name", metavar="DEVICE", help="Look at a board or laptop by its profile instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @engine_options
-def command(model: str | None, as_json: bool, offline: bool, engine: EngineOptions) -> None:
+def command(model: str | None, name: str | None, as_json: bool, offline: bool, engine: EngineOptions) -> None:
     """Look at this machine: CPU features, memory, engines, energy sources. Exit code 3 when an engine is broken.
 
     With MODEL, show how it would be opened instead: every setting, what was chosen and why. The flags are those
     of chat, run and profile. Of a checkpoint that is not converted yet, what it will take is foretold from its headers.
+
+    With --for, show what is known of another machine, and what is ready here to bring models to it; with MODEL too,
+    how a bundle opens it there.
     """
     import json
 
     from edgellm.doctor import machine
     from edgellm.errors import CheckFailedError
 
-    findings = machine.examine() if model is None else _explain(model, engine, offline=offline)
+    if name is not None:
+        findings = _elsewhere(name, model, engine, offline=offline)
+    else:
+        findings = machine.examine() if model is None else _explain(model, engine, offline=offline)
     if as_json:
         emit(
             json.dumps(
@@ -55,6 +62,17 @@ def _explain(model: str, engine: EngineOptions, *, offline: bool) -> list[Findin
         table = fit.tabled(str(source.path), **of_it, device=None, ram=None, offline=True, measure=False)
         return doctor_model.foretell(table)
     return doctor_model.explain(first_use.resolve(model, offline=offline), engine)
+
+
+def _elsewhere(name: str, model: str | None, engine: EngineOptions, *, offline: bool) -> list[Finding]:
+    from edgellm.cli.shared import model_argument
+    from edgellm.doctor import device as doctor_device
+    from edgellm.profiles import devices
+
+    device = devices.device(name)
+    if model is None:
+        return doctor_device.examine(device)
+    return doctor_device.explain(model_argument.resolve(model, offline=offline), device, engine.n_ctx)
 
 
 def _print(findings: list[Finding]) -> None:

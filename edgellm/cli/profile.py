@@ -35,7 +35,7 @@ _WRITING_SHARE = 0.05
     "--plan",
     "plan_name",
     metavar="FILE|NAME",
-    help="A TOML file that says all this, or one that comes with edgellm: bundled, shapes.",
+    help="A TOML file that says all this, or one that comes with edgellm: bundled, real, shapes.",
 )
 @click.option(
     "--resume",
@@ -179,7 +179,7 @@ def _quality(grid: Grid, models: dict[str, str], *, offline: bool) -> QualityPla
     for name, model in models.items():
         if (reference := plan.reference_of(model, grid.reference)) is not None:
             references[name] = files.unnamed(model_argument.resolve(reference, offline=offline).path)
-    return QualityPlan(grid.dialogues, grid.items, references, axes.check(grid.axes))
+    return QualityPlan(grid.dialogues, grid.items, references, axes.check(grid.axes), grid.text)
 
 
 def _resumed(

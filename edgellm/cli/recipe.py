@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,9 @@ from edgellm.cli.shared.threads import THREADS
 from edgellm.errors import UsageError
 from edgellm.terminal import Progress, aligned, note, say
 from edgellm.units import parse_size
+
+if TYPE_CHECKING:
+    from edgellm.fit.figures import Figures
 
 
 @click.group("recipe", short_help="Find which type each matrix should have, by measuring.")
@@ -34,12 +37,12 @@ def list_command() -> None:
 def speed_command(output: Path, n_threads: int | None, force: bool) -> None:
     """Measure how long this machine's kernels take in each type, for `search --for` here or elsewhere."""
     from edgellm import files
-    from edgellm.recipes import speeds
+    from edgellm.fit import figures
 
     files.check_output(output, force=force)
     found = _measured(n_threads)
-    speeds.save(output, found, force=force)
-    rows = [(name, f"{1e12 * s.decode:.0f}", f"{1e12 * s.prefill:.0f}") for name, s in found.types.items()]
+    figures.save(output, found, force=force)
+    rows = [(name, *(f"{1e12 * s:.0f}" for s in (k.decode, k.prefill))) for name, k in found.kernels.items()]
     say(*aligned([("type", "decode, ps/weight", "prefill, ps/weight"), *rows], "<>>"))
 
 
@@ -87,14 +90,15 @@ def search_command(model: str, output: Path, device: Path | None, budget: str, *
     """
     from edgellm.catalog import models
     from edgellm.convert.gguf.recipes import canonical
-    from edgellm.recipes import search, speeds
+    from edgellm.fit import figures
+    from edgellm.recipes import search
 
     onnx = options["format_"] == "onnx"
     if device is not None and not device.is_file():
         raise UsageError(
             f"{device} is not at hand: run `edgellm recipe speed -o FILE` on that device and give the file"
         )
-    known = speeds.load(device) if device else None
+    known = figures.load(device) if device else None
     if options["decode"] and known is None:
         known = _measured(options["n_threads"])
     if known is None:
@@ -129,17 +133,14 @@ def search_command(model: str, output: Path, device: Path | None, budget: str, *
     )
 
 
-def _measured(n_threads: int | None) -> Any:
+def _measured(n_threads: int | None) -> Figures:
+    """What `edgellm fit` remembers of this machine, with the types of a search; those not known are timed."""
+    from edgellm.fit import probe
     from edgellm.machine import hardware
-    from edgellm.recipes import search, speeds
+    from edgellm.recipes import search
 
     with Progress() as progress:
-        total = len(search.TYPES)
-        return speeds.measure(
-            search.TYPES,
-            hardware.threads(n_threads),
-            lambda done: progress.count("kernel speeds", done, total),
-        )
+        return probe.here("llamacpp", hardware.threads(n_threads), search.TYPES, progress.show)
 
 
 def _seconds(text: str) -> float:

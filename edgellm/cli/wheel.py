@@ -12,7 +12,11 @@ from edgellm.terminal import note, say
 
 @click.command(short_help="Build llama-cpp-python for another machine.")
 @click.option(
-    "--for", "name", metavar="DEVICE", required=True, help="raspberry-pi-5, jetson-orin-nano, n100, ..."
+    "--for",
+    "name",
+    metavar="DEVICE|TARGET",
+    required=True,
+    help="raspberry-pi-5, n100, ..., x86-64-v3, x86-64.",
 )
 @click.option(
     "-o",
@@ -23,17 +27,19 @@ from edgellm.terminal import note, say
 def command(name: str, output: Path | None) -> None:
     """Build the engine of GGUF models for DEVICE's processor, once: the wheel is kept.
 
+    Targets are armv8, armv8.2-dotprod, armv8.6-i8mm, x86-64-v2, -v3 and -v4. The wheel of x86-64 has the kernels of
+    all x86 processors, and chooses when it starts.
+
     The source is fetched by pip. Another architecture needs its compiler: on Debian gcc-aarch64-linux-gnu and
     g++-aarch64-linux-gnu.
     """
     from edgellm.bundle import engine
-    from edgellm.profiles import devices
 
-    device = devices.device(name)
-    wheel = engine.kept(device)
+    target = engine.target(name)
+    wheel = engine.kept(target)
     if wheel is None:
-        note(f"compiling llama.cpp for {engine.target(device).name}; this takes minutes")
-        wheel = engine.build(device)
+        note(f"compiling llama.cpp for {target.name}; this takes minutes")
+        wheel = engine.build(target)
     if output is not None:
         wheel = Path(shutil.copyfile(wheel, output / wheel.name))
-    say(f"{wheel} ({engine.target(device).name})")
+    say(f"{wheel} ({target.name})")

@@ -118,7 +118,7 @@ def _onnxruntime() -> Iterator[Finding]:
     from importlib.metadata import distributions
 
     found = sorted(
-        {d.metadata["Name"] for d in distributions() if d.metadata["Name"].startswith("onnxruntime")}
+        {name for d in distributions() if (name := d.metadata["Name"] or "").startswith("onnxruntime")}
     )
     engines = [name for name in found if name in ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml")]
     if len(engines) > 1:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from edgellm import files
+from edgellm.errors import ArtifactError
 from edgellm.machine import hardware
 
 _FORMAT = 2
@@ -85,6 +86,22 @@ def parse(found: dict[str, object]) -> Figures:
     from edgellm.profiles.result.codec import from_plain
 
     return from_plain(Figures, found)
+
+
+def save(file: Path, figures: Figures, *, force: bool = False) -> None:
+    """Write a file to take to another machine. Raises OutputExistsError, StorageError."""
+    with files.atomic_path(file, force=force) as temporary:
+        temporary.write_text(json.dumps(asdict(figures), indent=1) + "\n", encoding="utf-8")
+
+
+def load(file: Path) -> Figures:
+    """Read what `save` wrote. Raises ArtifactError."""
+    try:
+        return parse(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ArtifactError(
+            f"{file}: holds no kernel speeds ({error}); make them with edgellm recipe speed"
+        ) from error
 
 
 def write(figures: Figures) -> None:

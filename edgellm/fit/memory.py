@@ -91,12 +91,14 @@ def kv_bytes_per_token(build: Build, options: EngineOptions | None = None) -> fl
     return memory_estimate.kv_bytes_per_token(build.planned, options or EngineOptions()) or 0.0
 
 
-def longest_context(build: Build, ram: int, runtime_bytes: int | None = None) -> int:
+def longest_context(
+    build: Build, ram: int, runtime_bytes: int | None = None, options: EngineOptions | None = None
+) -> int:
     """The most tokens, up to the model's window and in steps of 256, with which it fits in `ram`; 0: not at all."""
     low, high = 0, build.numbers.n_ctx_train // 256
     while low < high:
         middle = (low + high + 1) // 2
-        if predict(build, 256 * middle, runtime_bytes).peak <= ram:
+        if predict(build, 256 * middle, runtime_bytes, options).peak <= ram:
             low = middle
         else:
             high = middle - 1

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgellm.errors import EngineError, UsageError
+from edgellm.errors import EngineError, UsageError, option
 from edgellm.formats.purpose import POOLINGS, Embedding, Pooling, embedding_of
 
 if TYPE_CHECKING:
@@ -136,7 +136,8 @@ def _vector(session: Session, text: str, place: int, manner: Manner, skip: int, 
         if not truncate:
             raise EngineError(
                 f"the {len(tokens) + len(end)} tokens of text {place} do not fit the context of {limit}: make it "
-                "shorter, have it cut (--truncate, truncate=True), or give a larger context (-c) if the model has one"
+                f"shorter, have it cut ({option('truncate')}), or give a larger context ({option('n_ctx')}) if the "
+                "model has one"
             )
         tokens = tokens[: limit - len(end)]
     return pooled(session, tokens + end, manner.pooling, min(skip, len(tokens) + len(end) - 1))

@@ -11,9 +11,11 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from edgellm.errors import CancelledError, EdgellmError, EngineError, UsageError
+from edgellm.generation.logprobs import Logprobs, TokenLogprob, named
 from edgellm.session import Cancel, Sampling, Session, reuse_prefix
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ class GenerateOptions:
     ignore_eos: bool = False
     grammar: Grammar | None = None  # what the answer must look like
     drafter: Drafter | None = field(default=None, compare=False)  # makes it faster; one per session
+    n_logprobs: int | None = None  # tell each token's log-probability, and those of so many likeliest ones
     exact: bool = False  # evaluate the whole prompt anew, so that what is cached cannot change the rounding
 
     def __post_init__(self) -> None:
@@ -74,6 +77,7 @@ class Completion:
     usage: Usage
     valid: bool | None = None  # whether the text is whole by `GenerateOptions.grammar`; None without one
     shortest: int | None = None  # tokens of the shortest whole answer that was found; None where none was
+    logprobs: tuple[TokenLogprob, ...] | None = None  # one for each of `tokens`; None where not asked for
 
 
 class Generation:
@@ -139,10 +143,12 @@ class Generation:
             n_cached = reuse_prefix(session, () if options.exact else self._prompt)
             self._n_cached = n_cached
             written.constraint = constraint_of(session, options, len(self._prompt))
+            if options.n_logprobs is not None:
+                written.logprobs = Logprobs(options.n_logprobs, written.constraint)
             ids = session.stream(
                 self._prompt[n_cached:],
                 options.sampling,
-                constraint=written.constraint,
+                constraint=written.logprobs or written.constraint,
                 drafter=options.drafter,
                 cancel=self._cancel,
             )
@@ -190,6 +196,7 @@ class Written:
         self._eos = frozenset() if options.ignore_eos else session.info.eos_ids
         self._text = _TextStream(options.stop)
         self.constraint: GrammarConstraint | None = None  # of the stream that draws
+        self.logprobs: Logprobs | None = None  # around it, where they are asked for
         self.tokens: list[int] = []  # all drawn, the ending EOS included
         self.ending: str | None = None  # "stop" | "length", once the last id has come
 
@@ -223,7 +230,10 @@ class Written:
         kept = tuple(tokens[:-1] if ended else tokens)
         valid = None if constraint is None else constraint.valid(len(tokens)) and self.stop is None
         shortest = None if constraint is None else constraint.shortest
-        return Completion(self._text.text, kept, reason, usage, valid, shortest)
+        told = None
+        if self.logprobs is not None:  # which may have drawn further than was read
+            told = tuple(named(drawn, self._session) for drawn in islice(self.logprobs.taken, len(kept)))
+        return Completion(self._text.text, kept, reason, usage, valid, shortest, told)
 
 
 _DEFAULTS = GenerateOptions()

@@ -26,6 +26,27 @@ class Logprob:
     top: tuple[tuple[int, float], ...]  # the likeliest tokens with theirs, likeliest first
 
 
+@dataclass(frozen=True)
+class TokenLogprob:
+    """One token by its bytes: a `Logprob` that can be read without the model."""
+
+    token: int
+    data: bytes  # what it stands for: text, a part of a character, or nothing for control tokens
+    logprob: float  # natural logarithm of its probability
+    top: tuple[TokenLogprob, ...] = ()  # the likeliest tokens in its place, likeliest first
+
+    @property
+    def text(self) -> str:
+        """`data` as text; a part of a character is U+FFFD."""
+        return self.data.decode("utf-8", "replace")
+
+
+def named(drawn: Logprob, session: Session) -> TokenLogprob:
+    """With the bytes that the session's model has for the ids."""
+    top = tuple(TokenLogprob(token, session.piece(token), logprob) for token, logprob in drawn.top)
+    return TokenLogprob(drawn.token, session.piece(drawn.token), drawn.logprob, top)
+
+
 class Logprobs:
     """A `Constraint` that forbids nothing and keeps the log-probabilities of what is taken; around another one, if any.
 
@@ -47,7 +68,8 @@ class Logprobs:
         self._log_sum = peak + float(np.log(np.exp(logits - peak).sum(dtype=np.float64)))
         self._top = ()
         if self._n_top:
-            found = np.argpartition(logits, -self._n_top)[-self._n_top :]
+            n_top = min(self._n_top, len(logits))
+            found = np.argpartition(logits, -n_top)[-n_top:]
             found = found[np.lexsort((found, -logits[found]))]
             self._top = tuple((int(i), float(logits[i]) - self._log_sum) for i in found)
         self._logits = logits if self._inner is None else logits.copy()

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgellm.errors import EngineError, UsageError
+from edgellm.errors import EngineError, UsageError, option
 from edgellm.formats.purpose import (
     QWEN3_RERANK,
     QWEN3_TASK,
@@ -117,8 +117,8 @@ class _Prompt:
             if not truncate:
                 raise EngineError(
                     f"query and document {place} have {len(asked)} tokens, and the context of {n_ctx} has room for "
-                    f"{max(room, 0)}: make them shorter, have them cut (--truncate, truncate=True), or give a larger "
-                    "context (-c) if the model has one"
+                    f"{max(room, 0)}: make them shorter, have them cut ({option('truncate')}), or give a larger "
+                    f"context ({option('n_ctx')}) if the model has one"
                 )
             asked = asked[: max(room, 0)]
         tokens = [*self.head, *asked, *self.tail]

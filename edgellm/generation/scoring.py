@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgellm.errors import UsageError
+from edgellm.errors import UsageError, option
 from edgellm.session import Session
 
 if TYPE_CHECKING:
@@ -60,6 +60,9 @@ class Score:
     log_probs: tuple[float | None, ...]  # natural; None for a first token that nothing predicts
     n_bytes: int  # of text that the scored tokens stand for
 
+    def __repr__(self) -> str:
+        return f"<edgellm.Score of {len(self.tokens)} tokens, log_prob {self.log_prob:.3f}>"
+
     @property
     def log_prob(self) -> float:
         """Of the text: the sum over its scored tokens."""
@@ -101,6 +104,28 @@ def score(session: Session, text: str, *, after: str = "") -> Score:
     return Score(tuple(tokens), (*[None] * (first - len(before)), *found), n_bytes)
 
 
+def endings(session: Session, text: str, continuations: Sequence[str]) -> list[float]:
+    """The natural log-probability of each continuation of `text`, which is read once.
+
+    Raises UsageError where the text, or a continuation, has no token.
+    """
+    before = session.tokenize(text, special=False, add_bos=session.info.add_bos)
+    found = [session.tokenize(each, special=False) for each in continuations]
+    if not before or not all(found):
+        raise UsageError(f"{text!r} and what may follow it need a token each")
+    session.rewind(0)
+    first = log_softmax(session.eval_all(before)[-1:])[0]
+    sums = []
+    for tokens in found:
+        likelihoods = [float(first[tokens[0]])]
+        if len(tokens) > 1:
+            session.rewind(len(before))
+            rows = log_softmax(session.eval_all(tokens[:-1]))
+            likelihoods += [float(row[token]) for row, token in zip(rows, tokens[1:], strict=True)]
+        sums.append(math.fsum(likelihoods))
+    return sums
+
+
 def windows(tokens: Sequence[int], first: int, n_ctx: int, bos: Sequence[int] = ()) -> list[Chunk]:
     """Chunks of at most `n_ctx` that score every token from `first` on once, with at least half a window before it
     where there is so much. `bos` takes the place of a later window's first token.
@@ -130,7 +155,8 @@ def text_chunks(session: Session, text: str, n_tokens: int, *, special: bool = F
     first_id = ids[:1] if add_bos else []
     if len(ids) < n_tokens:
         raise UsageError(
-            f"the text has {len(ids)} tokens, fewer than one chunk of {n_tokens}: give a longer text or a smaller -c"
+            f"the text has {len(ids)} tokens, fewer than one chunk of {n_tokens}: give a longer text or a "
+            f"smaller {option('n_ctx')}"
         )
     starts = range(0, len(ids) - n_tokens + 1, n_tokens)
     pieces = (ids[start : start + n_tokens] for start in starts)

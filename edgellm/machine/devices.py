@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from edgellm.errors import EngineError, UsageError
+from edgellm.errors import EngineError, UsageError, option
 from edgellm.machine import hardware
 
 AUTO, CPU, RPC = "auto", "cpu", "rpc"
@@ -86,10 +86,10 @@ def servers(wanted: str) -> tuple[str, ...]:
         host, _, port = one.rpartition(":")
         if not host or ":" in host or "/" in host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
             raise UsageError(
-                f"--device {wanted}: {one!r} is no server; write rpc://HOST:PORT,rpc://HOST:PORT"
+                f"{option('device')} {wanted}: {one!r} is no server; write rpc://HOST:PORT,rpc://HOST:PORT"
             )
     if len(set(found)) < len(found):
-        raise UsageError(f"--device {wanted} names a server twice; leave one of them out")
+        raise UsageError(f"{option('device')} {wanted} names a server twice; leave one of them out")
     return found
 
 
@@ -105,7 +105,7 @@ def _spread(there: tuple[str, ...], offer: Offer) -> Device:
     line = offer.install(RPC)
     remedy = f"build one that can: {line}" if line else "convert the model to GGUF for llama.cpp, which can"
     raise EngineError(
-        f"--device {spelled(there)} needs an engine that spreads a model over machines, and the installed "
+        f"{option('device')} {spelled(there)} needs an engine that spreads a model over machines, and the installed "
         f"{offer.engine} cannot; {remedy}"
     )
 
@@ -117,7 +117,7 @@ def idle_gpu(offer: Offer) -> str | None:
             if line := offer.install(kind):
                 return (
                     f"running on the CPU: the installed {offer.engine} cannot use this machine's {vendor} GPU; "
-                    f"to use it: {line} (or say --device cpu)"
+                    f"to use it: {line} (or {option('device')} cpu)"
                 )
     return None
 
@@ -129,4 +129,6 @@ def _named(wanted: str, offer: Offer) -> Device:
     there = ", ".join([CPU, *dict.fromkeys(device.kind for device in offer.devices)])
     line = offer.install(wanted)
     remedy = f"install it with: {line}" if line else f"choose one of: {there}"
-    raise EngineError(f"--device {wanted} is not there: the installed {offer.engine} has {there}; {remedy}")
+    raise EngineError(
+        f"{option('device')} {wanted} is not there: the installed {offer.engine} has {there}; {remedy}"
+    )

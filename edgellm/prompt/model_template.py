@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from edgellm.errors import UsageError
+from edgellm.errors import UsageError, option
 
 if TYPE_CHECKING:
     from edgellm.formats.artifact import Artifact
@@ -27,9 +27,7 @@ def template_of(artifact: Artifact) -> ChatTemplate:
     from edgellm.prompt.template import ChatTemplate
 
     if not artifact.chat_template:
-        raise UsageError(
-            f"{artifact.name} has no chat template: it only continues text; use edgellm run --raw MODEL PROMPT"
-        )
+        raise UsageError(f"{artifact.name} has no chat template: it only continues text; {option('raw')}")
     if artifact.format == "onnx":
         from edgellm.formats import onnx_folder
 

@@ -23,6 +23,7 @@ from edgellm.convert.onnx.blocks import BlockFormat
 from edgellm.convert.recipes import recipe as recipe_files
 from edgellm.convert.recipes.recipe import RecipeFile
 from edgellm.errors import UsageError
+from edgellm.fit.figures import Figures
 from edgellm.formats.artifact import Artifact
 from edgellm.formats.gguf.types import GGML_TYPES_BY_NAME
 from edgellm.profiles.quality.reference_logits import CompactReference
@@ -30,7 +31,6 @@ from edgellm.recipes import sensitivity, solve
 from edgellm.recipes.matrices import HEAD, Matrix, groups, matrices
 from edgellm.recipes.noise import noise
 from edgellm.recipes.sensitivity import Measured
-from edgellm.recipes.speeds import Speeds
 from edgellm.session import EngineOptions
 
 #: ggml types that a search chooses among.
@@ -68,7 +68,7 @@ class Request:
     output: Path
     goal: Goal
     seconds: float
-    speeds: Speeds | None
+    speeds: Figures | None
     imatrix: Path | None = None
     auto_imatrix: bool = False
     n_tokens: int = 512
@@ -230,7 +230,7 @@ def _problem(
             nbytes[row, column] = size
             kld[row, column] = factors[row] * noise(rows, name, importance)
             if speeds and matrix.is_read and not goal.onnx:
-                seconds[row, column] = matrix.n_weights * speeds.of(name).decode
+                seconds[row, column] = _seconds(matrix, name, speeds)
         report("noise of each type", row + 1, len(every))
     return solve.Problem(kld, nbytes, seconds), names
 
@@ -262,6 +262,13 @@ def _bytes(name: str, matrix: Matrix) -> float | None:
     return float(matrix.n_weights // matrix.row_size * row)
 
 
+def _seconds(matrix: Matrix, type_: str, speeds: Figures) -> float:
+    """Of a matrix's product with one token, as edgellm fit has it. Raises UsageError where it was not measured."""
+    if (kernel := speeds.kernels.get(type_)) is None:
+        raise UsageError(f"the kernel speeds of {speeds.machine} have no {type_}; measure them again")
+    return matrix.n_weights * kernel.decode + matrix.n_weights // matrix.row_size * kernel.decode_output
+
+
 def _limits(request: Request, every: Sequence[Matrix]) -> tuple[float, float]:
     """Bytes of all matrices and seconds of a token's products."""
     goal = request.goal
@@ -275,9 +282,7 @@ def _limits(request: Request, every: Sequence[Matrix]) -> tuple[float, float]:
             "--decode needs kernel speeds, which are known for GGUF types: measure or give --for"
         )
     taken = sum(
-        matrix.n_weights * request.speeds.of(own[matrix.name].type.name).decode
-        for matrix in every
-        if matrix.is_read
+        _seconds(matrix, own[matrix.name].type.name, request.speeds) for matrix in every if matrix.is_read
     )
     return float(max_bytes), taken / goal.decode
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgellm.formats.artifact import Artifact
     from edgellm.profiles.quality.quality import Quality
     from edgellm.profiles.quality.task_scores import Answer
+    from edgellm.profiles.quality.tasks import TaskItem
     from edgellm.session import EngineOptions, Session
 
 _ROOM = 16  # tokens: a number before each prompt
@@ -40,22 +41,23 @@ class Asked:
         if "response" in names:
             self._prompt = self._long_prompt()
 
-    def answers(self, items: int) -> Sequence[Answer]:
-        """Answers to the first `items` of every task: none of a model that cannot be talked to.
+    def answers(self, items: Sequence[TaskItem]) -> Sequence[Answer]:
+        """Answers to `items`: of a model that cannot be talked to, to those with choices.
 
         Their energy is measured, and the same questions are put otherwise, where these were asked for.
         """
-        from edgellm.profiles.quality import answer_energy, robustness, task_scores, tasks
+        from edgellm.profiles.quality import answer_energy, robustness, task_scores
         from edgellm.prompt.model_template import template_of
 
-        if not self._artifact.chat_template or not items:
+        template = template_of(self._artifact) if self._artifact.chat_template else None
+        asked = [item for item in items if template or item.choices]
+        if not asked:
             for name in ("robustness", "energy"):
                 self._reason(name, _NO_TEMPLATE if items else "no task was to be answered")
             return ()
-        template = template_of(self._artifact)
-        asked = [item for name in tasks.names() for item in tasks.load(name)[:items]]
 
         def render(messages: Sequence[dict[str, str]]) -> str:
+            assert template
             return template.render(messages, enable_thinking=False)
 
         def work() -> list[Answer]:
@@ -69,8 +71,11 @@ class Asked:
                 self._put(energy=found)
         else:
             self._answers = work()
-        if "robustness" in self._names:
-            self._put(robustness=robustness.measure(self._session, render, self._answers))
+        spoken = [each for each in self._answers if not each.item.choices]
+        if "robustness" in self._names and spoken:
+            self._put(robustness=robustness.measure(self._session, render, spoken))
+        elif not spoken:
+            self._reason("robustness", "texts to be continued are not written otherwise")
         return self._answers
 
     def language(self, found: Quality, chunk_langs: Sequence[str]) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from edgellm.profiles.quality.quality import Quality
     from edgellm.profiles.quality.reference_logits import CompactReference
     from edgellm.profiles.quality.task_scores import Answer
+    from edgellm.profiles.quality.tasks import TaskItem
     from edgellm.session import EngineOptions, Session
 
 _N_CTX = 1024
@@ -45,6 +46,7 @@ class QualityRequest:
     dialogues: int
     items: int  # of each task
     axes: tuple[str, ...] = ()  # of axes_record.AXES
+    text: str = "dialogues"  # of settings.TEXTS
 
 
 def meters(paths: Mapping[str, str], plan: QualityPlan) -> dict[str, Callable[[str], QualityRecord]]:
@@ -53,7 +55,8 @@ def meters(paths: Mapping[str, str], plan: QualityPlan) -> dict[str, Callable[[s
     def meter(name: str) -> QualityRecord:
         reference = plan.references.get(name)
         reference = reference and str(Path(reference).expanduser())
-        return in_child(QualityRequest(paths[name], reference, plan.dialogues, plan.items, plan.axes))
+        asked = (plan.dialogues, plan.items, plan.axes, plan.text)
+        return in_child(QualityRequest(paths[name], reference, *asked))
 
     return dict.fromkeys(paths, meter)
 
@@ -90,37 +93,56 @@ def measure(request: QualityRequest) -> QualityRecord:
     engine = EngineOptions(n_ctx=_N_CTX, n_threads=1 if artifact.size_bytes < _SMALL_BYTES else None)
     reference = _reference(request, engine) if request.reference else None
     with backends.open_session(artifact, engine) as session:
-        spoken = _dialogues(session, request.dialogues)
+        spoken = _text(session, request)
         chunks = reference.chunks if reference else [chunk for chunk, _ in spoken]
         against = quality.compact_reference(reference, session) if reference else None
         found = quality.evaluate(session, chunks, reference=against)
         asked = Asked(session, artifact, request.axes)
-        answers = asked.answers(request.items)
+        answers = asked.answers(_items(request))
         langs = {chunk.tokens: lang for chunk, lang in spoken}
         asked.language(found, [langs.get(chunk.tokens, "") for chunk in chunks])
     asked.response(engine)
-    return replace(_record(found, reference, answers, time.perf_counter() - begin), axes=asked.axes)
+    record = _record(found, reference, answers, time.perf_counter() - begin)
+    return replace(record, text=_name(request), axes=asked.axes)
 
 
-def _dialogues(session: Session, count: int) -> list[tuple[Chunk, str]]:
-    """The dialogues as the model's template writes them, each with its language."""
-    from edgellm.profiles.quality import dialogues
+def _text(session: Session, request: QualityRequest) -> list[tuple[Chunk, str]]:
+    """What is scored, each chunk with its language: dialogues as the model's template writes them, or general text."""
+    from edgellm.profiles.quality import dialogues, texts
     from edgellm.prompt.model_template import template_of
 
+    if request.text == "general":
+        return texts.with_languages(session)
     template = template_of(session.artifact) if session.artifact.chat_template else None
 
     def render(messages: Sequence[dict[str, str]]) -> str:
         assert template
         return template.render(messages, add_generation_prompt=False)
 
-    return dialogues.with_languages(session, render if template else None, count)
+    return dialogues.with_languages(session, render if template else None, request.dialogues)
+
+
+def _name(request: QualityRequest) -> str:
+    from edgellm.profiles.quality import dialogues, texts
+
+    return texts.NAME if request.text == "general" else dialogues.NAME
+
+
+def _items(request: QualityRequest) -> list[TaskItem]:
+    """The first of each task; of the choices, of all their tasks in turns."""
+    from edgellm.profiles.quality import tasks
+
+    if request.text == "general":
+        found = tasks.choices()
+        return found[: request.items * len({item.task for item in found})]
+    return [item for name in tasks.names() for item in tasks.load(name)[: request.items]]
 
 
 def _reference(request: QualityRequest, engine: EngineOptions) -> CompactReference:
     """The reference's file: made by evaluating it once, with this engine on this version's dialogues."""
     from edgellm import backends, digests
     from edgellm.formats.artifact import Artifact
-    from edgellm.profiles.quality import dialogues, quality, reference_logits
+    from edgellm.profiles.quality import quality, reference_logits
 
     assert request.reference
     artifact = Artifact.open(request.reference)
@@ -129,13 +151,13 @@ def _reference(request: QualityRequest, engine: EngineOptions) -> CompactReferen
         __version__,
         backends.build(artifact.format),
         artifact.chat_template or "",
-        f"{request.dialogues}",
+        _name(request) + f" {request.dialogues}",
     )
     path = files.cache_dir("references") / f"{digests.of_all(tokenizer, artifact.sha256, *rules)[:24]}.ref"
     if not path.exists():
         with backends.open_session(artifact, engine) as session:
-            chunks = [chunk for chunk, _ in _dialogues(session, request.dialogues)]
-            source = quality.source_of(session, chunks, dialogues.NAME)
+            chunks = [chunk for chunk, _ in _text(session, request)]
+            source = quality.source_of(session, chunks, _name(request))
             with reference_logits.create(path, chunks, source, force=True) as sink:
                 quality.evaluate(session, chunks, sink=sink)
     return reference_logits.CompactReference(path)
@@ -144,12 +166,11 @@ def _reference(request: QualityRequest, engine: EngineOptions) -> CompactReferen
 def _record(
     found: Quality, reference: CompactReference | None, answers: Sequence[Answer], seconds: float
 ) -> QualityRecord:
-    from edgellm.profiles.quality import dialogues, task_scores
+    from edgellm.profiles.quality import task_scores
 
     divergence = found.divergence
     closed = [each for each in answers if each.closed]
     return QualityRecord(
-        text=dialogues.NAME,
         n_tokens=found.n_tokens,
         perplexity=found.perplexity,
         bits_per_byte=found.bits_per_byte,

@@ -1,7 +1,8 @@
 """The task suite through a finished runtime: greedy answers, exact match, whether the model stops by itself.
 
 Knows sessions and items; a chat template is handed in. Closed items have one right answer. Items without an answer
-are open: only their ending is counted.
+are open: only their ending is counted. Of an item with choices the likeliest is the model's answer; no template is
+used, so that models that cannot be talked to have answers too.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgellm.errors import UsageError
-from edgellm.generation import generate
+from edgellm.generation import generate, scoring
 from edgellm.generation.generate import GenerateOptions
 from edgellm.profiles.quality import tasks
 from edgellm.profiles.quality.tasks import TaskItem
@@ -24,6 +25,7 @@ Render = Callable[[Sequence[dict[str, str]]], str]
 #: The suite's longest answer has fewer than 40 tokens.
 MAX_TOKENS = 64
 ALL = "all"
+CHOICES = "choices"
 
 
 @dataclass(frozen=True)
@@ -62,16 +64,25 @@ def answer(
     max_tokens: int = MAX_TOKENS,
     report: Callable[[int], None] | None = None,
 ) -> list[Answer]:
-    """Greedy answers to `items`; `report` gets the number done after each. Raises EngineError."""
+    """Answers to `items`, greedy ones; `report` gets the number done after each. Raises EngineError."""
     options = GenerateOptions(max_tokens=max_tokens, sampling=GREEDY)
     answers = []
     for number, item in enumerate(items, 1):
-        prompt = session.tokenize(render(item.messages), special=True)
-        done = generate.stream(session, prompt, options).completion
-        answers.append(Answer(item, done.text, done.finish_reason == "stop"))
+        if item.choices:
+            answers.append(Answer(item, likeliest(session, item), stopped=True))
+        else:
+            prompt = session.tokenize(render(item.messages), special=True)
+            done = generate.stream(session, prompt, options).completion
+            answers.append(Answer(item, done.text, done.finish_reason == "stop"))
         if report:
             report(number)
     return answers
+
+
+def likeliest(session: Session, item: TaskItem) -> str:
+    """The choice of the largest log-likelihood after the item's text, summed over its tokens. Raises EngineError."""
+    found = scoring.endings(session, item.messages[-1]["content"], item.choices)
+    return item.choices[found.index(max(found))]
 
 
 def scores(answers: Iterable[Answer]) -> list[TaskScore]:
@@ -101,11 +112,13 @@ def total(name: str, answers: Sequence[Answer]) -> TaskScore:
 
 
 def load(selection: str) -> list[TaskItem]:
-    """Items by `all`, names of the suite's tasks, or JSONL files, separated by commas. Raises UsageError."""
+    """Items by `all`, names of the suite's tasks, `choices`, or JSONL files, separated by commas. Raises UsageError."""
     found: list[TaskItem] = []
     for name in selection.split(","):
         if name == ALL:
             found += tasks.load()
+        elif name == CHOICES:
+            found += tasks.choices()
         elif name.endswith(".jsonl"):
             found += read(Path(name))
         else:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgellm import backends
 from edgellm.errors import UsageError
+from edgellm.profiles.result.axes_names import TEXTS
 from edgellm.profiles.result.codec import CodecError, from_plain
 from edgellm.profiles.result.settings import Plan, Workload, settings_of
 from edgellm.profiles.study.run import RunSpec
@@ -27,6 +28,18 @@ if TYPE_CHECKING:
 #: Where `until` asks for more launches than `launches`, this many at most.
 MAX_LAUNCHES = 20
 _UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+@dataclass(frozen=True)
+class Further:
+    """Points measured besides a grid's own, of some of its types: what is left empty is as the grid has it."""
+
+    types: tuple[str, ...] = ()
+    n_prompt: tuple[int, ...] = ()
+    n_gen: tuple[int, ...] = ()
+    n_depth: tuple[int, ...] = ()
+    n_threads: tuple[int, ...] = ()
+    launches: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,8 +77,10 @@ class Grid:
     quality: bool = False
     axes: tuple[str, ...] = ()  # further ones, measured with quality
     reference: str | None = None  # type, or model, that the divergence is from
+    text: str = "dialogues"  # of edgellm's own suite | "general"
     dialogues: int = 224
     items: int = 64
+    also: tuple[Further, ...] = ()  # [[also]]: what would be too long for all types
 
     def names(self) -> tuple[str, ...]:
         """The models with their types: NAME:TYPE."""
@@ -84,13 +99,27 @@ class Grid:
         )
 
     def specs(self, artifacts: Sequence[Artifact]) -> tuple[RunSpec, ...]:
-        """Every run of the grid: models outermost."""
+        """Every run of the grid: models outermost. `artifacts` are those of `names()`, in order."""
         return tuple(
             RunSpec(artifact, settings_of(backends.with_tuning(artifact, options), artifact.format), workload)
-            for artifact in artifacts
-            for options in self._options()
-            for workload in self._workloads()
+            for index, artifact in enumerate(artifacts)
+            for options, workload in self._points(index)
         )
+
+    def _points(self, index: int) -> list[tuple[EngineOptions, Workload]]:
+        """How the model at `index` of `names()` is measured, each point once."""
+        grids = (self, *self._further(index))
+        pairs = [pair for grid in grids for pair in itertools.product(grid._options(), grid._workloads())]
+        return list(dict.fromkeys(pairs))
+
+    def _further(self, index: int) -> list[Grid]:
+        """What `also` asks of the model at `index` of `names()`."""
+        kind = self.types[index % len(self.types)] if self.types else None
+        return [
+            replace(self, **{name: value for name, value in vars(more).items() if value and name != "types"})
+            for more in self.also
+            if not more.types or kind in more.types
+        ]
 
     def _options(self) -> list[EngineOptions]:
         base = EngineOptions(
@@ -170,15 +199,25 @@ def parse(text: str, name: str) -> Grid:
         import tomllib
     else:
         import tomli as tomllib
-    lists = {field.name for field in fields(Grid) if str(field.type).startswith("tuple")}
     try:
-        values: dict[str, Any] = tomllib.loads(text)
-        listed = {key: [v] if key in lists and not isinstance(v, list) else v for key, v in values.items()}
-        grid = from_plain(Grid, listed, name)
+        values = _listed(Grid, tomllib.loads(text))
+        if isinstance(more := values.get("also"), list):
+            values["also"] = [_listed(Further, each) if isinstance(each, dict) else each for each in more]
+        grid = from_plain(Grid, values, name)
     except (tomllib.TOMLDecodeError, CodecError) as error:
         raise UsageError(f"{name}: {error}") from error
     grid.plan()
+    if grid.text not in TEXTS:
+        raise UsageError(f"{name}: text = {grid.text!r} is not known; there are: {', '.join(TEXTS)}")
+    if strangers := {kind for more in grid.also for kind in more.types} - set(grid.types):
+        raise UsageError(f"{name}: [[also]] asks for {min(strangers)}, which is not among the plan's types")
     return grid
+
+
+def _listed(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    """`values` with a single value where `kind` wants a list made one."""
+    lists = {field.name for field in fields(kind) if str(field.type).startswith("tuple")}
+    return {key: [v] if key in lists and not isinstance(v, list) else v for key, v in values.items()}
 
 
 def parse_share(text: str) -> float:

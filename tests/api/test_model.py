@@ -176,8 +176,11 @@ def test_nothing_to_score_is_an_error(model):
     ("settings", "message"),
     [
         ({"temprature": 1}, "there is no setting 'temprature'"),
-        ({"top_p": 2}, "top-p cannot be '2'"),
-        ({"max_tokens": -5}, "n-predict cannot be '-5'"),
+        ({"temprature": 1}, "did you mean temperature"),
+        ({"top_p": 2}, "top_p cannot be 2: give a number from 0 to 1"),
+        ({"max_tokens": -5}, "max_tokens cannot be -5"),
+        ({"json_schema": {}, "grammar": 'root ::= "x"'}, "exclude each other"),
+        ({"logprobs": True}, "logprobs is how many"),
     ],
 )
 def test_settings_are_checked(model, settings, message):

@@ -63,13 +63,13 @@ def test_first_the_second_copy_of_the_weights_goes(artifact, monkeypatch):
 def test_then_the_context(artifact, monkeypatch):
     options, notes = fit(artifact, 5.0, monkeypatch)
     assert (options.n_ctx, options.use_mmap, options.repack) == (2048, False, None)
-    assert notes[1] == "context reduced from 4096 to 2048 tokens to fit in memory; set it with -c"
+    assert notes[1] == "context reduced from 4096 to 2048 tokens to fit in memory; set it with n_ctx"
 
 
 def test_what_the_user_set_stays_and_the_rest_gives(artifact, monkeypatch):
     options, notes = fit(artifact, 5.1, monkeypatch, n_ctx=4096)
     assert (options.n_ctx, options.type_k, options.type_v) == (4096, "q8_0", "q8_0")
-    assert "-ctk f16 -ctv f16 insists" in notes[-1]
+    assert "type_k f16 type_v f16 insists" in notes[-1]
     options, _ = fit(artifact, 5.5, monkeypatch, n_ctx=4096, type_k="f16", use_mmap=True)
     assert (options.n_ctx, options.type_k, options.use_mmap, options.repack) == (4096, "f16", True, False)
 

@@ -11,7 +11,7 @@ from edgellm import cli
 from edgellm.cli.shared import reference
 
 DOCUMENTS = sorted(
-    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "models").glob("*/README.md")]
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "models").glob("*/README.md")]
 )
 COMMANDS = {name: cli.cli.get_command(None, name) for name in cli.cli.list_commands(None)}  # type: ignore[arg-type]
 CALL = re.compile(r"(?:`|\$ |^)edgellm ([a-z][^`\n#|]*)", re.MULTILINE)
@@ -37,7 +37,7 @@ def flags(command: click.Command) -> set[str]:
     return own.union(*map(flags, below))
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_commands_and_flags_exist(document):
     wrong = []
     for name, used in calls(document.read_text()):
@@ -60,7 +60,7 @@ def test_the_index_names_every_page():
     )
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_links_lead_somewhere(document):
     targets = re.findall(r"\]\(([^)#]+)", document.read_text())
     broken = [t for t in targets if "://" not in t and not (document.parent / t).exists()]

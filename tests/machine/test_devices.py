@@ -57,7 +57,7 @@ def test_a_device_is_named_by_kind_or_by_the_engines_name():
 
 def test_what_is_not_there_gives_the_line_that_installs_it():
     with pytest.raises(
-        EngineError, match=r"--device cuda is not there: .*has cpu, rpc; install it with: install-cuda"
+        EngineError, match=r"device cuda is not there: .*has cpu, rpc; install it with: install-cuda"
     ):
         choose("cuda", RPC)
 
@@ -87,7 +87,7 @@ def test_what_is_no_server_is_said_to_be_none(wrong):
 
 
 def test_what_nobody_knows_gives_the_choices():
-    with pytest.raises(EngineError, match=r"--device warp .*choose one of: cpu, rpc"):
+    with pytest.raises(EngineError, match=r"device warp .*choose one of: cpu, rpc"):
         choose("warp", RPC)
 
 
@@ -179,7 +179,7 @@ def test_the_layers_that_fit_go_to_the_device():
     assert layers(options, Device("cuda", "CUDA0", free_bytes=24 << 30)) == (16, [])
     fit, notes = layers(options, Device("cuda", "CUDA0", free_bytes=8 << 30))
     assert 4 <= fit <= 7
-    assert notes == [f"{fit} of 16 layers fit on CUDA0, the rest runs on the CPU; set -ngl"]
+    assert notes == [f"{fit} of 16 layers fit on CUDA0, the rest runs on the CPU; set n_gpu_layers"]
     assert layers(options, Device("metal", "MTL0")) == (16, [])
 
 
@@ -187,4 +187,4 @@ def test_layers_asked_for_are_taken_at_the_users_word():
     assert layers(EngineOptions(n_gpu_layers=3), Device("cuda", "CUDA0", free_bytes=1 << 30)) == (3, [])
     assert layers(EngineOptions(n_gpu_layers=0), None) == (0, [])
     count, notes = layers(EngineOptions(n_gpu_layers=9), None)
-    assert count == 0 and "-ngl 9 is without effect" in notes[0]
+    assert count == 0 and "n_gpu_layers 9 is without effect" in notes[0]

@@ -61,8 +61,19 @@ def load() -> Any:
         ) from error
     load.callback = _make_log_callback(lib)  # type: ignore[attr-defined]  # ctypes does not keep it alive
     _listen(lib)
+    _load_modules(lib)
     lib.llama_backend_init()
     return lib
+
+
+def _load_modules(lib: Any) -> None:
+    """Of a build with kernels for several processors (GGML_BACKEND_DL), load those that suit this one best."""
+    if any(_folder().glob("*ggml-cpu-*")):
+        load_all = (
+            lib._lib.ggml_backend_load_all_from_path
+        )  # of the very libggml that libllama is linked with
+        load_all.argtypes, load_all.restype = (ctypes.c_char_p,), None
+        load_all(str(_folder()).encode())
 
 
 def _listen(lib: Any) -> None:
@@ -101,12 +112,17 @@ def _bindings() -> Any:
         del sys.modules[name]
 
 
-def library_file() -> Path:
-    """The CPU kernels' shared library: what a canary's verdict is about."""
+def _folder() -> Path:
+    """Where llama-cpp-python keeps its libraries. Raises EngineError where it is not installed."""
     spec = importlib.util.find_spec("llama_cpp")
     if spec is None or spec.origin is None:
         raise EngineError(f"llama-cpp-python is not installed; install it with: {rebuild_command()}")
-    folder = Path(spec.origin).parent / "lib"
+    return Path(spec.origin).parent / "lib"
+
+
+def library_file() -> Path:
+    """The CPU kernels' shared library: what a canary's verdict is about."""
+    folder = _folder()
     for pattern in ("*ggml-cpu*", "*ggml*", "*llama*"):
         found = sorted(folder.glob(pattern))
         if found:
@@ -115,10 +131,16 @@ def library_file() -> Path:
 
 
 def version() -> str:
-    """Version of llama-cpp-python, which names the llama.cpp inside it."""
+    """Version of llama-cpp-python, which names the llama.cpp inside it. Raises EngineError where that is missing."""
+    from importlib.metadata import PackageNotFoundError
     from importlib.metadata import version as installed
 
-    return f"llama-cpp-python {installed('llama-cpp-python')}"
+    try:
+        return f"llama-cpp-python {installed('llama-cpp-python')}"
+    except PackageNotFoundError:
+        raise EngineError(
+            f"llama-cpp-python is not installed; install it with: {rebuild_command()}"
+        ) from None
 
 
 def system_info() -> str:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from edgellm.backends import checkpoints
 from edgellm.backends.llama import memory_estimate
-from edgellm.errors import EdgellmError
+from edgellm.errors import EdgellmError, option
 from edgellm.formats.artifact import Artifact
 from edgellm.machine import hardware
 from edgellm.session import EngineOptions
@@ -58,7 +58,7 @@ def fit(artifact: Artifact, options: EngineOptions, notes: list[str]) -> EngineO
             least, least_bytes = candidate, needed
     notes.append(
         f"this model needs {format_size(least_bytes)} and {format_size(available)} is available: expect it to be "
-        "slow; use fewer bits, or a smaller -c"
+        f"slow; use fewer bits, or a smaller {option('n_ctx')}"
     )
     return least
 
@@ -103,13 +103,17 @@ def _ladder(options: EngineOptions, first: EngineOptions) -> Iterator[tuple[Engi
             small.append(
                 (
                     {"n_ctx": n_ctx},
-                    f"context reduced from {asked} to {n_ctx} tokens to fit in memory; set it with -c",
+                    f"context reduced from {asked} to {n_ctx} tokens to fit in memory; set it with {option('n_ctx')}",
                 )
             )
     elif options.type_k is None and options.type_v is None and options.flash_attn != "off":
         types: dict[str, object] = {"type_k": "q8_0", "type_v": "q8_0"}
         small = [
-            (types, f"KV cache in q8_0, so that {asked} tokens fit in memory; -ctk f16 -ctv f16 insists")
+            (
+                types,
+                f"KV cache in q8_0, so that {asked} tokens fit in memory; {option('type_k')} f16 "
+                f"{option('type_v')} f16 insists",
+            )
         ]
     for change, words in small:
         yield replace(unmapped, **change), [*lean, words]  # type: ignore[arg-type]

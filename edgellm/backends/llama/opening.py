@@ -11,7 +11,7 @@ from edgellm.backends.llama import devices as llama_devices
 from edgellm.backends.llama import lib as llama_lib
 from edgellm.backends.llama import memory_estimate, remote
 from edgellm.backends.llama.sequence import mtp
-from edgellm.errors import EngineError
+from edgellm.errors import EngineError, option
 from edgellm.formats import purpose
 from edgellm.formats.artifact import Artifact
 from edgellm.formats.gguf import adapter as adapter_file
@@ -85,7 +85,7 @@ def new_context(
     if not context:
         raise EngineError(
             f"llama.cpp cannot make a context of {options.n_ctx} tokens for {artifact.path}: "
-            f"{llama_lib.last_error() or 'no reason given'}; try a smaller -c"
+            f"{llama_lib.last_error() or 'no reason given'}; try a smaller {option('n_ctx')}"
         )
     if not lib.llama_get_causal_attn(context) or lib.llama_model_has_encoder(model):
         lib.llama_free(context)
@@ -105,7 +105,7 @@ def draft_head(
     if not lib.llama_model_n_layer_nextn(model):
         raise EngineError(
             f"{artifact.path} has no block that drafts (MTP): take a file that kept it (its header says "
-            "nextn_predict_layers), or --draft with a smaller model"
+            f"nextn_predict_layers), or {option('draft')} with a smaller model"
         )
     params = _context_params(lib, artifact, options)
     params.n_ctx, params.n_batch, params.n_ubatch = lib.llama_n_ctx(context), mtp.N_BATCH, mtp.N_BATCH

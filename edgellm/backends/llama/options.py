@@ -7,6 +7,7 @@ from dataclasses import replace
 from edgellm.backends import checkpoints, checks, tuned
 from edgellm.backends.llama import canary, memory, memory_estimate, remote
 from edgellm.backends.llama import devices as llama_devices
+from edgellm.errors import option
 from edgellm.formats.artifact import Artifact
 from edgellm.machine import devices, hardware
 from edgellm.machine.devices import Device
@@ -69,7 +70,9 @@ def _gpu_layers(artifact: Artifact, options: EngineOptions, device: Device | Non
     asked = options.n_gpu_layers
     if device is None:
         if asked:
-            notes.append(f"-ngl {asked} is without effect: the model runs on the CPU; see: edgellm doctor")
+            notes.append(
+                f"{option('n_gpu_layers')} {asked} is without effect: the model runs on the CPU; see: edgellm doctor"
+            )
         return 0
     if asked is not None:
         return asked
@@ -85,7 +88,8 @@ def _gpu_layers(artifact: Artifact, options: EngineOptions, device: Device | Non
     if fit >= n_layer:
         return n_layer
     notes.append(
-        f"{max(fit, 0)} of {n_layer} layers fit on {device.name}, the rest runs on the CPU; set -ngl"
+        f"{max(fit, 0)} of {n_layer} layers fit on {device.name}, the rest runs on the CPU; "
+        f"set {option('n_gpu_layers')}"
     )
     return max(fit, 0)
 

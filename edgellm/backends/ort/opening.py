@@ -17,7 +17,7 @@ from edgellm.backends import checkpoints
 from edgellm.backends.ort import devices as ort_devices
 from edgellm.backends.ort import graph as ort_graph
 from edgellm.backends.ort import prepacked, recurrent
-from edgellm.errors import EngineError
+from edgellm.errors import EngineError, option
 from edgellm.formats import onnx_folder
 from edgellm.machine import devices, hardware
 from edgellm.machine.devices import Device
@@ -126,7 +126,9 @@ def _fitting_ctx(
     while n_ctx > 512 and n_ctx * kv_bytes_per_token(graph) > budget:
         n_ctx //= 2
     if n_ctx < wanted:
-        notes.append(f"context reduced from {wanted} to {n_ctx} tokens to fit in memory; set it with -c")
+        notes.append(
+            f"context reduced from {wanted} to {n_ctx} tokens to fit in memory; set it with {option('n_ctx')}"
+        )
     return n_ctx
 
 

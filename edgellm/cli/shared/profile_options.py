@@ -12,7 +12,7 @@ import click
 
 from edgellm.cli.shared.threads import THREADS
 from edgellm.machine import devices
-from edgellm.profiles.result.axes_names import AXES
+from edgellm.profiles.result.axes_names import AXES, TEXTS
 
 
 class Several(click.ParamType):  # type: ignore[type-arg]
@@ -182,6 +182,13 @@ GRID = (
         text="Also guess energy from utilisation between two powers; kept apart from all that is measured.",
     ),
     click.option("--quality", is_flag=True, default=None, help="Measure how good each model is as well."),
+    _option(
+        "--text",
+        "text",
+        type=click.Choice(TEXTS),
+        default="dialogues",
+        text="With --quality: edgellm's held-out dialogues and tasks, or general text and choices for any model.",
+    ),
     _option(
         "--axes",
         "axes",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgellm import files
-from edgellm.errors import ArtifactError, UsageError
+from edgellm.errors import ArtifactError, UsageError, option
 from edgellm.formats.gguf.header import GgufFile
 from edgellm.formats.gguf.lora import Lora
 from edgellm.formats.gguf.reader import read_header
@@ -37,7 +37,9 @@ def open_lora(path: Path, scale: float = 1.0) -> Lora:
     if not path.is_file():
         raise ArtifactError(f"the adapter {path} does not exist")
     if not abs(scale) <= 1e3:
-        raise UsageError(f"--lora {path}:{scale:g} is no scale; 1 applies the adapter as it was trained")
+        raise UsageError(
+            f"{option('lora')} {path}:{scale:g} is no scale; 1 applies the adapter as it was trained"
+        )
     check(read_header(path))
     return Lora(str(path.resolve()), scale, files.sha256(path))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from edgellm.errors import option
 from edgellm.formats.gguf import foreign, vocabulary
 from edgellm.formats.gguf.classifier import check_classifier
 from edgellm.formats.gguf.families import FAMILIES, Family
@@ -46,7 +47,7 @@ def check_runnable(file: GgufFile) -> None:
     """
     kind = file.get("general.type", "model")
     if kind == "adapter":
-        fail(file, "is a LoRA adapter, not a model: put it on its model with --lora")
+        fail(file, f"is a LoRA adapter, not a model: put it on its model with {option('lora')}")
     if kind != "model":
         fail(file, f"holds a model's {shown(kind)}, not a model that writes text; open the model's own file")
     architecture = file.get(_TYPE_KEY)

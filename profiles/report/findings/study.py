@@ -1,7 +1,7 @@
 """What a study of several models found: the best value, who is fastest and smallest, thread counts.
 
-Sentences as in findings.py. Two models are as good as each other here when their bits per byte differ by less
-than MARGIN: a rule of this page, stated in its sentence.
+Sentences as in findings.py. A model is as good as the best here when a test of their bits per byte, in pairs, finds
+them the same within MARGIN: a rule of this page, stated in its sentence.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from dataclasses import replace
 
 from markupsafe import Markup
 
+from edgellm.profiles.compare.verdict import BITS
 from edgellm.profiles.report.figures.line import Line
 from edgellm.profiles.report.figures.pairs import Tests, interval, median, ranked, rate, standing, text
 from edgellm.profiles.report.figures.quality_cost import Offer, offers
 from edgellm.profiles.report.words import sentence
 from edgellm.profiles.result.result import Report
 
-#: Of bits per byte: what is within it of the best is called as good.
+#: Of bits per byte: what a test finds the same as the best within it is called as good.
 MARGIN = 0.01
 _DECODES = "decode_bytes_per_second"
 _JOULES = "decode_joules_per_byte"
@@ -44,7 +45,7 @@ def _bits(offer: Offer) -> float:
 def _best_value(found: Sequence[Offer], tests: Tests, lang: str) -> list[Markup]:
     """The cheapest of those that predict as well as the best, and the smallest of all."""
     best = min(found, key=_bits)
-    good = [offer for offer in found if _bits(offer) <= _bits(best) * (1 + MARGIN)]
+    good = [offer for offer in found if offer is best or _as_good(offer, best, tests)]
     offer = _pick(good, tests)
     pick = offer.line
     values = {
@@ -63,6 +64,11 @@ def _best_value(found: Sequence[Offer], tests: Tests, lang: str) -> list[Markup]
         joules = text("J/B", median(metered[0], _JOULES))
         sentences.append(sentence("f_least_energy", lang, a=metered[0].spoken, joules=joules))
     return [*sentences, _smallest(found, best, offer, tests, lang)]
+
+
+def _as_good(offer: Offer, best: Offer, tests: Tests) -> bool:
+    pair = tests.quality(BITS, offer.quality, best.quality)
+    return pair is not None and pair.same_within is not None and pair.same_within <= MARGIN
 
 
 def _pick(good: Sequence[Offer], tests: Tests) -> Offer:

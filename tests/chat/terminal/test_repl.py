@@ -344,7 +344,7 @@ def test_a_message_too_long_is_one_line_with_numbers_and_remedy_and_keeps_its_fi
     path.write_text("x" * 200)
     repl = chat(f"/read {path}", "y" * 100, "short", session=ChatSession(b"ok", n_ctx=256))
     assert (
-        "takes at most 224 and an answer: shorten it, or take a larger -c (this model: up to 4,096)"
+        "takes at most 224 and an answer: shorten it, or take a larger n_ctx (this model: up to 4,096)"
         in repl.shown
     )
     assert repl.attachments

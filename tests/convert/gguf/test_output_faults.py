@@ -110,9 +110,7 @@ def test_a_failing_write_leaves_the_old_file(source, old, monkeypatch, nth):
         return real(fd, data, offset)
 
     monkeypatch.setattr(os, "pwrite", pwrite)
-    with pytest.raises(
-        StorageError, match="No space left on device; free some space, or write elsewhere with -o"
-    ):
+    with pytest.raises(StorageError, match="No space left on device; free some space, or give another path"):
         convert(ConvertRequest(source, "Q4_K_M", old, force=True))
     assert old.read_bytes() == before
     assert left_in(old.parent) == [old.name]

@@ -263,7 +263,7 @@ def test_logits_alone_show_the_fault(good, tmp_path: Path, name: str) -> None:
     folder, path = good[fault.case]
     faulty = edited(path, tmp_path / "faulty.gguf", fault.change, fault.keys)
     with Original.open(folder) as source:
-        tokens = [(37 * i) % 300 for i in range(logits.N_TOKENS)]
+        tokens = [(37 * i) % 300 for i in range(28)]  # with more, one fault's numbers grow beyond float32
         with backends.open_session(Artifact.open(faulty), ENGINE) as session:
             found = session.eval_all(tokens)
         original = source.logits(tokens)

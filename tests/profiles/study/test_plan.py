@@ -37,11 +37,25 @@ def test_a_grid_is_every_combination(tmp_path):
         ("n_prompt = [1", "x.toml"),
         ("until = '200%'", "no width between 0 and 1"),
         ("budget = 'soon'", "no time above zero"),
+        ("text = 'wiki'", "there are: dialogues, general"),
+        ("types = ['Q8_0']\n[[also]]\ntypes = ['Q4_0']", "Q4_0, which is not among the plan's types"),
     ],
 )
 def test_a_plan_that_makes_no_sense_is_refused_by_name(text, told):
     with pytest.raises(UsageError, match=told):
         plan.parse(text, "x.toml")
+
+
+def test_further_points_are_measured_of_their_types_alone(tmp_path):
+    grid = plan.parse(
+        'models = ["m", "n"]\ntypes = ["Q8_0", "Q4_0"]\nn_threads = [1, 2]\nn_prompt = 8\n'
+        '[[also]]\ntypes = ["Q4_0"]\nn_threads = 2\nn_depth = [0, 64]',
+        "x.toml",
+    )
+    artifacts = [artifact(tmp_path, name) for name in grid.names()]
+    found = [(s.artifact.path.name, s.settings.n_threads, s.workload.n_depth) for s in grid.specs(artifacts)]
+    both = [(name, n, 0) for name in grid.names() for n in (1, 2)]
+    assert sorted(found) == sorted([*both, ("m:Q4_0", 2, 64), ("n:Q4_0", 2, 64)])
 
 
 def test_unequal_lists_of_cache_types_are_refused(tmp_path):
