@@ -24,13 +24,15 @@ from pathlib import Path
 
 #: What is typed, and what must stand on the screen before the next is.
 SESSION = (
-    ("edgellm convert tiny-qwen3", r"edgellm convert tiny-qwen3 --quant \S+\s+\$"),
     ("edgellm chat", r">>>\s*$"),
     ("What is the capital of France?", r"% full\s+>>>\s*$"),
-    ("用中文介绍一下你自己。", r"% full\s+>>>\s*$"),
-    ("/set ctx 512", r"ctx is 512\)\s+>>>\s*$"),
+    ("你好！你是谁？", r"% full\s+>>>\s*$"),
+    ("/set ctx 1k", r"ctx is 1,024\)\s+>>>\s*$"),
+    ("And of Japan?", r"% full\s+>>>\s*$"),
     ("/stats", r"memory .*\s+>>>\s*$"),
     ("/bye", r"\$\s*$"),
+    ("edgellm chats", r"3 turns.*\s+\$\s*$"),
+    ("edgellm convert tiny-qwen3", r"edgellm convert tiny-qwen3 --quant \S+\s+\$\s*$"),
 )
 COLOURS = ("#3b4252", "#e06c75", "#98c379", "#e5c07b", "#61afef", "#c678dd", "#56b6c2", "#d8dee9")
 PAPER, INK, DIM = "#1e222a", "#d8dee9", "#7f8896"
@@ -92,15 +94,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         terminal = Terminal(options.columns, 50, Path(name))
         try:
-            terminal.type("edgellm run hello --no-stats; edgellm fit tiny-qwen3 >/dev/null 2>&1; clear")
-            terminal.wait(r"^\$\s*$")
+            terminal.type("edgellm run tiny-qwen3 hello --no-stats; edgellm convert tiny-qwen3 >/dev/null 2>&1; clear")
+            terminal.wait(r"(?m)^\$\s*\Z")
             for text, shown in SESSION:
                 terminal.type(text)
                 terminal.wait(shown)
             lines = terminal.screen().split("\n")
         finally:
             terminal.close()
-    first = next(i for i, line in enumerate(lines) if SESSION[0][0] in line)
+    first = next(i for i, line in enumerate(lines) if line.rstrip().endswith(f"$ {SESSION[0][0]}"))
     lines = lines[first:-1]  # without the last, empty prompt
     options.output.write_text(svg(lines, options.columns), encoding="utf-8")
     print(json.dumps({"bench": "terminal_image", "file": str(options.output), "lines": len(lines)}))

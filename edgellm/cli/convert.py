@@ -219,14 +219,20 @@ def _each(
 
 
 def _is_open(source: str, options: dict[str, Any], *, dry_run: bool) -> bool:
-    """Whether nothing says which type is wanted, and no output is asked for: the types are shown then."""
-    from edgellm.catalog import models
+    """Whether nothing says which type is wanted, and no output is asked for: the types are shown then.
+
+    A hub's model is not fetched for that.
+    """
+    from edgellm.catalog import models, spellings
     from edgellm.convert.checkpoint import adapter
 
     if any(options[name] for name in ("quant", "ram", *_REFINING)) or (options["output"] and not dry_run):
         return False
-    found = models.locate(source, offline=options["offline"])
-    return found.is_checkpoint and not found.named and not adapter.is_adapter(found.path)
+    if Path(source).exists():
+        found = models.locate(source, offline=True)
+        return found.is_checkpoint and not adapter.is_adapter(found.path)
+    reference = spellings.read(source)
+    return not reference.wanted if reference else ":" not in source
 
 
 def _has_row(source: str, options: dict[str, Any]) -> bool:
@@ -239,24 +245,21 @@ def _has_row(source: str, options: dict[str, Any]) -> bool:
 
 def _settle_types(source: str, options: dict[str, Any]) -> None:
     """What `auto`, a size and a recipe stand for. Raises EdgellmError."""
-    ram = options.pop("ram")
-    if ram and options["quant"]:
-        raise UsageError("--fit chooses the type, so --quant has no meaning beside it: give one of them")
-    if ram or (options["quant"] or "").lower() == "auto":
-        options["quant"] = _recommended(source, ram, offline=options["offline"])
-    if options["recipe"]:
-        _take_recipe(options)
-
-
-def _recommended(source: str, ram: int | None, *, offline: bool) -> str | None:
-    """What `edgellm recommend` says for so much memory, kernels timed where they are not known."""
     from edgellm.catalog import choosing
     from edgellm.terminal import Progress
 
-    with Progress() as progress:
-        return choosing.recommended(
-            source, ram=ram, offline=offline, tell=lambda text: progress.show(f"once: {text}")
-        )
+    ram, offline = options.pop("ram"), options["offline"]
+    if ram and options["quant"]:
+        raise UsageError("--fit chooses the type, so --quant has no meaning beside it: give one of them")
+    if ram:
+        options["quant"] = choosing.fitting(source, ram, offline=offline)
+    elif (options["quant"] or "").lower() == "auto":
+        with Progress() as progress:
+            options["quant"] = choosing.recommended(
+                source, offline=offline, tell=lambda text: progress.show(f"once: {text}")
+            )
+    if options["recipe"]:
+        _take_recipe(options)
 
 
 def _take_recipe(options: dict[str, Any]) -> None:

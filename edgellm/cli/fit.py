@@ -94,25 +94,27 @@ def tabled(
 
 
 def offer(model: str, types: str | None, *, offline: bool) -> None:
-    """Show the types of a checkpoint in short, and - of the usual ones - which to take and how.
+    """Show the types of a checkpoint in short, and - of the usual ones - which to take and how. No kernel is timed.
 
-    Of named types no kernel is timed. Raises EdgellmError; CheckFailedError where none will do.
+    Raises EdgellmError; CheckFailedError where none will do.
     """
-    from edgellm.fit import listing, recommend
+    from edgellm.catalog import choosing
+    from edgellm.fit import listing, probe, recommend
 
-    found = tabled(
-        model, types=types, device=None, ram=None, n_ctx=None, offline=offline, measure=types is None
-    )
+    found = tabled(model, types=types, device=None, ram=None, n_ctx=None, offline=offline, measure=False)
+    pace = probe.read_bytes_per_second(found.place.n_threads)
     if types is not None:
-        say(*listing.lines(found, None))
+        say(*listing.lines(found, None, pace))
         return
     try:
-        choice = recommend.choose(found, recommend.Wish())
+        choice = choosing.likely(found)
     except CheckFailedError:
-        say(*listing.lines(found, None))
+        say(*listing.lines(found, None, pace))
         raise
-    say(*listing.lines(found, choice.best.type))
-    note(listing.legend(found))
+    say(*listing.lines(found, choice.best.type, pace))
+    note(listing.LEGEND)
+    if any(row.speed is None for row in found.rows):
+        note(f"the speed of some is not known, only its bound: edgellm fit {model} times kernels, once")
     say(recommend.command(model, choice))
 
 

@@ -84,6 +84,16 @@ def here(engine: str, n_threads: int, kernels: Iterable[str], tell: Tell) -> Fig
     return known
 
 
+def read_bytes_per_second(n_threads: int) -> float | None:
+    """What this machine reads from memory, remembered or measured in a second or two; a bound for decoding."""
+    engine = next(iter(FORMATS))
+    known = figures.read(engine, n_threads, build(engine)) or _nothing(engine, n_threads)
+    if known.read_bytes_per_second is None:
+        known = _with_ceilings(known)
+        figures.write(known)
+    return known.read_bytes_per_second
+
+
 def _nothing(engine: str, n_threads: int) -> Figures:
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     return Figures(engine, n_threads, hardware.cpu().name, build(engine), now)

@@ -353,3 +353,37 @@ def assert_refused(ended: Ended, code: int, words: str, left: set[str] = frozens
     assert len(ended.err.splitlines()) == 1 and ended.err.startswith("edgellm: "), ended.err
     assert re.search(words, ended.err), ended.err
     assert {path.name for path in Path().iterdir()} == set(left)
+
+
+def test_without_a_type_the_types_are_shown_and_nothing_is_written(run: Run) -> None:
+    done = run("convert", "tiny-qwen3")
+    head, *rows, command = done.out.splitlines()
+    assert done.code == 0 and list(Path().iterdir()) == []
+    assert head.split() == ["type", "file", "RAM", "at", "2k", "loss", "tok/s"]
+    (best,) = (row.split()[0] for row in rows if row.endswith("<- take this"))
+    assert command == f"edgellm convert tiny-qwen3 --quant {best}"
+    q8_0 = next(row for row in rows if row.startswith("Q8_0"))
+    foretold = run("convert", "tiny-qwen3", "--quant", "q8_0", "--dry-run").out
+    size = int(re.findall(r"([\d,]+) bytes", foretold)[0].replace(",", ""))
+    assert f"{size / 1e6:.3g} MB" in q8_0 and q8_0.split()[:4] == foretold.splitlines()[-1].split()[:4]
+    assert "blk.0" not in foretold
+    assert "blk.0.attn_k.weight" in run("convert", "tiny-qwen3", "-q", "q8_0", "--dry-run", "--tensors").out
+
+
+def test_fit_takes_the_best_type_that_runs_in_so_much_memory(run: Run) -> None:
+    table = run("convert", "tiny-llama3", "--dry-run").out
+    peaks = {row.split()[0]: row.split("~")[1].split()[0] for row in table.splitlines()[1:-1]}
+    least = min(map(float, peaks.values()))
+    done = run("convert", "tiny-llama3", "--fit", f"{least + 1}M", "--no-verify", "-o", "m.gguf")
+    taken = re.search(r": (\w+), [\d.]+ MB", done.out)
+    assert done.code == 0 and taken and float(peaks[taken[1]]) <= least + 1
+    assert_refused(run("convert", "tiny-llama3", "--fit", "1M"), 3, "no type will do", {"m.gguf"})
+    assert_refused(run("convert", "tiny-llama3", "--fit", "1G", "-q", "Q8_0"), 2, "--fit chooses", {"m.gguf"})
+
+
+def test_bits_per_weight_are_one_number(run: Run) -> None:
+    foretold = run("convert", "tiny-qwen3", "-q", "Q4_0", "--dry-run").out
+    done = run("convert", "tiny-qwen3", "-q", "Q4_0", "--no-verify", "-o", "m.gguf").out
+    told = {text: re.findall(r"([\d.]+) bits per weight", text)[0] for text in (foretold, done)}
+    assert len(set(told.values())) == 1
+    assert re.search(rf"bits per weight +{next(iter(told.values()))}", run("inspect", "m.gguf").out)

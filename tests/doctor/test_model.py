@@ -88,3 +88,12 @@ def test_without_a_model_it_lists_devices(artifact):
     result = CliRunner().invoke(doctor.command, ["--json"], catch_exceptions=False)
     rows = json.loads(result.stdout)
     assert {row["section"] for row in rows if row["name"] == "devices"} == {"llama.cpp", "ONNX Runtime"}
+
+
+@pytest.mark.parametrize("type_", ["Q4_K_M", "onnx-int4"])
+def test_a_checkpoint_is_foretold_and_not_converted(tmp_path, monkeypatch, type_):
+    monkeypatch.setenv("EDGELLM_CACHE", str(tmp_path))
+    said = findings(f"tiny-qwen3:{type_}")
+    assert said["state"].startswith("not converted yet") and f"--quant {type_}" in said["state"]
+    assert not [*tmp_path.rglob("*.gguf"), *tmp_path.rglob("*.onnx")]
+    assert " MB" in said["file"] and "2,048 tokens" in said["memory"]

@@ -68,10 +68,14 @@ def chat(spawn):
 
 @pytest.fixture(scope="module")
 def scripted(spawn, folder):
-    def start(*answers: str, columns: int = 100, NO_COLOR: str = "1", **told: object) -> pexpect.spawn:
+    def start(
+        *answers: str, columns: int = 100, NO_COLOR: str = "1", LC_ALL: str = "", **told: object
+    ) -> pexpect.spawn:
         script = folder / "script.json"
         script.write_text(json.dumps({"answers": answers, **told}), encoding="utf-8")
-        child = spawn(str(HELPERS / "scripted_chat.py"), str(script), columns=columns, NO_COLOR=NO_COLOR)
+        child = spawn(
+            str(HELPERS / "scripted_chat.py"), str(script), columns=columns, NO_COLOR=NO_COLOR, LC_ALL=LC_ALL
+        )
         child.expect(">>>")
         return child
 
@@ -166,13 +170,11 @@ def test_after_a_crash_the_next_message_is_answered_with_the_lost_one(spawn, fol
     assert messages[0]["content"] == "What is the capital of Japan?\n\nAnd of France?"
 
 
-def test_the_chat_speaks_chinese_where_the_locale_does(spawn):
-    child = spawn("-m", "edgellm", "chat", "tiny-qwen3", "-t", "1", "--no-save", LC_ALL="zh_CN.UTF-8")
-    child.expect("查看帮助")
-    child.expect(">>>")
-    tell(child, "/help", "显示本帮助", "停止回答")
-    tell(child, "/set temp 0", "（temp 为 0）")
-    tell(child, "你好！", "窗口已用")
+def test_the_chat_speaks_chinese_where_the_locale_does(scripted):
+    chat = scripted("你好！", LC_ALL="zh_CN.UTF-8")
+    tell(chat, "/help", "显示本帮助", "停止回答")
+    tell(chat, "/set temp 0", "（temp 为 0）")
+    tell(chat, "hello", "窗口已用")
 
 
 def test_tools_of_a_file_and_of_a_server_run_when_they_are_allowed(scripted, folder):

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgellm.chat.terminal import render
+from edgellm.chat.terminal.answer import View
 from edgellm.chat.terminal.render import Screen
 from edgellm.chat.terminal.text import Cleaner
 from edgellm.generation.generate import Usage
+from edgellm.prompt.markup import Part
 from edgellm.terminal import width
 
 HOSTILE = {
@@ -94,6 +96,21 @@ def test_waiting_is_erased_by_the_first_piece(monkeypatch):
     assert "reading 640 of 1,662" in terminal.getvalue()
     assert terminal.getvalue().endswith("\r\x1b[Khello\n")
     assert pipe.getvalue() == "hello\n"
+
+
+def test_hidden_thinking_is_a_line_that_goes_away(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+
+    def parts():
+        yield Part("thinking", "Hm. ")
+        while "thinking" not in terminal.getvalue():
+            time.sleep(0.01)
+        yield Part("text", "Five.")
+
+    Screen(terminal, view=View(thinking=False)).answer(parts(), lambda: "reading")
+    assert "Hm." not in terminal.getvalue()
+    assert terminal.getvalue().endswith("\r\x1b[KFive.\n")
 
 
 @pytest.mark.parametrize(
