@@ -94,7 +94,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         terminal = Terminal(options.columns, 50, Path(name))
         try:
-            terminal.type("edgellm run tiny-qwen3 hello --no-stats; edgellm convert tiny-qwen3 >/dev/null 2>&1; clear")
+            terminal.type(
+                "edgellm run tiny-qwen3 hello --no-stats; edgellm convert tiny-qwen3 >/dev/null 2>&1; clear"
+            )
             terminal.wait(r"(?m)^\$\s*\Z")
             for text, shown in SESSION:
                 terminal.type(text)
