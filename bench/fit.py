@@ -3,6 +3,7 @@
 
     python bench/fit.py measure POINTS.jsonl MODEL... [--launches 2]   # each at two depths, launches taking turns
     python bench/fit.py table POINTS.jsonl                             # errors of every point, and their distribution
+    python bench/fit.py results RESULT.json...                         # the same of profiles made on this machine
 
 MODEL is a GGUF file or an ONNX folder. A point is measured in fresh processes by the profiler's own launch; the
 prediction is from the header and what is remembered of this machine's kernels, which are timed first where they are
@@ -20,11 +21,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgellm.errors import EdgellmError
-from edgellm.fit import builds, memory, probe, speed
+from edgellm.fit import builds, memory, probe, record, speed
 from edgellm.fit.model import Build
 from edgellm.formats.artifact import Artifact
 from edgellm.profiles.measure import child
 from edgellm.profiles.measure.launch import LaunchRequest
+from edgellm.profiles.result import result
 from edgellm.profiles.result.settings import Workload
 from edgellm.session import EngineOptions
 
@@ -57,11 +59,15 @@ def main() -> None:
     measuring.add_argument("models", type=Path, nargs="+")
     measuring.add_argument("--launches", type=int, default=2)
     commands.add_parser("table").add_argument("points", type=Path)
+    commands.add_parser("results").add_argument("results", type=Path, nargs="+")
     arguments = parser.parse_args()
     if arguments.command == "measure":
         measure(arguments.points, arguments.models, arguments.launches)
+    elif arguments.command == "results":
+        show([point for path in arguments.results for point in of_result(path)])
     else:
-        table(arguments.points)
+        lines = arguments.points.read_text(encoding="utf-8").splitlines()
+        show([Point(**json.loads(line)) for line in lines])
 
 
 def measure(points: Path, models: list[Path], launches: int) -> None:
@@ -115,9 +121,23 @@ def _seen(path: Path, prompt: int, depth: int) -> dict[str, float]:
     }
 
 
-def table(points: Path) -> None:
+def of_result(path: Path) -> list[Point]:
+    """A profile's runs, held against what is said of them now."""
+    found = []
+    for run in result.read(path).runs:
+        if (held := record.of_run(run)) is None:
+            continue
+        work, settings = run.workload, run.settings
+        name = f"{run.model.name} (-t {settings.n_threads})"
+        point = Point(
+            name, run.model.quantization, held.engine, 0, work.n_prompt, work.n_depth, held.said, held.seen
+        )
+        found.append(point)
+    return found
+
+
+def show(read: list[Point]) -> None:
     """All points with what was measured, and the error of what is said."""
-    read = [Point(**json.loads(line)) for line in points.read_text(encoding="utf-8").splitlines()]
     print(
         "| model | engine | prompt @ depth | prefill tok/s | error | decode tok/s | error | peak MB | error |"
     )

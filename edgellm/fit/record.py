@@ -69,7 +69,7 @@ def hold(report: Report) -> None:
     lines = []
     for run in report.runs:
         try:
-            held = _held(run)
+            held = of_run(run)
         except (EdgellmError, OSError, KeyError, ValueError):
             continue
         lines += [json.dumps(asdict(held))] if held else []
@@ -106,7 +106,8 @@ def tracks(held: Sequence[Held]) -> dict[str, Track]:
     return found
 
 
-def _held(run: Run) -> Held | None:
+def of_run(run: Run) -> Held | None:
+    """A run against what is said of it now; None where that cannot be compared. Raises EdgellmError, OSError."""
     from edgellm.formats.artifact import Artifact
 
     settings, workload = run.settings, run.workload
