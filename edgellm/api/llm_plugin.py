@@ -7,7 +7,7 @@ hub id.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ _ID = "edgellm"
 _HELP = {parameter.field: parameter.help for parameter in settings.PARAMETERS}
 
 
-class Options(llm.Options):
+class Options(llm.Model.Options):
     """Settings by `-o NAME VALUE`; ranges are checked by edgellm. What is left out is edgellm's usual."""
 
     temperature: float | None = Field(None, description=_HELP["temperature"])
@@ -141,7 +141,7 @@ class AsyncModel(llm.AsyncModel):
         stream: bool,
         response: llm.AsyncResponse,
         conversation: llm.AsyncConversation | None,
-    ) -> AsyncIterator[str | StreamEvent]:
+    ) -> AsyncGenerator[str | StreamEvent, None]:
         """The answer, in pieces."""
         asking = _Asking(self._path, prompt)
         async with asking.model.astream(asking.messages, **asking.settings) as answering:
