@@ -25,7 +25,7 @@ _ID = "edgellm"
 _HELP = {parameter.field: parameter.help for parameter in settings.PARAMETERS}
 
 
-class Options(llm.Options):
+class Options(llm.Model.Options):
     """Settings by `-o NAME VALUE`; ranges are checked by edgellm. What is left out is edgellm's usual."""
 
     temperature: float | None = Field(None, description=_HELP["temperature"])
