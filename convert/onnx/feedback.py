@@ -43,12 +43,10 @@ class Feedback:
 
         ends = np.cumsum([len(factor) for factor in self._factors])[:-1]
         spans = zip(np.split(rows, ends, axis=1), self._factors, strict=True)
-        levels, scales, zeros = zip(
-            *(_round(own, self._format, factor) for own, factor in spans), strict=True
-        )
-        return blocks.packed(
-            *(np.concatenate(parts, axis=1) for parts in (levels, scales, zeros)), self._format
-        )
+        parts = [_round(own, self._format, factor) for own, factor in spans]
+        levels = np.concatenate([part[0] for part in parts], axis=1)
+        scales, zeros = (np.concatenate([part[i] for part in parts], axis=1) for i in (1, 2))
+        return blocks.packed(levels, scales, zeros, self._format)
 
 
 def _round(rows: Float32s, format_: BlockFormat, factor: Float32s) -> tuple[Bytes, Float32s, Float32s]:

@@ -7,7 +7,7 @@ hub id.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +105,11 @@ def _finish(response: Any, answer: edgellm.Answer) -> None:
     response.response_json = {"finish_reason": answer.finish_reason, "seed": answer.seed}
 
 
+def _options(path: str) -> Any:
+    """What may be asked of one model, or of any."""
+    return Options if path else AnyOptions
+
+
 class Model(llm.Model):
     """A model of this machine."""
 
@@ -113,7 +118,7 @@ class Model(llm.Model):
 
     def __init__(self, model_id: str, path: str) -> None:
         self.model_id, self._path = model_id, path
-        self.Options = Options if path else AnyOptions
+        self.Options = _options(path)
 
     def execute(
         self, prompt: llm.Prompt, stream: bool, response: llm.Response, conversation: llm.Conversation | None
@@ -133,7 +138,7 @@ class AsyncModel(llm.AsyncModel):
 
     def __init__(self, model_id: str, path: str) -> None:
         self.model_id, self._path = model_id, path
-        self.Options = Options if path else AnyOptions
+        self.Options = _options(path)
 
     async def execute(
         self,
@@ -141,7 +146,7 @@ class AsyncModel(llm.AsyncModel):
         stream: bool,
         response: llm.AsyncResponse,
         conversation: llm.AsyncConversation | None,
-    ) -> AsyncIterator[str | StreamEvent]:
+    ) -> AsyncGenerator[str | StreamEvent, None]:
         """The answer, in pieces."""
         asking = _Asking(self._path, prompt)
         async with asking.model.astream(asking.messages, **asking.settings) as answering:

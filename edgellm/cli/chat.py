@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edgellm.chat.conversation import OnFull
     from edgellm.chat.store import Saved, Store
     from edgellm.chat.terminal.answer import View
-    from edgellm.chat.terminal.talk import Opening
+    from edgellm.chat.terminal.talk import Opening, Stats
     from edgellm.chat.tools import Toolbox
     from edgellm.generation.generate import GenerateOptions
     from edgellm.session import EngineOptions
@@ -107,6 +107,7 @@ def command(
         raise UsageError("--continue and --resume exclude each other: give one")
     if save_state and no_save:
         raise UsageError("--save-state and --no-save exclude each other: give one")
+    lines: dict[bool | None, Stats] = {None: "short", True: "all", False: "off"}
     store, screen = Store(), Screen(view=view)
     saved = store.newest() if newest else _resumed(store, resume) if resume else None
     with contextlib.ExitStack() as stack:
@@ -131,7 +132,7 @@ def command(
             screen=screen,
             model=found.name,
             store=None if no_save else store,
-            stats={None: "short", True: "all", False: "off"}[stats],
+            stats=lines[stats],
             save_state=save_state,
             single_turn=single_turn,
             energy=EnergySwitch(energy_module.answer_energy),

@@ -58,8 +58,15 @@ def _explain(model: str, engine: EngineOptions, *, offline: bool) -> list[Findin
 
     source = first_use.planned(model, offline=offline)
     if source.is_checkpoint and not source.kept.exists():
-        of_it = {"types": source.quant, "n_ctx": engine.n_ctx}
-        table = fit.tabled(str(source.path), **of_it, device=None, ram=None, offline=True, measure=False)
+        table = fit.tabled(
+            str(source.path),
+            types=source.quant,
+            device=None,
+            ram=None,
+            n_ctx=engine.n_ctx,
+            offline=True,
+            measure=False,
+        )
         return doctor_model.foretell(table)
     return doctor_model.explain(first_use.resolve(model, offline=offline), engine)
 

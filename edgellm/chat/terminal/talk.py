@@ -57,6 +57,10 @@ class EnergySwitch:
         self.meter = self._open() if wanted and self._open else None
 
 
+#: The line after an answer: short, with everything, or none.
+Stats = Literal["short", "all", "off"]
+
+
 @dataclass(frozen=True)
 class Opening:
     """A model that was found and can be opened."""
@@ -79,7 +83,7 @@ class Talk:
     model: str  # as given: what opens it again
     store: Store | None = None  # None: nothing is kept
     saved: Saved | None = None  # None: nothing was said yet
-    stats: Literal["short", "all", "off"] = "short"  # the line after an answer
+    stats: Stats = "short"  # the line after an answer
     save_state: bool = False  # keep the engine's state beside the conversation
     single_turn: bool = False  # leave after one answer
     energy: EnergySwitch = field(default_factory=EnergySwitch)
