@@ -37,6 +37,7 @@ SESSION = (
 COLOURS = ("#3b4252", "#e06c75", "#98c379", "#e5c07b", "#61afef", "#c678dd", "#56b6c2", "#d8dee9")
 PAPER, INK, DIM = "#1e222a", "#d8dee9", "#7f8896"
 WIDE, HIGH, SIZE, EDGE = 8.4, 19.0, 14, 18  # of a cell, of letters, of the margin: pixels
+_WORDS = re.compile(r"\S+(?: \S+)*")  # what one blank parts stays together: of several, pictures keep one
 _SGR = re.compile(r"\x1b\[([\d;]*)m")
 
 
@@ -48,7 +49,13 @@ class Terminal:
         python = Path(sys.executable).parent
         environment = {
             **{f"EDGELLM_{name}": str(folder / name.lower()) for name in ("CACHE", "DATA")},
-            **{"EDGELLM_NO_TUNE": "1", "LC_ALL": "C.UTF-8", "PS1": "$ ", "TERM": "screen-256color"},
+            **{
+                "EDGELLM_NO_TUNE": "1",
+                "LC_ALL": "C.UTF-8",
+                "PS1": "$ ",
+                "HISTFILE": os.devnull,
+                "TERM": "screen-256color",
+            },
             "PATH": f"{python}:{os.environ['PATH']}",
             "HOME": str(folder),
         }
@@ -91,7 +98,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/images/session.svg"))
     parser.add_argument("--columns", type=int, default=84)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         terminal = Terminal(options.columns, 50, Path(name))
         try:
             terminal.type(
@@ -118,18 +125,18 @@ def svg(lines: list[str], columns: int) -> str:
         f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="A session of edgellm in a terminal">',
         f'<rect width="100%" height="100%" rx="8" fill="{PAPER}"/>',
         f'<g font-family="ui-monospace, Menlo, Consolas, \'DejaVu Sans Mono\', monospace" font-size="{SIZE}" '
-        f'fill="{INK}" xml:space="preserve">',
+        f'fill="{INK}">',
     ]
     state: set[int] = set()
     for row, line in enumerate(lines):
         column = 0
         for text, codes in runs(line, state):
-            cells = sum(map(cells_of, text))
-            if text.strip():
-                place = f'x="{EDGE + column * WIDE:.1f}" y="{EDGE + row * HIGH + SIZE:.1f}"'
-                length = f'textLength="{cells * WIDE:.1f}" lengthAdjust="spacingAndGlyphs"'
-                out.append(f"<text {place} {length}{style(codes)}>{escape(text)}</text>")
-            column += cells
+            for words in _WORDS.finditer(text):
+                x = EDGE + WIDE * (column + cells_of(text[: words.start()]))
+                place = f'x="{x:.1f}" y="{EDGE + row * HIGH + SIZE:.1f}"'
+                length = f'textLength="{WIDE * cells_of(words[0]):.1f}" lengthAdjust="spacingAndGlyphs"'
+                out.append(f"<text {place} {length}{style(codes)}>{escape(words[0])}</text>")
+            column += cells_of(text)
     return "\n".join([*out, "</g>", "</svg>", ""])
 
 
@@ -160,11 +167,10 @@ def style(codes: frozenset[int]) -> str:
     )
 
 
-def cells_of(char: str) -> int:
-    """Columns of the terminal that a character takes."""
-    if unicodedata.category(char)[0] == "M":
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+def cells_of(text: str) -> int:
+    """Columns of the terminal that a text takes."""
+    wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
+    return len(text) + wide - sum(unicodedata.category(char)[0] == "M" for char in text)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ _OPTIONS = {
     "draft": ("--draft", "draft="),
     "keep_unverified": ("--keep-unverified", "edgellm convert --keep-unverified"),
     "lora": ("--lora", "lora"),
+    "mtp": ("--draft mtp", "EngineOptions.mtp"),
     "n_ctx": ("-c", "n_ctx"),
     "n_gpu_layers": ("-ngl", "n_gpu_layers"),
     "offline": ("--offline", "offline=True"),

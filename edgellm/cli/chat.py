@@ -17,8 +17,8 @@ from edgellm.errors import UsageError
 if TYPE_CHECKING:
     from edgellm.chat.conversation import OnFull
     from edgellm.chat.store import Saved, Store
+    from edgellm.chat.talk.talk import Opening, Stats
     from edgellm.chat.terminal.answer import View
-    from edgellm.chat.terminal.talk import Opening, Stats
     from edgellm.chat.tools import Toolbox
     from edgellm.generation.generate import GenerateOptions
     from edgellm.session import EngineOptions
@@ -97,10 +97,10 @@ def command(
     from edgellm.catalog import models
     from edgellm.chat.conversation import Conversation
     from edgellm.chat.store import Store, data_dir
+    from edgellm.chat.talk.repl import Repl
+    from edgellm.chat.talk.talk import EnergySwitch
     from edgellm.chat.terminal.reader import open_reader
     from edgellm.chat.terminal.render import Screen
-    from edgellm.chat.terminal.repl import Repl
-    from edgellm.chat.terminal.talk import EnergySwitch
     from edgellm.cli.shared import energy as energy_module
 
     if newest and resume:
@@ -148,7 +148,7 @@ def command(
 
 def _find(model: str, engine: EngineOptions, *, offline: bool) -> Opening:
     """A model to talk with. Raises EdgellmError."""
-    from edgellm.chat.terminal.talk import Opening
+    from edgellm.chat.talk.talk import Opening
     from edgellm.cli.shared import model_argument, open_model
 
     artifact = model_argument.resolve(model, offline=offline)
@@ -157,7 +157,7 @@ def _find(model: str, engine: EngineOptions, *, offline: bool) -> Opening:
 
 
 def _resumed(store: Store, name: str) -> Saved:
-    from edgellm.chat.terminal.picker import pick
+    from edgellm.chat.talk.picker import pick
     from edgellm.chat.terminal.reader import open_reader
     from edgellm.chat.terminal.render import Screen
 
@@ -170,6 +170,6 @@ def _resumed(store: Store, name: str) -> Saved:
 
 
 def _tools(files: tuple[Path, ...], servers: tuple[str, ...]) -> Toolbox | None:
-    from edgellm.chat.tools import toolbox
+    from edgellm.chat.tools import opening
 
-    return toolbox.opened(files, servers) if files or servers else None
+    return opening.opened(files, servers) if files or servers else None

@@ -114,7 +114,7 @@ def offer(model: str, types: str | None, *, offline: bool) -> None:
     say(*listing.lines(found, choice.best.type, pace))
     note(listing.LEGEND)
     if any(row.speed is None for row in found.rows):
-        note(f"the speed of some is not known, only its bound: edgellm fit {model} times kernels, once")
+        note(f"speeds are bounds until kernels were timed: edgellm fit {model}")
     say(recommend.command(model, choice))
 
 

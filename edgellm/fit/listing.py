@@ -7,10 +7,7 @@ from edgellm.terminal import aligned
 from edgellm.units import format_size
 
 #: What the columns mean.
-LEGEND = (
-    "loss: mean KLD against F16, in nats; tok/s: decoding here; ~ is a prediction from headers and timed kernels, "
-    "< a bound by what memory gives"
-)
+LEGEND = "loss: mean KLD against F16, in nats; ~: predicted; <: at most"
 
 
 def lines(table: Table, best: str | None, read_bytes_per_second: float | None) -> list[str]:

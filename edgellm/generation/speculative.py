@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from edgellm.errors import UsageError
+from edgellm.errors import UsageError, option
 from edgellm.generation.draft_length import LENGTHS, DraftLength
 from edgellm.machine import devices
 from edgellm.session import GREEDY, reuse_prefix
@@ -237,7 +237,7 @@ class SelfDraft(_Foretold):
         self._head = getattr(session, "draft_head", None)
         if self._head is None:
             raise UsageError(
-                f"{session.artifact.name} has no block that drafts (MTP), or it was not loaded (EngineOptions.mtp); "
+                f"{session.artifact.name} has no block that drafts (MTP), or it was not loaded ({option('mtp')}); "
                 "an ONNX folder never has: take a GGUF file that kept it"
             )
         super().begin(session)

@@ -1,6 +1,7 @@
 """A stream that is to end stops the engine where it is: between ids, between chunks of a prompt, and within one."""
 
 import threading
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from edgellm.backends.llama.observe import Observer
 from edgellm.backends.llama.session import LlamaCppSession
 from edgellm.catalog import first_use
 from edgellm.errors import CancelledError
+from edgellm.generation import generate
 from edgellm.session import GREEDY, Cancel, EngineOptions
 
 OPTIONS = EngineOptions(n_ctx=512, n_threads=1, n_batch=32, n_ubatch=32)
@@ -36,11 +38,11 @@ class After(Cancel):
         super().__init__()
         self.n_left = n
 
-    def check(self) -> None:
+    def check(self, n_tokens: int = 0) -> None:
         self.n_left -= 1
         if not self.n_left:
             self.set()
-        super().check()
+        super().check(n_tokens)
 
 
 def works(session) -> bool:
@@ -59,6 +61,25 @@ def test_a_wish_before_the_start_evaluates_nothing(session):
         next(session.stream(PROMPT, GREEDY, cancel=cancel))
     assert list(session.tokens) == []
     assert works(session)
+
+
+def test_a_prompt_says_how_far_it_is_read(session):
+    class Looks(Cancel):
+        seen: ClassVar[list[int]] = []
+
+        def check(self, n_tokens: int = 0) -> None:
+            self.seen.append(n_tokens)
+            super().check(n_tokens)
+
+    session.rewind(0)
+    next(session.stream(PROMPT, GREEDY, cancel=Looks()))
+    child = isinstance(session, worker.WorkerSession)  # whose engine says it there
+    assert Looks.seen == ([] if child else list(range(0, 300, 32)))
+    session.rewind(0)
+    generation = generate.stream(session, PROMPT)
+    next(generation)
+    assert generation.read == (0 if child else 288, 300)
+    generation.close()
 
 
 def test_a_wish_between_two_ids_ends_the_next_evaluation(session):

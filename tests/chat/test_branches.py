@@ -5,9 +5,9 @@ from chat_fakes import ChatMl, ChatSession, Terminal, Typist
 
 from edgellm.chat.conversation import Conversation
 from edgellm.chat.store import Store
+from edgellm.chat.talk.repl import Repl
+from edgellm.chat.talk.talk import EnergySwitch
 from edgellm.chat.terminal.render import Screen
-from edgellm.chat.terminal.repl import Repl
-from edgellm.chat.terminal.talk import EnergySwitch
 
 
 @pytest.fixture

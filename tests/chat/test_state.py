@@ -15,8 +15,8 @@ from edgellm.chat import state
 from edgellm.chat.conversation import Conversation
 from edgellm.chat.state import StateError
 from edgellm.chat.store import Store
+from edgellm.chat.talk.repl import Repl
 from edgellm.chat.terminal.render import Screen
-from edgellm.chat.terminal.repl import Repl
 from edgellm.errors import EngineError, StorageError
 from edgellm.prompt.messages import History
 

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 from places import HELPERS
 
-from edgellm.chat.tools import functions, mcp, toolbox
+from edgellm.chat.tools import functions, mcp, opening
 from edgellm.errors import EngineError, UsageError
 from edgellm.prompt.tools import ToolCall
 
@@ -55,7 +55,7 @@ def file(tmp_path):
 
 @pytest.fixture(scope="module")
 def servers():
-    box = toolbox.opened((), [SERVER])
+    box = opening.opened((), [SERVER])
     yield box
     box.close()
 
@@ -81,7 +81,7 @@ def test_a_files_functions_become_schemas_that_say_what_may_be_given(file):
 
 
 def test_calls_are_checked_and_run_and_errors_are_words_for_the_model(file):
-    box = toolbox.opened([file(FILE)], ())
+    box = opening.opened([file(FILE)], ())
 
     def result(name: str, **arguments: object) -> str:
         call = ToolCall(name, arguments)
@@ -114,7 +114,7 @@ def test_a_file_that_offers_nothing_usable_is_refused_with_the_reason(file, text
 def test_two_tools_of_one_name_are_refused(file):
     path = file("def f(): ...")
     with pytest.raises(UsageError, match="two tools have one name: f"):
-        toolbox.opened([path, path], ())
+        opening.opened([path, path], ())
 
 
 def test_an_mcp_server_is_asked_and_answers(servers):
@@ -146,4 +146,4 @@ def test_servers_are_named_as_other_clients_do(tmp_path):
 
 def test_a_server_that_does_not_start_is_one_line():
     with pytest.raises(EngineError, match=r"the MCP server .* does not start: .*no such server"):
-        toolbox.opened((), [f"{sys.executable} -c \"raise SystemExit('no such server')\""])
+        opening.opened((), [f"{sys.executable} -c \"raise SystemExit('no such server')\""])

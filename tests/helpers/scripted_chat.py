@@ -14,10 +14,10 @@ from chat_fakes import ChatMl, ChatSession, Typist
 
 from edgellm.chat.conversation import Conversation
 from edgellm.chat.store import Store
+from edgellm.chat.talk.repl import Repl
 from edgellm.chat.terminal.reader import open_reader
 from edgellm.chat.terminal.render import Screen
-from edgellm.chat.terminal.repl import Repl
-from edgellm.chat.tools import toolbox
+from edgellm.chat.tools import opening
 
 
 def main(script: Path) -> None:
@@ -26,7 +26,7 @@ def main(script: Path) -> None:
     template.source = told.get("template", template.source)
     answers = [answer.encode() for answer in told["answers"]]
     session = ChatSession(*answers, n_ctx=told.get("n_ctx", 4096))
-    tools = toolbox.opened([Path(file) for file in told.get("tools", ())], told.get("mcp", ()))
+    tools = opening.opened([Path(file) for file in told.get("tools", ())], told.get("mcp", ()))
     schemas = tools.schemas if tools else ()
     conversation = Conversation(session, template, on_full=told.get("on_full", "drop"), tools=schemas)
     repl = Repl(conversation, Typist(), Screen(), "scripted", Store(), stats="all", tools=tools)

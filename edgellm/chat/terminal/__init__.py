@@ -1,4 +1,4 @@
-"""The chat on a terminal: reading lines, commands, what answers look like.
+"""The chat's screen and keyboard: reading lines, what answers look like.
 
-Knows no engine. Start at repl.py.
+Knows no engine and no conversation. Start at render.py.
 """

@@ -56,9 +56,11 @@ class Code:
 
 
 def _lexer(language: str) -> Any:
-    from pygments.lexers import get_lexer_by_name
-    from pygments.util import ClassNotFound
-
+    try:
+        from pygments.lexers import get_lexer_by_name
+        from pygments.util import ClassNotFound
+    except ModuleNotFoundError:  # bundles for boards go without it
+        return None
     try:
         return get_lexer_by_name(language)
     except ClassNotFound:

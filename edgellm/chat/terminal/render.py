@@ -84,8 +84,8 @@ class Screen:
         heads = [f"  {line}" for line in aligned((*row[:-1], "|") for row in rows)]
         for head, row in zip(heads, rows, strict=True):
             indent = width(head) - 1
-            room = max(columns() - 1 - indent, 12) if self.terminal else sys.maxsize
-            tail = [fit(row[-1], room)] if cut else wrap(visible(row[-1]), room)
+            room = columns() - 1 - indent if self.terminal else sys.maxsize
+            tail = [fit(row[-1], max(room, 0))] if cut else wrap(visible(row[-1]), max(room, 12))
             self.print(head[:-1] + f"\n{' ' * indent}".join(tail))
 
     def _write(self, text: str) -> None:

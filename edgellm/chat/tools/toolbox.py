@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -91,23 +90,3 @@ def _is(value: object, wanted: str) -> bool:
     if isinstance(value, bool):
         return wanted == "boolean"
     return isinstance(value, _TYPES.get(wanted, (object,)))
-
-
-def opened(files: Sequence[Any], servers: Sequence[str]) -> Toolbox | None:
-    """The functions of Python `files` and the tools of MCP `servers`; None for none. Raises EdgellmError."""
-    from edgellm.chat.tools import functions
-
-    if not files and not servers:
-        return None
-    offered = [tool for path in files for tool in functions.load(path)]
-    if not servers:
-        return Toolbox(offered)
-    from edgellm.chat.tools import mcp
-
-    with contextlib.ExitStack() as stack:
-        connected = stack.enter_context(
-            contextlib.closing(mcp.Servers([s for t in servers for s in mcp.named(t)]))
-        )
-        box = Toolbox([*offered, *connected.offered], connected.close)
-        stack.pop_all()
-    return box

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from places import ROOT
 
 from edgellm.chat import settings
-from edgellm.chat.terminal import commands
+from edgellm.chat.talk import commands
 from edgellm.cli import chat, chats, run
 from edgellm.cli.shared.sampling import model_options
 from edgellm.errors import UsageError

@@ -10,10 +10,10 @@ from chat_fakes import ChatMl, ChatSession, Terminal, Typist
 
 from edgellm.chat.conversation import Conversation
 from edgellm.chat.store import Store
-from edgellm.chat.terminal import commands
+from edgellm.chat.talk import commands
+from edgellm.chat.talk.repl import Repl
 from edgellm.chat.terminal.reader import LineReader
 from edgellm.chat.terminal.render import Screen
-from edgellm.chat.terminal.repl import Repl
 from edgellm.errors import EngineError
 
 

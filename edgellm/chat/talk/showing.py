@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edgellm.chat import words
-from edgellm.chat.terminal import render, setting
+from edgellm.chat.talk import setting
+from edgellm.chat.terminal import render
 from edgellm.errors import UsageError
 from edgellm.terminal import bar
 from edgellm.units import format_size
 
 if TYPE_CHECKING:
-    from edgellm.chat.terminal.talk import Talk
+    from edgellm.chat.talk.talk import Talk
 
 
 def show(talk: Talk, arg: str) -> None:

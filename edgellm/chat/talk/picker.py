@@ -9,14 +9,22 @@ from edgellm.chat.store import Saved, Store
 from edgellm.chat.terminal.reader import Reader
 from edgellm.chat.terminal.render import Screen
 from edgellm.errors import UsageError
+from edgellm.terminal import columns, fit
 
 _SHOWN = 20
 
 
 def rows(found: Sequence[Saved]) -> list[tuple[str, ...]]:
     """A row for each conversation: its number, name, age and length, and what it began with."""
+    room = max(columns() // 2 - 4, 16)
     return [
-        (f"{number}", saved.name, saved.updated[:10], words.say("turns", n=saved.n_turns), saved.title)
+        (
+            f"{number}",
+            fit(saved.name, room),
+            saved.updated[:10],
+            words.say("turns", n=saved.n_turns),
+            saved.title,
+        )
         for number, saved in enumerate(found, 1)
     ]
 

@@ -10,7 +10,7 @@ from edgellm.chat import settings, words
 from edgellm.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from edgellm.chat.terminal.talk import Talk
+    from edgellm.chat.talk.talk import Talk
 
 _CTX = ("ctx", "num-ctx", "ctx-size", "c")  # ours, and what the peers call it
 _LEAST_CTX = 16  # tokens; no template leaves room for an answer in fewer

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from edgellm.chat import words
 from edgellm.chat.store import Store
-from edgellm.chat.terminal import attachments, picker
+from edgellm.chat.talk import attachments, picker
 from edgellm.errors import UsageError
 from edgellm.prompt.messages import n_common
 from edgellm.prompt.messages import turns as turns_of
 from edgellm.terminal import columns, fit
 
 if TYPE_CHECKING:
-    from edgellm.chat.terminal.talk import Talk
+    from edgellm.chat.talk.talk import Talk
 
 _TURN = re.compile(r"#(\d{1,9})\s*(.*)", re.DOTALL)
 

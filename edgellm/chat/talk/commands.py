@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from edgellm.chat import words
 from edgellm.chat.store import Store
-from edgellm.chat.terminal import setting, showing, turns
+from edgellm.chat.talk import setting, showing, turns
 from edgellm.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from edgellm.chat.terminal.talk import Talk
+    from edgellm.chat.talk.talk import Talk
 
 
 def _none(talk: Talk, begun: str) -> Iterable[str]:

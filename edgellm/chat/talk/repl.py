@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 
 from edgellm.chat import words
-from edgellm.chat.terminal import attachments, commands
-from edgellm.chat.terminal.talk import PROMPT, Talk
+from edgellm.chat.talk import attachments, commands
+from edgellm.chat.talk.talk import PROMPT, Talk
 from edgellm.errors import EdgellmError, UsageError
 from edgellm.terminal import visible
 

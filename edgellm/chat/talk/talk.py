@@ -12,8 +12,9 @@ from typing import Literal, Protocol
 from edgellm.chat import state, words
 from edgellm.chat.conversation import Conversation, Reply, Template
 from edgellm.chat.store import Saved, Store
-from edgellm.chat.terminal import calls, interrupt, render
-from edgellm.chat.terminal.attachments import Attachment
+from edgellm.chat.talk import calls
+from edgellm.chat.talk.attachments import Attachment
+from edgellm.chat.terminal import interrupt, render
 from edgellm.chat.terminal.reader import Reader
 from edgellm.chat.tools import Toolbox
 from edgellm.errors import EdgellmError, UsageError
