@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 @click.option("--for", "name", metavar="DEVICE", help="Look at a board or laptop by its profile instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @engine_options
-def command(
-    model: str | None, name: str | None, as_json: bool, offline: bool, engine: EngineOptions
-) -> None:
+def command(model: str | None, name: str | None, as_json: bool, offline: bool, engine: EngineOptions) -> None:
     """Look at this machine: CPU features, memory, engines, energy sources. Exit code 3 when an engine is broken.
 
     With MODEL, show how it would be opened instead: every setting, what was chosen and why. The flags are those
