@@ -41,10 +41,7 @@ _X86_V2 = ("ssse3", "sse4_2", "popcnt")
 _X86_V3 = (*_X86_V2, "avx", "avx2", "fma", "f16c", "bmi2")
 _X86_V4 = (*_X86_V3, "avx512f", "avx512cd", "avx512dq", "avx512bw", "avx512vl")
 _ARM_82 = ("asimd", "atomics", "crc32", "asimdrdm", "asimddp")
-#: ggml's modules are loaded from where llama-cpp-python keeps its libraries, and are installed there.
-_DISPATCHED = ("-DGGML_BACKEND_DL=ON", "-DGGML_CPU_ALL_VARIANTS=ON", "-DCMAKE_INSTALL_BINDIR=llama_cpp/lib")
-#: The most demanding first: a device gets the first whose features it has. The last has kernels for all of them and
-#: looks at the processor when it starts; GCC 12 cannot compile that of aarch64, for it knows no SME.
+#: The most demanding first: a device gets the first whose features it has.
 TARGETS = (
     Target("armv8.6-i8mm", "aarch64", (*_ARM_82, "i8mm"), ("-DGGML_CPU_ARM_ARCH=armv8.2-a+dotprod+i8mm",)),
     Target("armv8.2-dotprod", "aarch64", _ARM_82, ("-DGGML_CPU_ARM_ARCH=armv8.2-a+dotprod",)),
@@ -57,7 +54,6 @@ TARGETS = (
         _X86_V2,
         tuple(f"-DGGML_{name}=OFF" for name in ("AVX", "AVX2", "FMA", "F16C", "BMI2")),
     ),
-    Target("x86-64", "x86_64", (), _DISPATCHED),
 )
 _BY_NAME = {each.name: each for each in TARGETS}
 #: Libraries that Python opens by their bare name: llama_cpp, and backends.llama.observe.
@@ -78,12 +74,6 @@ def of_device(wanted: Device) -> Target:
         if same and {*each.features} <= {*wanted.cpu_features}:
             return each
     raise EdgellmError(f"no wheel is built for {wanted.title} ({wanted.system}, {wanted.arch})")
-
-
-def found(wanted: Device) -> Path | None:
-    """A wheel that was built before and runs on `wanted`: the one for it, or else the one for all of its kind."""
-    everywhere = (each for each in TARGETS if each.arch == wanted.arch and each.flags == _DISPATCHED)
-    return next(filter(None, map(kept, (of_device(wanted), *everywhere))), None)
 
 
 def of_wheel(wheel: Path) -> Target | None:

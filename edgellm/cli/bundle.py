@@ -95,7 +95,7 @@ def command(
     device = devices.device(name)
     artifact = model_argument.resolve(model, offline=offline)
     if engine_wheel is None and artifact.format == "gguf":
-        engine_wheel = engine.found(device)
+        engine_wheel = engine.kept(engine.of_device(device))
     plan = contents.Plan(
         artifact,
         device,

@@ -16,7 +16,7 @@ from edgellm.terminal import note, say
     "name",
     metavar="DEVICE|TARGET",
     required=True,
-    help="raspberry-pi-5, n100, ..., x86-64-v3, x86-64.",
+    help="raspberry-pi-5, n100, ..., x86-64-v2, armv8, ...",
 )
 @click.option(
     "-o",
@@ -27,8 +27,7 @@ from edgellm.terminal import note, say
 def command(name: str, output: Path | None) -> None:
     """Build the engine of GGUF models for DEVICE's processor, once: the wheel is kept.
 
-    Targets are armv8, armv8.2-dotprod, armv8.6-i8mm, x86-64-v2, -v3 and -v4. The wheel of x86-64 has the kernels of
-    all x86 processors, and chooses when it starts.
+    Targets are armv8, armv8.2-dotprod, armv8.6-i8mm, x86-64-v2, x86-64-v3 and x86-64-v4.
 
     The source is fetched by pip. Another architecture needs its compiler: on Debian gcc-aarch64-linux-gnu and
     g++-aarch64-linux-gnu.

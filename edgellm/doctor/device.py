@@ -49,7 +49,7 @@ def _here(device: Device) -> Iterator[Finding]:
         return
     yield Finding("bundles", "ONNX", "needs no compiler")
     try:
-        wheel = engine.found(device)
+        wheel = engine.kept(target)
         engine.arguments(target)
         command = f"edgellm wheel --for {device.name}"
         yield Finding("bundles", "GGUF", f"built for {target.name}: {wheel or f'not yet, {command}'}")

@@ -61,19 +61,8 @@ def load() -> Any:
         ) from error
     load.callback = _make_log_callback(lib)  # type: ignore[attr-defined]  # ctypes does not keep it alive
     _listen(lib)
-    _load_modules(lib)
     lib.llama_backend_init()
     return lib
-
-
-def _load_modules(lib: Any) -> None:
-    """Of a build with kernels for several processors (GGML_BACKEND_DL), load those that suit this one best."""
-    if any(_folder().glob("*ggml-cpu-*")):
-        load_all = (
-            lib._lib.ggml_backend_load_all_from_path
-        )  # of the very libggml that libllama is linked with
-        load_all.argtypes, load_all.restype = (ctypes.c_char_p,), None
-        load_all(str(_folder()).encode())
 
 
 def _listen(lib: Any) -> None:
