@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from edgellm import backends
-from edgellm.calibration import text
 from edgellm.convert.gguf.convert import ConvertRequest, convert
 from edgellm.convert.onnx.options import OnnxOptions
 from edgellm.convert.onnx.writer import OnnxRequest, convert_onnx
@@ -84,7 +83,6 @@ def made(model: Model, args: argparse.Namespace) -> Artifact:
                 OnnxOptions.parse(model.options),
                 recipe=model.recipe,
                 imatrix=model.imatrix,
-                calibration_text=text.text(16_000),
                 n_threads=2,
             )
         )
@@ -194,7 +192,7 @@ def main() -> None:
     parser.add_argument(
         "--onnx",
         default="onnx-int4,onnx-int8",
-        help="types, with settings behind a plus: onnx-int4+algorithm=gptq",
+        help="types, with settings behind a plus: onnx-int4+algorithm=kquant",
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--stage", choices=("kld", "speed", "show"))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Bytes = npt.NDArray[np.uint8]
 
 BLOCK_SIZES = (16, 32, 64, 128, 256)
-ALGORITHMS = ("rtn", "search", "kquant", "gptq")
+ALGORITHMS = ("rtn", "search", "kquant")
 
 #: How far the search moves a block's scale from the one that just reaches its largest weight, as factors.
 _SEARCH_FACTORS = tuple(1.0 + 0.025 * step for step in range(-8, 5))
@@ -37,7 +37,7 @@ class BlockFormat:
     block: int  # weights that share a scale
     symmetric: bool = True
     algorithm: str = (
-        "rtn"  # "rtn" | "search" (symmetric, least squared error) | "kquant" (asymmetric, weighted) | "gptq"
+        "rtn"  # "rtn" | "search" (symmetric, least squared error) | "kquant" (asymmetric, weighted)
     )
 
     def __post_init__(self) -> None:
@@ -96,22 +96,6 @@ def encode(rows: Float32s, format_: BlockFormat, importance: Float32s | None = N
     return Encoded(_pack(q, format_.bits), scales, packed)
 
 
-def choose(rows: Float32s, format_: BlockFormat, importance: Float32s) -> tuple[Float32s, Float32s]:
-    """A scale and a zero point [n_rows] for rows [n_rows, n] of one block at most, columns weighed."""
-    import numpy as np
-
-    columns = _in_blocks(importance[None], format_.block)
-    scales, zeros = _fitting(_in_blocks(rows, format_.block), format_, columns)
-    return scales[:, 0], np.broadcast_to(zeros, scales.shape)[:, 0]
-
-
-def packed(levels: Bytes, scales: Float32s, zeros: Float32s, format_: BlockFormat) -> Encoded:
-    """Levels [n_rows, n_blocks, block] with their scales and zero points [n_rows, n_blocks], as they are stored."""
-    return Encoded(
-        _pack(levels, format_.bits), scales, None if format_.symmetric else _pack_zeros(zeros, format_.bits)
-    )
-
-
 def decode(encoded: Encoded, format_: BlockFormat, row_size: int) -> Float32s:
     """The weights that `encoded` stands for, [n_rows, row_size]: what tests and error figures compare with."""
     import numpy as np
@@ -138,7 +122,7 @@ def _in_blocks(rows: Float32s, block: int) -> Float32s:
 def _quantize(blocks: Float32s, scales: Float32s, zeros: Any, format_: BlockFormat) -> Bytes:
     import numpy as np
 
-    q: Any = blocks * reciprocal(scales)[:, :, None]
+    q: Any = blocks * _reciprocal(scales)[:, :, None]
     q += zeros if np.isscalar(zeros) else zeros[:, :, None]
     q += np.float32(0.5)  # as MLAS: halves away from zero, and what is negative is clipped
     np.floor(q, out=q)
@@ -146,8 +130,7 @@ def _quantize(blocks: Float32s, scales: Float32s, zeros: Any, format_: BlockForm
     return np.asarray(q, dtype=np.uint8)
 
 
-def reciprocal(scales: Float32s) -> Float32s:
-    """1 / scales, 0 where they are."""
+def _reciprocal(scales: Float32s) -> Float32s:
     import numpy as np
 
     inverse = np.zeros_like(scales)
@@ -167,7 +150,7 @@ def _round_to_nearest(
     np.minimum(low, 0, out=low)
     np.maximum(high, 0, out=high)
     scales = (high - low) / np.float32(format_.levels)
-    zeros = np.clip(np.rint(-low * reciprocal(scales)), 0, format_.levels)
+    zeros = np.clip(np.rint(-low * _reciprocal(scales)), 0, format_.levels)
     return scales, zeros.astype(np.float32)
 
 
@@ -182,7 +165,7 @@ def _search(blocks: Float32s, format_: BlockFormat, columns: Float32s | None) ->
         levels = _quantize(blocks, scales, middle, format_).astype(np.float32) - middle
         weighted = levels if columns is None else levels * columns
         power = np.einsum("rbi,rbi->rb", weighted, levels)
-        fitted = np.einsum("rbi,rbi->rb", weighted, blocks) * reciprocal(power)
+        fitted = np.einsum("rbi,rbi->rb", weighted, blocks) * _reciprocal(power)
         error = -fitted * fitted * power  # the squared error, but for a constant
         better = (error < least) & (power > 0)
         best[better], least[better] = fitted[better], error[better]
@@ -206,11 +189,11 @@ def _kquant(blocks: Float32s, format_: BlockFormat, columns: Float32s | None) ->
     least = np.full(low.shape, np.inf, dtype=np.float32)
     for shrink in _SHRINKS:
         scales = (high - low) * np.float32(shrink / format_.levels)
-        zeros = np.clip(np.rint(-low * np.float32(shrink) * reciprocal(scales)), 0, format_.levels)
+        zeros = np.clip(np.rint(-low * np.float32(shrink) * _reciprocal(scales)), 0, format_.levels)
         levels = _quantize(blocks, scales, zeros, format_) - zeros[:, :, None]
         weighted = importance * levels
         power = np.einsum("rbi,rbi->rb", weighted, levels)
-        fitted = np.einsum("rbi,rbi->rb", weighted, blocks) * reciprocal(power)
+        fitted = np.einsum("rbi,rbi->rb", weighted, blocks) * _reciprocal(power)
         error = -fitted * fitted * power
         better = (error < least) & (power > 0) & (fitted > 0)
         for found, chosen in ((fitted, best_scale), (zeros, best_zero), (error, least)):
@@ -218,16 +201,10 @@ def _kquant(blocks: Float32s, format_: BlockFormat, columns: Float32s | None) ->
     return best_scale, best_zero
 
 
-def _fitting(blocks: Float32s, format_: BlockFormat, columns: Float32s | None) -> tuple[Float32s, Any]:
-    """Weighted least squares, with zero points or without."""
-    return (_search if format_.symmetric else _kquant)(blocks, format_, columns)
-
-
 _CHOOSERS: dict[str, Callable[[Float32s, BlockFormat, Float32s | None], tuple[Float32s, Any]]] = {
     "rtn": _round_to_nearest,
     "search": _search,
     "kquant": _kquant,
-    "gptq": _fitting,  # without inputs to feed errors back for (feedback.py)
 }
 
 

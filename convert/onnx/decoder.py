@@ -16,7 +16,7 @@ from edgellm.convert.onnx.experts import experts
 from edgellm.convert.onnx.graph import MICROSOFT, Region
 from edgellm.convert.onnx.kv import LayerScales
 from edgellm.convert.onnx.layers import Layers
-from edgellm.convert.onnx.linear import BlockLinear, Columns, FloatLinear, Writer
+from edgellm.convert.onnx.linear import BlockLinear, FloatLinear, Writer
 from edgellm.convert.onnx.proto import DataType
 from edgellm.models.base import LayerKind, ModelSpec, Role
 from edgellm.models.rope import frequencies
@@ -126,7 +126,7 @@ class Decoder:
             self.writer,
             "logits",
             self.layers.rows((Role.OUTPUT,), None),
-            Columns(self.layers.importance((Role.OUTPUT,), None)),
+            self.layers.importance((Role.OUTPUT,), None),
         )
 
     def _asked_for(self, residual: str, mixed: str) -> tuple[str, str]:

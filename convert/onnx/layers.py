@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgellm.convert.onnx.graph import MICROSOFT
 from edgellm.convert.onnx.heads import HeadLayout
-from edgellm.convert.onnx.linear import Columns, Linear, Writer
+from edgellm.convert.onnx.linear import Linear, Writer
 from edgellm.convert.onnx.options import Recipe
 from edgellm.convert.onnx.rows import Joined, Rearranged, RowSource, Stacked
 from edgellm.errors import UsageError
@@ -76,17 +76,8 @@ class Layers:
     def linear(self, name: str, x: str, roles: tuple[Role, ...], layer: int) -> str:
         """x through the matrices of `roles` stacked into one, with their biases."""
         encoding: Linear = self.recipe.encoding(roles, layer, self.spec.n_layer)
-        bias, columns = (
-            self._bias(name, roles, layer),
-            Columns(self.importance(roles, layer), self._place(roles, layer)),
-        )
+        bias, columns = self._bias(name, roles, layer), self.importance(roles, layer)
         return encoding.apply(self.writer, name, x, self.rows(roles, layer), bias, columns)
-
-    def _place(self, roles: tuple[Role, ...], layer: int) -> tuple[str, int] | None:
-        """By which the oracle sees the inputs; not those of heads made wider, which it knows without."""
-        if roles[0] is Role.ATTN_OUT and self.heads.is_padded:
-            return None
-        return roles[0].value, layer
 
     def importance(self, roles: tuple[Role, ...], layer: int | None) -> Float32s | None:
         """What the importance matrix says of a matrix's columns, None where it says nothing."""

@@ -10,18 +10,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgellm.convert.onnx import blocks as onnx_blocks
-from edgellm.convert.onnx import feedback
 from edgellm.convert.onnx.blocks import BlockFormat
 from edgellm.convert.onnx.graph import MICROSOFT, DataFile, Graph, Region
 from edgellm.convert.onnx.proto import DataType
 from edgellm.convert.onnx.rows import RowSource
-from edgellm.convert.onnx.stream import Job, Seen
+from edgellm.convert.onnx.stream import Job
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-
-    from edgellm.convert.onnx.stream import SeenEncoder
 
     Float32s = npt.NDArray[np.float32]
 
@@ -76,17 +73,6 @@ class Writer:
         return self.graph.external(self.stored(name, source, (source.row_size,)))
 
 
-@dataclass(frozen=True)
-class Columns:
-    """What is known of a matrix's columns: its inputs."""
-
-    importance: Float32s | None = None  # [n_in]: weighs them where scales are searched for
-    place: tuple[str, int] | None = None  # role and layer by which the oracle sees them; None: it does not
-
-
-NOTHING = Columns()
-
-
 class Linear(Protocol):
     """An encoding of weight matrices [n_out, n_in]."""
 
@@ -102,9 +88,12 @@ class Linear(Protocol):
         x: str,
         weight: RowSource,
         bias: str | None,
-        columns: Columns = NOTHING,
+        importance: Float32s | None = None,
     ) -> str:
-        """Add x [.., n_in] times the transposed weight, plus `bias`; return the result's name."""
+        """Add x [.., n_in] times the transposed weight, plus `bias`; return the result's name.
+
+        `importance` [n_in] weighs columns where scales are searched for.
+        """
         ...
 
 
@@ -121,7 +110,7 @@ class FloatLinear:
         x: str,
         weight: RowSource,
         bias: str | None,
-        columns: Columns = NOTHING,
+        importance: Float32s | None = None,
     ) -> str:
         """FusedMatMul(transB) keeps the checkpoint's layout, so a tied embedding can share the bytes."""
         region = writer.stored(f"{name}.weight", weight, (weight.n_rows, weight.row_size))
@@ -156,14 +145,14 @@ class BlockLinear:
         x: str,
         weight: RowSource,
         bias: str | None,
-        columns: Columns = NOTHING,
+        importance: Float32s | None = None,
     ) -> str:
         """One node, the bias in it."""
-        regions = self.store(writer, name, weight, columns)
+        regions = self.store(writer, name, weight, importance)
         return self.multiply(writer, name, x, regions, weight.row_size, bias)
 
     def store(
-        self, writer: Writer, name: str, weight: RowSource, columns: Columns = NOTHING
+        self, writer: Writer, name: str, weight: RowSource, importance: Float32s | None = None
     ) -> tuple[Region, ...]:
         """Place weights, scales and, when asymmetric, zero points."""
         n, k, form = weight.n_rows, weight.row_size, self.format
@@ -174,10 +163,7 @@ class BlockLinear:
         ]
         if not form.symmetric:
             parts.append((f"{name}.zeros", DataType.UINT8, (n, form.zero_bytes(k))))
-        encoder, seen = block_encoder(form, columns.importance), None
-        if form.algorithm == "gptq" and columns.place:
-            seen = Seen(*columns.place, feedback_encoder(form, columns.importance))
-        return writer.place(parts, lambda regions: Job(weight, encoder, regions, seen=seen))
+        return writer.place(parts, lambda regions: Job(weight, block_encoder(form, importance), regions))
 
     def multiply(
         self, writer: Writer, name: str, x: str, regions: tuple[Region, ...], k: int, bias: str | None
@@ -246,18 +232,6 @@ def block_encoder(form: BlockFormat, importance: Float32s | None = None) -> Call
     return lambda rows: [array for array in onnx_blocks.encode(rows, form, importance) if array is not None]
 
 
-def feedback_encoder(form: BlockFormat, importance: Float32s | None) -> SeenEncoder:
-    """The same with error feedback, where inputs were seen."""
-
-    def ready(inputs: Float32s | None) -> Callable[[Float32s], list[Any]]:
-        if inputs is None:
-            return block_encoder(form, importance)
-        own = feedback.Feedback(form, inputs)
-        return lambda rows: [array for array in own.encode(rows) if array is not None]
-
-    return ready
-
-
 def _first_columns(graph: Graph, name: str, x: str, k: int) -> str:
     import numpy as np
 
@@ -286,7 +260,7 @@ class W8A8Linear:
         x: str,
         weight: RowSource,
         bias: str | None,
-        columns: Columns = NOTHING,
+        importance: Float32s | None = None,
     ) -> str:
         """Quantize the activations (once for all users of `x`), multiply, scale back."""
         n, k = weight.n_rows, weight.row_size

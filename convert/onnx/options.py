@@ -34,7 +34,7 @@ class OnnxOptions:
         "auto"  # auto | int4 | int8: attention's matrices and what leaves delta nets; 4 bits elsewhere
     )
     symmetric: bool | None = None  # False: blocks have a zero point
-    algorithm: str = "auto"  # auto | rtn | search | kquant | gptq: how scales are chosen, and rounded to
+    algorithm: str = "auto"  # auto | rtn | search | kquant: how scales are chosen
     mixed: bool = False  # int8 for the first and last eighth of the layers and every third one's V and down
     kv: str = "auto"  # auto | fp32 | int8: the KV cache, int8 with scales from a short calibration
     context: int | None = None  # positions the model can be run at; at most the model's own

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,23 +26,10 @@ if TYPE_CHECKING:
 
     #: Turns rows into one array for each of a job's regions, its rows being theirs.
     Encoder = Callable[[Float32s], Sequence[Array]]
-    #: An encoder for what the matrix is multiplied with on a text, [n, row_size]; None where that was not seen.
-    SeenEncoder = Callable[[Float32s | None], Encoder]
-
-_ROWS_FOR_INPUTS = 1024  # a column at a time of so many is worth a call
 
 BLOCK_WEIGHTS = 1 << 18  # float32 that stay in a core's cache together with what is made of them
 
 Report = Callable[[int, int, float], None]  # weights done, of all, seconds
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What is encoded with the inputs of its product: which matrix it is, and how."""
-
-    role: str
-    layer: int
-    encode: SeenEncoder
 
 
 @dataclass(frozen=True)
@@ -53,7 +40,6 @@ class Job:
     encode: Encoder
     regions: tuple[Region, ...]
     rows_together: int = 1  # rows that must be encoded at once: an expert's, or all of a transposed matrix
-    seen: Seen | None = None  # in place of `encode`, where inputs are wanted (calibrated.py)
 
     @property
     def n_weights(self) -> int:
@@ -74,19 +60,15 @@ def write(
     n_threads: int,
     report: Report | None = None,
 ) -> None:
-    """Write a data file of `nbytes`, but for jobs that want inputs.
-
-    Raises CheckpointError for weights that cannot be read, OSError.
-    """
-    plain = [job for job in jobs if job.seen is None]
-    started, done, total = time.monotonic(), 0, sum(job.n_weights for job in plain)
+    """Write a data file of `nbytes`. Raises CheckpointError for weights that cannot be read, OSError."""
+    started, done, total = time.monotonic(), 0, sum(job.n_weights for job in jobs)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
         os.truncate(descriptor, nbytes)
         with ThreadPoolExecutor(n_threads) as pool:
             pending: deque[Future[int]] = deque()
             try:
-                for block in _blocks(plain):
+                for block in _blocks(jobs):
                     pending.append(pool.submit(_convert, descriptor, tensors, *block))
                     if len(pending) > 2 * n_threads:  # bounds memory
                         done += pending.popleft().result()
@@ -119,13 +101,6 @@ def _blocks(jobs: Sequence[Job]) -> Iterator[tuple[Job, int, int]]:
         step = max(BLOCK_WEIGHTS // job.source.row_size // together, 1) * together
         for start in range(0, job.source.n_rows, step):
             yield job, start, min(start + step, job.source.n_rows)
-
-
-def write_whole(descriptor: int, tensors: Tensors, job: Job, inputs: Float32s | None) -> int:
-    """Write a job that wants inputs. Returns its weights."""
-    assert job.seen is not None
-    ready = replace(job, encode=job.seen.encode(inputs), seen=None, rows_together=_ROWS_FOR_INPUTS)
-    return sum(_convert(descriptor, tensors, *block) for block in _blocks([ready]))
 
 
 def _convert(descriptor: int, tensors: Tensors, job: Job, start: int, stop: int) -> int:

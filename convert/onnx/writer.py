@@ -21,7 +21,7 @@ from edgellm.convert.checkpoint.remarks import remarks
 from edgellm.convert.checkpoint.tokenizer import Vocabulary, load_tokenizer, read_tokenizer
 from edgellm.convert.gguf.imatrix import Imatrix
 from edgellm.convert.gguf.metadata import build_metadata, default_stem
-from edgellm.convert.onnx import calibrated, kv, manifest, stream
+from edgellm.convert.onnx import kv, manifest, stream
 from edgellm.convert.onnx.decoder import Decoder
 from edgellm.convert.onnx.graph import DataFile, Graph, Region
 from edgellm.convert.onnx.kv import LayerScales
@@ -59,7 +59,7 @@ class OnnxRequest:
     options: OnnxOptions = field(default_factory=OnnxOptions)
     recipe: RecipeFile | None = None  # its base is `quant`
     imatrix: Path | None = None  # weighs columns where scales are searched for
-    calibration_text: str = field(default="", repr=False)  # for an int8 KV cache, and for error feedback
+    calibration_text: str = field(default="", repr=False)  # what an int8 KV cache's scales are measured on
     n_threads: int | None = None  # None: one per core
     lora: Path | None = None  # folder of a PEFT adapter to merge
     ignore_adapter: bool = False  # convert without the adapter that lies beside the weights
@@ -205,19 +205,11 @@ def _kv_scales(
 ) -> dict[int, LayerScales]:
     if request.options.kv != "int8":
         return {}
-    return kv.measure(spec, checkpoint.tensors, _tokens(checkpoint, request, spec, vocabulary, kv.N_TOKENS))
-
-
-def _tokens(
-    checkpoint: Checkpoint, request: OnnxRequest, spec: ModelSpec, vocabulary: Vocabulary, n: int
-) -> list[int]:
-    """The first `n` of the calibration text, or as many as the model takes. Raises UsageError without a text."""
     if not request.calibration_text:
-        raise UsageError(
-            "an int8 KV cache and algorithm=gptq need a text to measure on: set calibration_text"
-        )
+        raise UsageError("an int8 KV cache needs a text to measure its scales on: set calibration_text")
     tokenizer = load_tokenizer(checkpoint.dir, vocabulary.added)
-    return list(tokenizer.encode(request.calibration_text).ids[: min(n, spec.n_ctx_train)])
+    tokens = tokenizer.encode(request.calibration_text).ids[: min(kv.N_TOKENS, spec.n_ctx_train)]
+    return kv.measure(spec, checkpoint.tensors, tokens)
 
 
 def _placed(decoder: Decoder) -> dict[str, Region]:
@@ -240,9 +232,6 @@ def _write(
         for decoder in plan.decoders:
             writer, data = decoder.writer, folder / decoder.writer.data.name
             stream.write(data, writer.data.nbytes, writer.jobs, checkpoint.tensors, threads, report)
-            if any(job.seen for job in writer.jobs):
-                tokens = _tokens(checkpoint, request, plan.spec, plan.vocabulary, calibrated.N_TOKENS)
-                calibrated.write(data, writer.jobs, plan.spec, checkpoint.tensors, tokens, report)
             for region, value in decoder.computed:
                 stream.write_array(data, region, value)
         graphs = [(MODEL, plan.decoder, False), (GENAI_MODEL, plan.decoder, True)]

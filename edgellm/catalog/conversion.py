@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from edgellm.formats.artifact import Artifact
     from edgellm.session import EngineOptions, Session
 
-_TEXT_BYTES = 16_000  # of calibration text for ONNX: more tokens than are looked at
+_KV_TEXT_BYTES = 4000  # of calibration text for an int8 KV cache: more tokens than are looked at
 _CHECK_SECONDS = 600.0  # for the engine to answer while a file is being verified
 _PHASES = {"flush": "writing to disk", "hash": "hashing the source", "verify": "verifying"}
 
@@ -85,10 +85,10 @@ def run_all(
 def run_onnx(request: OnnxRequest, *, verify: bool = True, keep_unverified: bool = False) -> Converted:
     """The same to an ONNX folder."""
     _one_thread_each()
-    if not request.calibration_text:
+    if request.options.kv == "int8" and not request.calibration_text:
         from edgellm.calibration import text
 
-        request = replace(request, calibration_text=text.text(_TEXT_BYTES))
+        request = replace(request, calibration_text=text.text(_KV_TEXT_BYTES))
     from edgellm.convert.onnx.writer import convert_onnx
     from edgellm.convert.verify.onnx import verify_onnx
 

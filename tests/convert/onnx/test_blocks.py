@@ -72,7 +72,7 @@ def test_columns_for_integer_products_are_transposed_and_scaled_by_output():
         ("blok=32", "blok=32 is unknown; settings are algorithm, attention, block"),
         ("block=33", "block must be one of 16, 32"),
         ("context=many", "context must be a positive number"),
-        ("algorithm=awq", "algorithm must be one of auto, rtn"),
+        ("algorithm=gptq", "algorithm must be one of auto, rtn"),
     ],
 )
 def test_unknown_settings_fail(setting, said):
