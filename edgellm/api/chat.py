@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edgellm.api.asynchronous import AsyncStream
 from edgellm.api.settings import Settings, options_with
@@ -17,10 +17,18 @@ from edgellm.prompt import openai
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from edgellm.api.model import ChatSettings, Model
+    from edgellm.api.settings import ChatSettings
     from edgellm.chat.conversation import Conversation
     from edgellm.chat.reply import Reply
     from edgellm.prompt.tools import ToolCall
+
+
+class Chatting(Protocol):
+    """What begins a conversation: a `Model`."""
+
+    def chat(self, **settings: Unpack[ChatSettings]) -> Chat:
+        """A new conversation."""
+        ...
 
 
 class Chat:
@@ -35,7 +43,7 @@ class Chat:
         self._saved: store.Saved | None = None  # as it was last on disk
 
     @classmethod
-    def load(cls, model: Model, path: str | PathLike[str], **settings: Unpack[ChatSettings]) -> Chat:
+    def load(cls, model: Chatting, path: str | PathLike[str], **settings: Unpack[ChatSettings]) -> Chat:
         """Go on with a conversation that `save` or `edgellm chat` wrote; settings are those of `Model.chat`.
 
         Raises UsageError where there is no such file, StorageError for a damaged one.

@@ -15,10 +15,12 @@ import llm
 from llm.parts import ReasoningPart, StreamEvent, TextPart
 from pydantic import Field
 
-import edgellm
+from edgellm.api import model as api
 from edgellm.chat import settings
+from edgellm.errors import UsageError
 
 if TYPE_CHECKING:
+    from edgellm.api.answer import Answer
     from edgellm.prompt.markup import Part
 
 _ID = "edgellm"
@@ -64,8 +66,8 @@ def register_models(register: Callable[..., None]) -> None:
 
 
 @lru_cache(maxsize=1)
-def _loaded(model: str, n_ctx: int | None) -> edgellm.Model:
-    return edgellm.load(model, n_ctx=n_ctx)
+def _loaded(model: str, n_ctx: int | None) -> api.Model:
+    return api.load(model, n_ctx=n_ctx)
 
 
 class _Asking:
@@ -75,9 +77,7 @@ class _Asking:
         given = {name: value for name, value in prompt.options if value is not None}
         path = path or given.pop("model", None) or ""
         if not path:
-            raise edgellm.UsageError(
-                f"the model {_ID} needs to be told which: -o model FILE, FOLDER or HUB ID"
-            )
+            raise UsageError(f"the model {_ID} needs to be told which: -o model FILE, FOLDER or HUB ID")
         self.model = _loaded(path, given.pop("n_ctx", None))
         self.settings: dict[str, Any] = given
         if isinstance(prompt.schema, dict):
@@ -92,7 +92,7 @@ def _written(message: llm.Message) -> dict[str, Any]:
         if isinstance(part, TextPart):
             texts.append(part.text)
         elif not isinstance(part, ReasoningPart):
-            raise edgellm.UsageError(f"a {type(part).__name__} cannot be given to this model, only text can")
+            raise UsageError(f"a {type(part).__name__} cannot be given to this model, only text can")
     return {"role": message.role, "content": "".join(texts)}
 
 
@@ -100,7 +100,7 @@ def _event(part: Part) -> StreamEvent:
     return StreamEvent(type="reasoning" if part.kind == "thinking" else "text", chunk=part.text)
 
 
-def _finish(response: Any, answer: edgellm.Answer) -> None:
+def _finish(response: Any, answer: Answer) -> None:
     response.set_usage(input=answer.usage.n_prompt, output=answer.usage.n_generated)
     response.response_json = {"finish_reason": answer.finish_reason, "seed": answer.seed}
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from edgellm.api.answer import Answer, Parsed
 from edgellm.api.asynchronous import AsyncStream
 from edgellm.api.chat import Chat
-from edgellm.api.settings import Settings, options_with
+from edgellm.api.settings import Asked, ChatSettings, options_with
 from edgellm.api.stream import Stream, Turns
 from edgellm.chat.conversation import Conversation
 from edgellm.chat.reply import Reply, seeded
@@ -33,14 +33,12 @@ from edgellm.session import EngineOptions
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from edgellm.chat.conversation import OnFull
     from edgellm.formats.artifact import Artifact
     from edgellm.formats.purpose import Pooling
     from edgellm.generation.embedding import Vectors
     from edgellm.generation.reranking import Ranked
     from edgellm.generation.scoring import Score
     from edgellm.prompt.template import ChatTemplate
-    from edgellm.prompt.tool_choice import ToolChoice
     from edgellm.prompt.tools import Tool
     from edgellm.session import Drafter, EngineInfo, Session
 
@@ -100,22 +98,6 @@ def _drafter(lookup: bool, draft: str | None, options: EngineOptions, offline: b
     if draft:
         return speculative.DraftModel(first_use.resolve(draft, offline=offline), options)
     return speculative.Lookup()
-
-
-class Asked(Settings, total=False):
-    """What can be said of one answer beside its settings; `Model.stream` says what it means."""
-
-    tools: Sequence[Tool]
-    tool_choice: ToolChoice
-    think: bool | None
-
-
-class ChatSettings(Asked, total=False):
-    """What can be said of a conversation."""
-
-    system: str | None
-    messages: Messages
-    on_full: OnFull
 
 
 class Model:

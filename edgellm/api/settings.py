@@ -12,6 +12,10 @@ from edgellm.generation.generate import GenerateOptions
 
 if TYPE_CHECKING:
     from edgellm.api.answer import Schema
+    from edgellm.chat.conversation import OnFull
+    from edgellm.prompt.openai import Messages
+    from edgellm.prompt.tool_choice import ToolChoice
+    from edgellm.prompt.tools import Tool
 
 
 class Settings(TypedDict, total=False):
@@ -36,6 +40,22 @@ class Settings(TypedDict, total=False):
     )  # the text is JSON of this schema, or of a pydantic model's
     grammar: str  # the text is of this grammar, GBNF or Lark
     logprobs: int | None  # tell each token's log-probability, and those of so many likeliest tokens
+
+
+class Asked(Settings, total=False):
+    """What can be said of one answer beside its settings; `Model.stream` says what it means."""
+
+    tools: Sequence[Tool]
+    tool_choice: ToolChoice
+    think: bool | None
+
+
+class ChatSettings(Asked, total=False):
+    """What can be said of a conversation."""
+
+    system: str | None
+    messages: Messages
+    on_full: OnFull
 
 
 _BY_FIELD = {parameter.field: parameter for parameter in table.PARAMETERS}
