@@ -241,6 +241,10 @@ def _slug(text: str) -> str:
     if len(name) > _LONGEST:
         end = name.rfind("-", _LONGEST // 2, _LONGEST + 1)
         name = name[: end if end > 0 else _LONGEST].strip("-")
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:  # a locale whose files have ASCII names alone
+        return ""
     return f"chat-{name}" if name.isdecimal() else name  # a number alone names by the list
 
 
