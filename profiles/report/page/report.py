@@ -111,7 +111,8 @@ def workload(report: Report, lang: str) -> str:
         names = ("n_prompt", "n_gen", "repetitions", "launches")
         return say("workload", lang, **{name: getattr(work, name) for name in names})
     labels = dict.fromkeys(label for each in works for label in (each.label_prefill, each.label_decode))
-    least = say("workloads", lang, launches=work.launches, repetitions=work.repetitions)
+    fewest = min(len(run.launches) for run in report.runs)
+    least = say("workloads", lang, launches=fewest, repetitions=work.repetitions)
     return f"{', '.join(labels)} · {least}"
 
 
