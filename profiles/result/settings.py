@@ -74,9 +74,7 @@ class QualityPlan:
     items: int = 64  # of each task
     references: Mapping[str, str] = field(default_factory=dict)  # model's name -> path of its reference
     axes: tuple[str, ...] = ()  # "language" | "robustness" | "response" | "energy"
-    text: str = (
-        "dialogues"  # | "general": not edgellm's dialogues and tasks, but text and choices for any model
-    )
+    text: str = "dialogues"  # and tasks of edgellm's; "general": text and choices for any model
 
 
 @dataclass(frozen=True)

@@ -193,7 +193,7 @@ def test_the_command_line_and_its_child_processes_say_flags():
 
     from edgellm.cli import cli
 
-    run = CliRunner().invoke(cli, ["run", "tiny-qwen3", "-c", "64", "--raw", "word " * 200])
+    run = CliRunner().invoke(cli, ["run", "tiny-qwen3", "-c", "64", "--raw", "word " * 600])
     assert str(run.exception).endswith("raise -c")
     with errors.said_as_flags():
         other = edgellm.load("tiny-qwen3", n_ctx=64, n_threads=1, isolated=True)
@@ -201,4 +201,4 @@ def test_the_command_line_and_its_child_processes_say_flags():
         other,
         pytest.raises(EngineError, match="raise -c"),
     ):  # said by the engine's process, which stays what it is
-        other.complete("word " * 200)
+        other.complete("word " * 600)

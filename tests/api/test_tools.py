@@ -79,12 +79,15 @@ def test_calls_that_are_none_are_refused(call):
         openai.read([{"role": "assistant", "content": None, "tool_calls": [call]}])
 
 
-@pytest.mark.parametrize(
-    "said", [[], [{"role": "system", "content": "x"}], [QUESTION, {"role": "assistant", "content": "5"}]]
-)
+@pytest.mark.parametrize("said", [[], [{"role": "system", "content": "x"}]])
 def test_something_must_be_left_to_answer(said):
     with pytest.raises(UsageError, match="nothing to answer"):
         model(b"5").complete(said)
+
+
+def test_an_answer_that_is_gone_on_from_has_text():
+    with pytest.raises(UsageError, match="no text to go on from"):
+        model(b"5").complete([QUESTION, {"role": "assistant", "content": ""}])
 
 
 def test_tools_are_for_messages():

@@ -40,7 +40,7 @@ def complete(model: Model) -> str:
         print(unguarded)
     answer.text = "other"  # wrong: misc
     length: str = answer.usage.n_generated  # wrong: assignment
-    return answer.txt + length  # wrong: attr-defined
+    return answer.txt + length  # wrong: attr-defined, no-any-return
 
 
 def stream(model: Model) -> None:

@@ -55,10 +55,10 @@ def test_the_editor_line_holds_the_old_message(chat):
     ("line", "told"),
     [
         ("/edit #3 x", "there is no message #3"),
-        ("/branches x", "a branch is a number, not 'x'"),
-        ("/branches 1", "there is no branch 1; there are 0"),
+        ("/branches x", "there is no branch x; /branches lists them by number"),
+        ("/branches 1", "there is no branch 1; /branches lists them by number"),
         ("/branches", "there is one way only"),
-        ("/set think maybe", "think cannot be 'maybe': give on or off or auto"),
+        ("/set think maybe", "think cannot be 'maybe': give one of on, off, auto"),
         ("/set energy on", "energy cannot be measured here"),
     ],
 )
@@ -80,7 +80,14 @@ class Thinker(ChatMl):
 
 def test_thinking_is_shown_counted_and_can_be_hidden(chat):
     answer = b"<think>\nHm.\n</think>\n\nYes."
-    repl = chat("one", "/set show-thinking off", "two", session=ChatSession(answer), template=Thinker())
+    repl = chat(
+        "/set stats all",
+        "one",
+        "/set show-thinking off",
+        "two",
+        session=ChatSession(answer),
+        template=Thinker(),
+    )
     assert "(thinking)\nHm.\n(done thinking)\n\nYes.\n" in repl.shown
     assert repl.shown.count("Hm.") == 1
     n = len("<think>\nHm.\n</think>")
@@ -134,7 +141,8 @@ class Meter:
 
 def test_joules_are_shown_where_they_are_measured(chat):
     options = {"energy": EnergySwitch(Meter)}
-    repl = chat("none", "/set energy on", "one", "two", "/set energy off", "three", repl_options=options)
+    said_ = ("/set stats all", "none", "/set energy on", "one", "two", "/set energy off", "three")
+    repl = chat(*said_, repl_options=options)
     assert "1.50 J (fake) · window" in repl.shown
     assert repl.shown.count("not measured, too short (fake)") == 1
     assert repl.shown.count("(fake)") == 2

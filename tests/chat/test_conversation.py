@@ -221,7 +221,7 @@ def test_a_message_that_cannot_fit_is_refused_and_changes_nothing():
     before = conversation.messages
     with pytest.raises(ContextFullError, match=r"tokens; the window of 256 takes at most 224") as error:
         conversation.ask("x" * 400)
-    assert "-c" in str(error.value)
+    assert "n_ctx" in str(error.value)
     assert conversation.messages == before
     assert say(conversation, "still there?") == "ok"
 

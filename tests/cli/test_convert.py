@@ -198,7 +198,7 @@ def test_a_truncated_gguf(run: Run, checkpoint: Path) -> None:
         (("--tensor-type", "ffn_down"), "is not PATTERN=TYPE"),
         (("--tensor-type", "ffn_down=Q9"), "Q9"),
         (("--output-tensor-type", "huge"), "HUGE"),
-        (("--max-ram", "1M"), "--max-ram"),
+        (("--quant", "q8_0", "--max-ram", "1M"), "--max-ram"),
     ],
 )  # fmt: skip
 def test_a_request_that_makes_no_sense(

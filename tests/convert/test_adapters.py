@@ -309,7 +309,7 @@ def test_files_that_are_no_adapter_are_refused_before_the_engine(tmp_path: Path)
     file = conversion.run_adapter(AdapterRequest(folder, base, tmp_path / "lora.gguf"))
     with pytest.raises(ArtifactError, match=r"general\.type is 'model'"):
         parse(str(plain))
-    with pytest.raises(ArtifactError, match=r"is a LoRA adapter, not a model: .* --lora"):
+    with pytest.raises(ArtifactError, match=r"is a LoRA adapter, not a model: .*lora"):
         Artifact.open(file)
     with pytest.raises(UsageError, match="is a folder: make an adapter file"):
         parse(str(folder))

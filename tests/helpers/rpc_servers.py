@@ -32,7 +32,7 @@ def server(*arguments: str, port: int = 0) -> Iterator[Server]:
     try:
         lent, where = process.stdout.readline(), process.stdout.readline()
         found = re.search(r"--device rpc://127\.0\.0\.1:(\d+)$", where.rstrip())
-        assert found and "threads" in lent, (lent, where)
+        assert found and " thread" in lent, (lent, where)
         yield Server(process, int(found[1]))
     finally:
         process.kill()

@@ -51,7 +51,7 @@ def choices() -> list[TaskItem]:
             others = wrong or [each for each in rights[index + 1 :] if each != right][:_OTHERS]
             message = {"role": "user", "content": table["text"].format(what)}
             item = TaskItem(
-                f"{task}-{index:03}", task, table["lang"], (message,), right, tuple(sorted([right, *others]))
+                f"{task}-{index}", task, table["lang"], (message,), right, tuple(sorted([right, *others]))
             )
             found.append((index, item))
     return [item for _, item in sorted(found, key=lambda pair: pair[0])]
