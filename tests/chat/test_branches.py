@@ -143,6 +143,6 @@ def test_joules_are_shown_where_they_are_measured(chat):
     options = {"energy": EnergySwitch(Meter)}
     said_ = ("/set stats all", "none", "/set energy on", "one", "two", "/set energy off", "three")
     repl = chat(*said_, repl_options=options)
-    assert "1.50 J (fake) · window" in repl.shown
+    assert "1.50 J (fake) · 1% full" in repl.shown
     assert repl.shown.count("not measured, too short (fake)") == 1
     assert repl.shown.count("(fake)") == 2
