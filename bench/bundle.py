@@ -159,7 +159,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("models", type=Path, nargs="+")
+    parser.add_argument("models", type=lambda text: Path(text).absolute(), nargs="+")
     parser.add_argument("--for", dest="device", default="x86-laptop-avx2")
     parser.add_argument("--python", default="{}.{}".format(*sys.version_info))
     parser.add_argument("--root", type=Path, default=Path("/"))
