@@ -13,20 +13,14 @@ whose types are those of onnx/options.py. Files that the package brings are foun
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgellm import files
+from edgellm import files, toml
 from edgellm.convert.recipes.rules import Pattern
 from edgellm.errors import ArtifactError, UsageError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 _FOLDER = Path(__file__).parent
 _KEYS = {"about": str, "base": str, "imatrix": bool, "types": dict}
@@ -82,8 +76,8 @@ def load(name_or_path: str) -> RecipeFile:
 def parse(text: str, name: str) -> RecipeFile:
     """Read a recipe's text. Raises UsageError naming the key."""
     try:
-        found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        found = toml.loads(text)
+    except ValueError as error:
         raise UsageError(f"is no TOML: {error}") from error
     for key, value in found.items():
         if key not in _KEYS:

@@ -104,8 +104,7 @@ class Store:
         known = self._written.get(saved.name, saved.updated)
         if path.exists() and self._updated(path) != known:
             saved = replace(saved, name=self._free(saved.name))
-        saved = replace(saved, updated=_now(), history=history)
-        files.write_text(self.path(saved.name), _as_text(saved), mode=0o600)
+        saved = write(self.path(saved.name), replace(saved, history=history))
         self._written[saved.name] = saved.updated
         return saved
 
@@ -206,7 +205,8 @@ def read(path: Path) -> Saved:
 def write(path: Path, saved: Saved) -> Saved:
     """Put `saved` into any file, in the place of what is there; returns what was written. Raises StorageError."""
     saved = replace(saved, updated=_now())
-    files.write_text(path, _as_text(saved), mode=0o600)
+    text = json.dumps(_as_json(saved), ensure_ascii=False, indent=1) + "\n"
+    files.write_text(path, text, mode=0o600)
     return saved
 
 
@@ -254,10 +254,6 @@ def _why(error: Exception) -> str:
 
 def _now() -> str:
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")
-
-
-def _as_text(saved: Saved) -> str:
-    return json.dumps(_as_json(saved), ensure_ascii=False, indent=1) + "\n"
 
 
 def _as_json(saved: Saved) -> dict[str, Any]:

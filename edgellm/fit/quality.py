@@ -9,12 +9,11 @@ tells their rough size, within a factor of two; `edgellm recommend --measure` me
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import Any
 
+from edgellm import toml
 from edgellm.fit.model import Build
 
 _OPEN_TEXT, _SMALL_WORLD = 10.0, 0.2
@@ -60,10 +59,4 @@ def _is(model: dict[str, Any], build: Build) -> bool:
 
 @cache
 def _table() -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    text = resources.files("edgellm.fit").joinpath("losses.toml").read_text(encoding="utf-8")
-    found: dict[str, Any] = tomllib.loads(text)
-    return found
+    return toml.packaged("edgellm.fit", "losses.toml")

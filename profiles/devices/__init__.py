@@ -5,13 +5,13 @@ One TOML file a device, found by scanning this folder; `device("rpi5")` gives it
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib import resources
 from typing import Any
 
+from edgellm import toml
 from edgellm.errors import UsageError, did_you_mean
 
 
@@ -106,11 +106,7 @@ def devices() -> tuple[Device, ...]:
 
 def read(text: str, name: str) -> Device:
     """A device from its TOML. Raises ValueError for what is missing, unknown, or has no source."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    plain: dict[str, Any] = {"name": name, **tomllib.loads(text)}
+    plain: dict[str, Any] = {"name": name, **toml.loads(text)}
     plain["power_modes"] = tuple(PowerMode(**mode) for mode in plain.get("power_modes", ()))
     plain["published"] = tuple(Published(**each) for each in plain.get("published", ()))
     known = {field.name for field in fields(Device)}

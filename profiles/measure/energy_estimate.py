@@ -8,11 +8,11 @@ Such a figure is constant times time in disguise, hence a field of its own (resu
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgellm import toml
 from edgellm.errors import UsageError
 from edgellm.profiles.measure.energy_log import Span
 from edgellm.profiles.result.codec import from_plain
@@ -52,12 +52,8 @@ def _typed(text: str) -> Powers:
 
 
 def _of_device(path: Path) -> Powers:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
     try:
-        device = from_plain(_Device, tomllib.loads(path.read_text(encoding="utf-8")), path.name)
+        device = from_plain(_Device, toml.loads(path.read_text(encoding="utf-8")), path.name)
     except (OSError, ValueError) as error:
         raise UsageError(f"--energy-estimate: {path} is no device profile: {error}") from error
     told = ", ".join(part for part in (device.name, device.source) if part)

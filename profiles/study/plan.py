@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import itertools
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgellm import backends
+from edgellm import backends, toml
 from edgellm.errors import UsageError
 from edgellm.profiles.result.axes_names import TEXTS
-from edgellm.profiles.result.codec import CodecError, from_plain
+from edgellm.profiles.result.codec import from_plain
 from edgellm.profiles.result.settings import Plan, Workload, settings_of
 from edgellm.profiles.study.run import RunSpec
 from edgellm.session import EngineOptions
@@ -195,16 +194,12 @@ def read(name: str) -> Grid:
 
 def parse(text: str, name: str) -> Grid:
     """A plan from TOML. A single value does for a list of one; unknown keys are refused. Raises UsageError."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
     try:
-        values = _listed(Grid, tomllib.loads(text))
+        values = _listed(Grid, toml.loads(text))
         if isinstance(more := values.get("also"), list):
             values["also"] = [_listed(Further, each) if isinstance(each, dict) else each for each in more]
         grid = from_plain(Grid, values, name)
-    except (tomllib.TOMLDecodeError, CodecError) as error:
+    except ValueError as error:
         raise UsageError(f"{name}: {error}") from error
     grid.plan()
     if grid.text not in TEXTS:

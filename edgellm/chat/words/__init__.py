@@ -7,10 +7,10 @@ what a setting of generation does, where that is not said with the setting itsel
 from __future__ import annotations
 
 import os
-import sys
 from functools import cache
-from importlib import resources
 from typing import Any
+
+from edgellm import toml
 
 LANGUAGES = ("en", "zh")
 _EITHER = " || "
@@ -26,13 +26,7 @@ def language() -> str:
 @cache
 def table(lang: str) -> dict[str, Any]:
     """All words of a language as its file has them."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    text = resources.files(__name__).joinpath(f"{lang}.toml").read_text(encoding="utf-8")
-    found: dict[str, Any] = tomllib.loads(text)
-    return found
+    return toml.packaged(__name__, f"{lang}.toml")
 
 
 def say(key: str, /, **values: object) -> str:

@@ -7,10 +7,10 @@ trained on other things there is choices.toml: texts of which the likeliest endi
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from importlib import resources
 
+from edgellm import toml
 from edgellm.errors import UsageError
 
 _OTHERS = 3  # wrong endings of a text, where none are given
@@ -39,11 +39,7 @@ def names() -> tuple[str, ...]:
 
 def choices() -> list[TaskItem]:
     """The items of choices.toml, one of each task after the other: any beginning is a fair sample."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    tables = tomllib.loads((resources.files(__name__) / "choices.toml").read_text(encoding="utf-8"))
+    tables = toml.packaged(__name__, "choices.toml")
     found = []
     for task, table in tables.items():
         rights = [row[1] for row in table["rows"]] * 2

@@ -7,13 +7,12 @@ facts and advice (in English they come with the result itself), `[doubts]` what 
 
 from __future__ import annotations
 
-import sys
 from functools import cache
-from importlib import resources
 from typing import Any
 
 from markupsafe import Markup
 
+from edgellm import toml
 from edgellm.profiles.result.caveats import TEXT, Caveat, words
 
 LANGUAGES = ("en", "zh")
@@ -22,13 +21,7 @@ LANGUAGES = ("en", "zh")
 @cache
 def table(lang: str) -> dict[str, Any]:
     """All words of a language as its file has them."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    text = resources.files(__name__).joinpath(f"{lang}.toml").read_text(encoding="utf-8")
-    found: dict[str, Any] = tomllib.loads(text)
-    return found
+    return toml.packaged(__name__, f"{lang}.toml")
 
 
 def say(key: str, lang: str, /, **values: object) -> str:
