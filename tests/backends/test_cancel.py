@@ -13,6 +13,7 @@ from edgellm.backends.llama.session import LlamaCppSession
 from edgellm.catalog import first_use
 from edgellm.errors import CancelledError
 from edgellm.generation import generate
+from edgellm.generation.generate import GenerateOptions
 from edgellm.session import GREEDY, Cancel, EngineOptions
 
 OPTIONS = EngineOptions(n_ctx=512, n_threads=1, n_batch=32, n_ubatch=32)
@@ -76,7 +77,7 @@ def test_a_prompt_says_how_far_it_is_read(session):
     child = isinstance(session, worker.WorkerSession)  # whose engine says it there
     assert Looks.seen == ([] if child else list(range(0, 300, 32)))
     session.rewind(0)
-    generation = generate.stream(session, PROMPT)
+    generation = generate.stream(session, PROMPT, GenerateOptions(ignore_eos=True))
     next(generation)
     assert generation.read == (0 if child else 288, 300)
     generation.close()
