@@ -1,4 +1,4 @@
-"""Inference engines behind `Session`. A folder here, whose `session.py` has FORMAT and `open_session`, is a backend."""
+"""Inference engines behind `Session`. A folder here that has FORMAT, and `open_session` in `session.py`, is a backend."""
 
 from __future__ import annotations
 
