@@ -13,10 +13,9 @@ by the model's chat template with one token, in a window of 4,096 tokens on as m
     onnxruntime-genai  in an environment of its own (`--genai-python`), on a folder of its own builder
                        (`python -m onnxruntime_genai.models.builder -i CHECKPOINT -o FOLDER -p int4 -e cpu`)
 
-Files are in the page cache and byte code is compiled: the first round, not counted, sees to it, and PYTHONDONTWRITEBYTECODE
-is taken out of the environment (run `python -m compileall` where files are newer than their byte code and cannot be
-written). Prints medians, the median of the rounds' ratios to edgellm, and a line of JSON. Nine rounds of everything
-with half a billion weights: three minutes.
+Files are in the page cache and byte code is compiled, as after an installation: the first round, not counted, sees to
+it, and PYTHONDONTWRITEBYTECODE is taken out of the environment. Prints medians, the median of the rounds' ratios to
+edgellm, and a line of JSON. Nine rounds with two GGUF files and a folder of half a billion weights: four minutes.
 """
 
 from __future__ import annotations
@@ -35,7 +34,8 @@ N_CTX = "4096"
 LLAMA_CPP_PYTHON = """
 import sys
 from llama_cpp import Llama
-llama = Llama(sys.argv[1], n_ctx=int(sys.argv[2]), n_threads=int(sys.argv[3]), n_threads_batch=int(sys.argv[3]), verbose=False)
+path, n_ctx, n = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+llama = Llama(path, n_ctx=n_ctx, n_threads=n, n_threads_batch=n, verbose=False)
 hi = [{"role": "user", "content": "hi"}]
 for chunk in llama.create_chat_completion(hi, max_tokens=1, stream=True):
     print(chunk["choices"][0]["delta"].get("content", ""), end="", flush=True)
@@ -74,7 +74,7 @@ def seconds(command: Command) -> tuple[float, float]:
 
 
 def compare(sides: dict[str, Command], rounds: int) -> dict[str, dict[str, float]]:
-    """Medians of every side, and of the ratios of edgellm's wall time to it round by round; the first round warms up."""
+    """Medians of every side, and of edgellm's wall time over its, round by round; the first round warms up."""
     taken: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
     for index in range(rounds + 1):
         for side in sorted(sides, reverse=index % 2 == 1):
