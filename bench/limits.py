@@ -4,12 +4,12 @@
 
 MODEL is a GGUF file, an ONNX folder or whatever else `edgellm run` takes. First the machine: bytes read and operations
 done a second by one thread and by `-t` (the profiler's own ceilings: edgellm/profiles/measure/ceilings.py says how),
-pages of a cached file mapped a second, and what starting Python, numpy and llama-cpp-python takes. Then each model: the
+and what starting Python, numpy and llama-cpp-python takes. Then each model: the
 bytes that a decoded token reads and the operations that a token of a prompt takes, by its header (roofline.py), what
 the ceilings make of these, and how much of that one launch of the profiler reaches; and its loading: the bytes of the
-file, and what mapping those would take. The ceilings are measured before and after, and the most counts. Nothing else
-should run. Prints two tables as Markdown and a line of JSON; a minute, and half of one for each model of half a
-billion weights.
+files, and what mapping every page of those takes. The ceilings are measured before and after, and the most counts.
+Nothing else should run. Prints two tables as Markdown and a line of JSON; half a minute, and ten seconds for each model
+of half a billion weights.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from __future__ import annotations
 import argparse
 import json
 import mmap
-import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from edgellm.catalog import first_use
@@ -33,27 +32,23 @@ from edgellm.profiles.measure.launch import LaunchRequest
 from edgellm.profiles.measure.machine import describe
 from edgellm.profiles.result import roofline
 from edgellm.profiles.result.bounds import Ceiling
-from edgellm.profiles.result.model_files import model_record
+from edgellm.profiles.result.model_files import model_record, weight_files
 from edgellm.profiles.result.settings import Workload
 from edgellm.session import EngineOptions
 
-PAGE = mmap.PAGESIZE
-MAPPED_BYTES = 128 << 20
 STARTS = {"Python": "pass", "numpy": "import numpy", "numpy and llama_cpp": "import numpy, llama_cpp"}
 
 
-def pages_per_second() -> float:
-    """Pages of a file in the page cache that become part of a process in a second, touched one after the other."""
-    with tempfile.TemporaryFile() as file:
-        file.write(os.urandom(1 << 20) * (MAPPED_BYTES >> 20))
-        file.flush()
-        taken = []
-        for _ in range(5):
-            with mmap.mmap(file.fileno(), MAPPED_BYTES, access=mmap.ACCESS_READ) as mapped:
+def map_seconds(path: Path) -> float:
+    """Seconds until every page of a file in the page cache is part of this process: a byte of each is read."""
+    taken = []
+    with path.open("rb") as file:
+        for _ in range(3):
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
                 begin = time.perf_counter()
-                _ = mapped[::PAGE]  # a byte of each
+                _ = mapped[:: mmap.PAGESIZE]
                 taken.append(time.perf_counter() - begin)
-    return MAPPED_BYTES / PAGE / min(taken)
+    return min(taken)
 
 
 def start_seconds(program: str) -> float:
@@ -83,7 +78,7 @@ def reached(artifact: Artifact, given: argparse.Namespace) -> tuple[Workload, An
 
 
 def of_model(
-    artifact: Artifact, workload: Workload, launch: Any, ceiling: Ceiling, cache: int | None, pages: float
+    artifact: Artifact, workload: Workload, launch: Any, ceiling: Ceiling, cache: int | None
 ) -> dict[str, Any]:
     """A model's row: limits, what was reached, and loading."""
     record = model_record(artifact, artifact.name)
@@ -103,13 +98,13 @@ def of_model(
         "prefill": prefill,
         "prefill_share": prefill / bounds[1] if bounds[1] else None,
         "load_bytes": artifact.size_bytes,
-        "map_seconds": artifact.size_bytes / PAGE / pages,
+        "map_seconds": sum(map(map_seconds, weight_files(artifact))),
         "load_seconds": launch.load_ns / 1e9,
         "no_limit_because": limits.reason,
     }
 
 
-def machine_rows(found: list[Ceiling], pages: float, starts: dict[str, float]) -> list[str]:
+def machine_rows(found: list[Ceiling], starts: dict[str, float]) -> list[str]:
     """The machine's ceilings as Markdown."""
     lines = ["| ceiling | measured |", "|---|---:|"]
     for one in found:
@@ -119,9 +114,6 @@ def machine_rows(found: list[Ceiling], pages: float, starts: dict[str, float]) -
             f"| read, {threads} | {(one.read_bytes_per_second or 0) / 1e9:.1f} GB/s |",
             *(f"| {kind}, {threads} | {rate / 1e9:.0f} Gop/s |" for kind, rate in rates.items()),
         ]
-    lines.append(
-        f"| pages of a cached file mapped | {pages / 1e6:.2f} million/s ({pages * PAGE / 1e9:.1f} GB/s) |"
-    )
     return [*lines, *(f"| a process that imports {name} | {taken:.3f} s |" for name, taken in starts.items())]
 
 
@@ -158,22 +150,22 @@ def main() -> None:
     cache = describe().last_level_cache_bytes
     numbers = sorted({1, given.threads})
     before = {n: ceiling_of(n, cache) for n in numbers}
-    pages, starts = pages_per_second(), {name: start_seconds(text) for name, text in STARTS.items()}
+    starts = {name: start_seconds(text) for name, text in STARTS.items()}
     launches = [reached(artifact, given) for artifact in artifacts]
     found = [ceiling_of(n, cache, before[n]) for n in numbers]
-    print("\n".join(machine_rows(found, pages, starts)), end="\n\n")
+    print("\n".join(machine_rows(found, starts)), end="\n\n")
     heads = ("MB read a token", "decode, tok/s of limit", "Gop a prompt's token", "prefill, tok/s of limit")
     print(f"| model | {' | '.join(heads)} | MB of files | load, s (mapping alone) |\n|---|{'---:|' * 6}")
     figures = {}
     for artifact, (workload, launch) in zip(artifacts, launches, strict=True):
-        row = of_model(artifact, workload, launch, found[-1], cache, pages)
+        row = of_model(artifact, workload, launch, found[-1], cache)
         figures[artifact.path.name] = row
         print(model_row(artifact.path.name, row))
     ceilings_found = {
         one.n_threads: {"read": one.read_bytes_per_second, **(one.operations_per_second or {})}
         for one in found
     }
-    machine = {"ceilings": ceilings_found, "pages_per_second": pages, "starts": starts}
+    machine = {"ceilings": ceilings_found, "starts": starts}
     print(json.dumps({"threads": given.threads, "machine": machine, "models": figures}))
 
 
