@@ -1,4 +1,4 @@
-"""Inference engines behind `Session`. A folder here, whose `session.py` has FORMAT and `open_session`, is a backend."""
+"""Inference engines behind `Session`. A folder here with FORMAT, and `open_session` in its `session.py`, is one."""
 
 from __future__ import annotations
 

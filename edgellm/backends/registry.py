@@ -25,9 +25,8 @@ def names() -> list[str]:
 def backend_of(format_: str) -> ModuleType:
     """The module `session.py` of the backend that runs `format_`. Raises ArtifactError."""
     for name in names():
-        module = importlib.import_module(f"{__package__}.{name}.session")
-        if format_ == module.FORMAT:
-            return module
+        if format_ == importlib.import_module(f"{__package__}.{name}").FORMAT:  # without the others' engines
+            return importlib.import_module(f"{__package__}.{name}.session")
     raise ArtifactError(f"no backend runs {format_!r} models; there are: {', '.join(names())}")
 
 

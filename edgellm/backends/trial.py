@@ -17,11 +17,11 @@ from edgellm.backends import worker
 from edgellm.errors import EngineCrashError
 from edgellm.formats import onnx_folder
 from edgellm.formats.artifact import Artifact
+from edgellm.formats.gguf.reader import read_header
 from edgellm.session import EngineOptions
 
 _SECONDS, _BYTES_A_SECOND = 60.0, 20e6  # the slowest disk and preparation that are waited for
 _MEMORY_BYTES, _MEMORY_A_BYTE = 8 << 30, 4  # address space, for a file that is mapped, repacked and run
-_HEAD_BYTES = 12 << 20  # of a GGUF file: all of its header, and weights are numbers, whatever they are
 _LOOPS = (b"Loop", b"Scan")  # how often these run may stand among the weights
 _TOKENS = [0] * 32  # more than one batch of any kernel that takes few and many apart
 #: Every byte that UTF-8 has: vocabularies that lack one end their engine when they meet it.
@@ -74,16 +74,12 @@ def _record(artifact: Artifact) -> Path:
 
 
 def _telling(artifact: Artifact) -> list[bytes]:
-    """What decides whether an engine survives the file."""
+    """What decides whether an engine survives the file: of GGUF its header; weights are numbers, whatever they are."""
     if artifact.format != "onnx":
-        return [b"%d\n" % path.stat().st_size + _head(path) for path in artifact.parts or (artifact.path,)]
+        headers = map(read_header, artifact.parts or (artifact.path,))
+        return [f"{header.size} {header.digest}\n".encode() for header in headers]
     graph, *others = onnx_folder.read(artifact.path).data_files
     graphs = [graph.read_bytes(), *(path.read_bytes() for path in others if path.suffix == ".onnx")]
     described = [path.read_bytes() for path in sorted(artifact.path.glob("*.json"))]
     looping = any(word in text for text in graphs for word in _LOOPS)
     return [*graphs, *described, artifact.sha256.encode() if looping else b""]
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(_HEAD_BYTES)

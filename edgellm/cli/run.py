@@ -125,8 +125,13 @@ def _show(session: Session, reply: Reply, view: View, *, as_json: bool, stats: b
     if reply.cut:
         screen.note(f"(cut short: the window of {session.info.n_ctx:,} tokens is full; -c sets a larger one)")
     if stats is not False and not as_json:
-        all_figures = render.stats_line(done.usage, render.resident_bytes(), reply.n_thinking)
-        if line := all_figures if stats else render.short_stats(done.usage):
+        usage = done.usage
+        line = (
+            render.stats_line(usage, render.resident_bytes(), reply.n_thinking)
+            if stats
+            else render.short_stats(usage)
+        )
+        if line:
             screen.note(line)
     if done.finish_reason == "cancelled":
         return _INTERRUPTED

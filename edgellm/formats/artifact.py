@@ -74,11 +74,13 @@ class Artifact:
 
 
 def _open_gguf(path: Path) -> Artifact:
+    from edgellm.formats.gguf import known
     from edgellm.formats.gguf.check import check_runnable, is_verified
     from edgellm.formats.gguf.reader import read_header
 
     header = read_header(path)
     check_runnable(header)
+    known.remember(header)
     scalars = {
         key: value for key, value in header.metadata.items() if isinstance(value, (str, int, float, bool))
     }

@@ -12,6 +12,7 @@ import mmap
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -307,8 +308,18 @@ _GRAPH, _INITIALIZER, _EXTERNAL_DATA = 7, 5, 13
 def external_files(model: Path) -> frozenset[str]:
     """Names of the files a graph's tensors lie in. Raises ArtifactError when one is outside the folder.
 
-    Walks the proto's structure without reading tensors; subgraphs (If, Loop) hold no weights in decoders.
+    Walks the proto's structure without reading tensors; subgraphs (If, Loop) hold no weights in decoders. Whoever opens
+    a folder asks several times: what a file said is remembered as long as it is the same one.
     """
+    try:
+        stat = model.stat()
+    except (OSError, ValueError):
+        return _external_files(model)  # which says what is wrong
+    return _external_files(model, stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+@lru_cache(maxsize=4)
+def _external_files(model: Path, *identity: int) -> frozenset[str]:
     try:
         with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             names = set(_locations(data))

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from edgellm.machine.noise import MIN_SECONDS, NoiseWatch
 
 BUSY = 0.15  # of all processors: above it, what is found may not hold when they are gone
+
+
+def load() -> float:
+    """Processes that ran or waited in the last minute, over the processors: the load average. 0 where there is none."""
+    return os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else 0.0
 
 
 def busy_share() -> float | None:

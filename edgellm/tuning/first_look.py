@@ -37,6 +37,8 @@ def due(artifact: Artifact, options: EngineOptions) -> bool:
         return False
     from edgellm.machine import others
 
+    if others.load() > 1:  # more than we alone make: known without a wait, which every start would have
+        return False
     return (others.busy_share() or 0.0) < _TOO_BUSY
 
 

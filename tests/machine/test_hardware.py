@@ -2,6 +2,7 @@
 
 import os
 
+import psutil
 import pytest
 
 from edgellm.machine import hardware
@@ -43,7 +44,7 @@ def test_the_cgroup_limit_bounds_memory(cgroup):
 def test_an_unlimited_cgroup_leaves_the_machine(cgroup):
     (cgroup / "memory.max").write_text("max\n")
     (cgroup / "memory.current").write_text("400000\n")
-    assert hardware.available_bytes() > 10**6
+    assert hardware.available_bytes() == pytest.approx(psutil.virtual_memory().available, rel=0.2)
 
 
 def test_the_tightest_group_on_the_way_to_the_root_counts(cgroup):

@@ -187,9 +187,13 @@ def test_a_first_look_is_for_models_it_pays_for_and_once(cache, artifact, monkey
     assert not first_look.due(artifact, options)  # tiny
     large = replace(artifact, size_bytes=500 << 20)
     monkeypatch.setattr(others, "busy_share", lambda: 0.5)
+    monkeypatch.setattr(others, "load", lambda: 0.0)
     assert not first_look.due(large, options)  # what is found beside others may not hold without them
     monkeypatch.setattr(others, "busy_share", lambda: None)
     assert first_look.due(large, options)
+    monkeypatch.setattr(others, "load", lambda: 1.5)
+    assert not first_look.due(large, options)
+    monkeypatch.setattr(others, "load", lambda: 0.0)
     assert not first_look.due(large, replace(options, tuned=False))
     assert not first_look.due(large, replace(options, flash_attn="on"))
     assert not first_look.due(replace(large, size_bytes=8 << 30), options)

@@ -2,3 +2,6 @@
 
 Start at session.py; canary.py says when the library is trusted.
 """
+
+#: What it runs.
+FORMAT = "gguf"

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from edgellm.backends.llama.sequence.mtp import DraftHead
     from edgellm.session import Hidden, Logits
 
-FORMAT = "gguf"
-
 
 def open_session(artifact: Artifact, options: EngineOptions) -> Session:
     """Load `artifact`. Raises EngineError when llama.cpp refuses it."""

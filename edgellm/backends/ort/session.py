@@ -32,8 +32,6 @@ from edgellm.session import Cancel, Constraint, Drafter, EngineInfo, EngineOptio
 if TYPE_CHECKING:
     from edgellm.session import Hidden, Logits
 
-FORMAT = "onnx"
-
 _SHORT = 16  # new tokens up to which a second graph for prompts is not worth its extra step
 
 

@@ -29,20 +29,23 @@ class Tokenizer:
         added: Mapping[int, AddedToken],
     ) -> None:
         """`added` are tokens by id that tokenizer.json has to be told."""
-        self._path, self._told = folder / "tokenizer.json", added
-        self._with_special = self._load()
-        self._without_special: Any = None
+        self._tokenizer = tokenizer = _load(folder / "tokenizer.json", added)
         self._control = frozenset(control_ids)
         self._bos_id = bos_id
-        self._added = {
-            index: token.content for index, token in self._with_special.get_added_tokens_decoder().items()
-        }
-        self._byte_level = _is_byte_level(self._with_special.decoder)
+        known = tokenizer.get_added_tokens_decoder()
+        self._added = {index: token.content for index, token in known.items()}
+        # Tokens that only look special (`<|fim_prefix|>` of Qwen2.5) are control tokens to llama.cpp.
+        lacking = [known[i] for i in sorted(self._control & known.keys()) if not known[i].special]
+        for token in lacking:
+            token.special = True
+        if lacking:
+            tokenizer.add_special_tokens(lacking)
+        self._byte_level = _is_byte_level(tokenizer.decoder)
 
     def encode(self, text: str, *, special: bool, add_bos: bool) -> list[int]:
         """Ids of `text`; with `special`, control tokens written out in it become their ids."""
-        tokenizer = self._with_special if special else self._plain()
-        ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+        self._tokenizer.encode_special_tokens = not special  # whether they are taken for plain text
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return [self._bos_id, *ids] if add_bos and self._bos_id is not None else ids
 
     def piece(self, token: int) -> bytes:
@@ -51,7 +54,7 @@ class Tokenizer:
             return b""
         if token in self._added:
             return str(self._added[token]).encode()
-        text = self._with_special.id_to_token(token)
+        text = self._tokenizer.id_to_token(token)
         if text is None:
             return b""
         if self._byte_level:
@@ -60,27 +63,12 @@ class Tokenizer:
             return bytes([int(match[1], 16)])
         return str(text).replace("\u2581", " ").encode()
 
-    def _plain(self) -> Any:
-        """A second tokenizer that takes control tokens in a text for plain text."""
-        if self._without_special is None:
-            from tokenizers import AddedToken
 
-            plain = self._load()
-            # Tokens that only look special (`<|fim_prefix|>` of Qwen2.5) are control tokens to llama.cpp.
-            lacking = [
-                AddedToken(self._added[i], special=True, normalized=False)
-                for i in self._control & self._added.keys()
-            ]
-            plain.add_special_tokens(lacking)
-            plain.encode_special_tokens = True
-            self._without_special = plain
-        return self._without_special
-
-    def _load(self) -> Any:
-        try:
-            return tokenizer_files.library(self._path, self._told)
-        except Exception as error:  # the library raises bare Exception
-            raise ArtifactError(f"{self._path} cannot be read ({error}); convert the model again") from error
+def _load(path: Path, added: Mapping[int, AddedToken]) -> Any:
+    try:
+        return tokenizer_files.library(path, added)
+    except Exception as error:  # the library raises bare Exception
+        raise ArtifactError(f"{path} cannot be read ({error}); convert the model again") from error
 
 
 def _is_byte_level(decoder: Any) -> bool:

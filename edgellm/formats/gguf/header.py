@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain, islice
 from math import prod
 from pathlib import Path
@@ -19,24 +22,28 @@ RECIPE_KEY = "edgellm.recipe"  # how a file of ours was made, as JSON
 class StringArray(Sequence[str]):
     """The strings of one array, decoded when asked for. Undecodable bytes become surrogates (PEP 383)."""
 
-    def __init__(self, data: bytes, starts: Sequence[int], end: int) -> None:
-        self._data, self._starts, self._end = data, starts, end
+    def __init__(self, data: bytes, starts: array[int], end: int) -> None:
+        self._data, self.starts, self.end = (
+            data,
+            starts,
+            end,
+        )  # where in `data` each begins, and the last one ends
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return len(self.starts)
 
     def raw(self, index: int) -> bytes:
         """The bytes of one element as they are in the file."""
-        index = range(len(self._starts))[index]
-        start = self._starts[index]
-        stop = self._starts[index + 1] - 8 if index + 1 < len(self._starts) else self._end
+        index = range(len(self.starts))[index]
+        start = self.starts[index]
+        stop = self.starts[index + 1] - 8 if index + 1 < len(self.starts) else self.end
         return self._data[start:stop]
 
     def raws(self) -> Iterator[bytes]:
         """The bytes of all elements."""
         data = self._data
-        stops = chain((start - 8 for start in islice(self._starts, 1, None)), (self._end,))
-        return (data[start:stop] for start, stop in zip(self._starts, stops, strict=False))
+        stops = chain((start - 8 for start in islice(self.starts, 1, None)), (self.end,))
+        return (data[start:stop] for start, stop in zip(self.starts, stops, strict=False))
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -100,6 +107,22 @@ class GgufFile:
     size: int  # bytes of the file
     _raw: Mapping[str, tuple[int, int]] = field(repr=False)
     _header: bytes = field(repr=False)
+    checked: bool = False  # these very bytes were checked before (known.py)
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex SHA-256 of the header's bytes: all of the file but its tensors' data."""
+        return hashlib.sha256(self._header).hexdigest()
+
+    @property
+    def string_arrays(self) -> list[StringArray]:
+        """All of its arrays of strings, in order."""
+        return [value for value in self.metadata.values() if isinstance(value, StringArray)]
+
+    @property
+    def header_bytes(self) -> int:
+        """How long the header is."""
+        return len(self._header)
 
     def raw_value(self, key: str) -> bytes:
         """A key's value exactly as stored, its value type (4 bytes) first: for copying without loss."""

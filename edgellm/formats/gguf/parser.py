@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from edgellm.errors import ArtifactError
 from edgellm.formats.gguf.header import GgufFile, GgufTensor, StringArray
+from edgellm.formats.gguf.known import Known
 from edgellm.formats.gguf.types import (
     ARRAY,
     DEFAULT_ALIGNMENT,
@@ -43,17 +44,19 @@ _CHUNK = 4 << 20
 _TRUNCATED = "cut off inside its header; download or convert it again"
 
 
-def parse(path: Path, descriptor: int, size: int) -> GgufFile:
-    """Read the header of an open file of `size` bytes. Raises ArtifactError."""
-    return _Parser(path, descriptor, size).parse()
+def parse(path: Path, descriptor: int, size: int, known: Known | None = None) -> GgufFile:
+    """Read the header of an open file of `size` bytes; of a `known` one, all but its strings. Raises ArtifactError."""
+    return _Parser(path, descriptor, size, known).parse()
 
 
 class _Parser:
     """One pass over a header. `pos` is the read position; `data` grows as the file is read."""
 
-    def __init__(self, path: Path, descriptor: int, size: int) -> None:
+    def __init__(self, path: Path, descriptor: int, size: int, known: Known | None) -> None:
         self.path, self.descriptor, self.size = path, descriptor, size
-        self.data = b""
+        self.data = known.header if known else b""
+        self.known = dict(known.strings) if known else {}
+        self.checked = known is not None
         self.pos = 0
         self.n_strings = 0
 
@@ -120,6 +123,7 @@ class _Parser:
             size=self.size,
             _raw=raw,
             _header=self.data[: self.pos],
+            checked=self.checked,
         )
 
     def _preamble(self) -> tuple[int, int, int]:
@@ -190,7 +194,10 @@ class _Parser:
         self.n_strings += count
         if self.n_strings > MAX_STRINGS or 8 * count > self.size:
             self.fail(f"key {key!r} claims {count:,} strings, more than can be; the file is damaged")
-        starts = array("Q")
+        if (strings := self.known.get(self.pos)) is not None:
+            self.pos = strings.end
+            return strings
+        starts = array("I")
         unpack = struct.Struct("<Q").unpack_from
         pos, end, add = self.pos, len(self.data), starts.append
         data = self.data

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from edgellm.errors import ArtifactError
+from edgellm.formats.gguf import known
 from edgellm.formats.gguf.header import GgufFile
 from edgellm.formats.gguf.parser import parse
 
@@ -31,7 +32,7 @@ def read_header(path: Path | str) -> GgufFile:
 @lru_cache(maxsize=1)
 def _read(path: Path, size: int, mtime_ns: int, ctime_ns: int, inode: int) -> GgufFile:
     with path.open("rb") as file:
-        return parse(path, file.fileno(), size)
+        return parse(path, file.fileno(), size, known.find(path, file.fileno()))
 
 
 def forget() -> None:

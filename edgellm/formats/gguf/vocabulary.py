@@ -47,7 +47,8 @@ def check(file: GgufFile) -> int:
         fail(file, "has no tokenizer.ggml.tokens; convert the model again")
     if not isinstance(merges, StringArray) and (model == _BPE or merges is not None):
         fail(file, "has no tokenizer.ggml.merges; convert the model again")
-    _distinct(file, tokens, empty_too=is_verified(file))
+    if not file.checked:  # of 150,000 tokens, 0.1 s
+        _distinct(file, tokens, empty_too=is_verified(file))
     types = _of_each_token(file, "token_type", ("i32",), len(tokens))
     _of_each_token(file, "scores", ("f32", "i32"), len(tokens))
     if model == _SENTENCEPIECE and types is not None:
