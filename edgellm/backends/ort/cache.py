@@ -125,6 +125,7 @@ class InPlaceCache(_Cuttable):
             capacity *= 2
         self.capacity = min(capacity, self._n_ctx)
         old, self._arrays = self._arrays, []
+        self._values = []  # they hold the old arrays, each of which goes when its successor has its positions
         for place, slot in enumerate(self._slots):
             # Untouched pages of a fresh array cost nothing until a position is written to them.
             array = np.empty((1, slot.n_head_kv, self.capacity, slot.head_dim), slot.dtype)
