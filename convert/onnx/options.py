@@ -20,8 +20,8 @@ MAX_CTX = 32768
 
 #: Attention's matrices, and what leaves a delta net: a tenth or so of the weights, whose rounding costs the most.
 _ATTENTION = frozenset({Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V, Role.ATTN_OUT, Role.SSM_OUT})
-#: What the mixed recipe keeps in int8 in its sensitive layers; a part of a packed matrix takes all of it along.
-_SENSITIVE = frozenset({Role.ATTN_V, Role.FFN_DOWN, Role.FFN_DOWN_SHEXP})
+#: What is kept in int8 in sensitive layers.
+_SENSITIVE = frozenset({Role.FFN_DOWN, Role.FFN_DOWN_SHEXP})
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,7 @@ class OnnxOptions:
     )
     symmetric: bool | None = None  # False: blocks have a zero point
     algorithm: str = "auto"  # auto | rtn | search | kquant: how scales are chosen
-    mixed: bool | None = (
-        None  # int8 for V and down in the first and last eighth of the layers and every third one
-    )
+    mixed: bool | None = None  # int8 for down in the first and last eighth of the layers and every third one
     kv: str = "auto"  # auto | fp32 | int8: the KV cache, int8 with scales from a short calibration
     context: int | None = None  # positions the model can be run at; at most the model's own
     prefill: str = "same"  # same | w8a8: a second set of weights for prompts, for integer products
@@ -87,7 +85,7 @@ class Recipe:
     experts: Linear
     embedding: Linear | None = None  # one that is not the head as well, where it differs
     attention: Linear | None = None  # attention's matrices and what leaves delta nets, where they differ
-    sensitive: Linear | None = None  # for the mixed recipe's sensitive matrices
+    sensitive: Linear | None = None  # for the down projection of sensitive layers
     sensitive_experts: Linear | None = None  # and experts, which are most of a model
     patterns: tuple[Pattern, ...] = ()  # a recipe file's, before all of these
 
@@ -119,7 +117,8 @@ class Recipe:
         """The encoding of a layer's routed experts."""
         if ruled := self._ruled((Role.FFN_GATE_EXPS, Role.FFN_UP_EXPS, Role.FFN_DOWN_EXPS), layer, n_layer):
             return ruled
-        return self.sensitive_experts if self.sensitive_experts and _is_sensitive(layer, n_layer) else self.experts
+        sensitive = self.sensitive_experts if _is_sensitive(layer, n_layer) else None
+        return sensitive or self.experts
 
 
 def subject(roles: Sequence[Role], layer: int, n_layer: int) -> Subject:

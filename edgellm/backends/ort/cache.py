@@ -6,6 +6,8 @@ that give back a longer copy each step (optimum's). Both know lengths, not token
 
 from __future__ import annotations
 
+import math
+import mmap
 import struct
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -106,6 +108,15 @@ class _Cuttable:
         return iter([*range(self.length + most, end, most), end])
 
 
+def _pages(shape: tuple[int, ...], dtype: Any) -> Any:
+    """An array in memory of its own: pages cost nothing until they are written to, and all go back with it.
+
+    malloc keeps what is freed between other things, which made a grown cache take its place twice.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    return np.frombuffer(mmap.mmap(-1, size), dtype).reshape(shape)
+
+
 class InPlaceCache(_Cuttable):
     """Buffers [1, n_head_kv, capacity, head_dim] bound as past and present at once; a shorter length rewinds."""
 
@@ -127,8 +138,7 @@ class InPlaceCache(_Cuttable):
         old, self._arrays = self._arrays, []
         self._values = []  # they hold the old arrays, each of which goes when its successor has its positions
         for place, slot in enumerate(self._slots):
-            # Untouched pages of a fresh array cost nothing until a position is written to them.
-            array = np.empty((1, slot.n_head_kv, self.capacity, slot.head_dim), slot.dtype)
+            array = _pages((1, slot.n_head_kv, self.capacity, slot.head_dim), slot.dtype)
             if self.length:
                 array[:, :, : self.length] = old[place][:, :, : self.length]
                 old[place] = None

@@ -1,5 +1,7 @@
 """Block quantization against ONNX Runtime's own quantizer, and what each algorithm is for."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from edgellm import privacy
 from edgellm.convert.onnx.blocks import BlockFormat, decode, encode
 from edgellm.convert.onnx.linear import encode_columns
 from edgellm.convert.onnx.options import OnnxOptions, recipe
+from edgellm.convert.onnx.writer import OnnxRequest
 from edgellm.errors import UsageError
 from edgellm.models.base import Role
 
@@ -100,6 +103,17 @@ def test_int4_keeps_down_in_int8_at_the_ends_and_in_every_third_layer():
     assert recipe("onnx-int4", OnnxOptions(mixed=False)).encoding((Role.FFN_DOWN,), 0, 24).label == "int4a/32"
 
 
+def test_an_importance_matrix_has_scales_searched():
+    def label_and_algorithm(**asked):
+        chosen = OnnxRequest(Path("m"), imatrix=Path("i.gguf"), **asked).encodings.matrix
+        return chosen.label, chosen.format.algorithm
+
+    assert label_and_algorithm() == ("int4a/32", "kquant")
+    assert label_and_algorithm(options=OnnxOptions(symmetric=True)) == ("int4/32", "search")
+    assert label_and_algorithm(options=OnnxOptions(algorithm="rtn")) == ("int4a/32", "rtn")
+    assert label_and_algorithm(quant="onnx-int8") == ("int8/32", "rtn")
+
+
 def test_an_embedding_that_is_not_the_head_takes_four_bits():
     chosen = recipe("onnx-int4", OnnxOptions())
     assert chosen.embedding_encoding(tied=False).label == "int4a/32"
@@ -113,9 +127,9 @@ def test_attention_stays_in_int8_unless_asked_otherwise():
     for options, label in (
         (OnnxOptions(), "int8/128"),
         (OnnxOptions(block=32), "int8/32"),
-        (OnnxOptions(attention="int4", mixed=False), "int4a/32"),
-        (OnnxOptions(attention="int4", mixed=False, block=128), "int4a/128"),
-        (OnnxOptions(attention="int4", mixed=False, symmetric=True), "int4/32"),
+        (OnnxOptions(attention="int4"), "int4a/32"),
+        (OnnxOptions(attention="int4", block=128), "int4a/128"),
+        (OnnxOptions(attention="int4", symmetric=True), "int4/32"),
     ):
         chosen = recipe("onnx-int4", options)
         assert {chosen.encoding(roles, layer, 24).label for roles in (qkv, out) for layer in (0, 5)} == {
