@@ -172,7 +172,9 @@ def ranks(folder: Path) -> None:
         print(f"| `{name}` | {said:.4f} | {noise:.4f} | {kld:.4f} |")
     measured = [row[3] for row in rows]
     by_role, by_noise = (spearman([row[i] for row in rows], measured) for i in (1, 2))
-    print(json.dumps({"groups": len(rows), "spearman": round(by_role, 3), "of noise alone": round(by_noise, 3)}))
+    print(
+        json.dumps({"groups": len(rows), "spearman": round(by_role, 3), "of noise alone": round(by_noise, 3)})
+    )
 
 
 def n_layers(span: str) -> int:

@@ -250,9 +250,7 @@ def _write(
 
 def _write_manifest(checkpoint: Checkpoint, plan: OnnxPlan, request: OnnxRequest, folder: Path) -> None:
     chosen = request.encodings
-    asked = {
-        key: value for key, value in asdict(request.options).items() if value not in (None, "auto")
-    }
+    asked = {key: value for key, value in asdict(request.options).items() if value not in (None, "auto")}
     merged = {"lora": dict(checkpoint.adapter)} if checkpoint.adapter else {}
     made = merged | {"type": chosen.name, "matrix": chosen.matrix.label, "head": chosen.head.label, **asked}
     made |= {"recipe": request.recipe.record} if request.recipe else {}

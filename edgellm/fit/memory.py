@@ -2,8 +2,8 @@
 
 llama.cpp's side is `memory_estimate`, read off its log, less the scratch memory that a prompt does not touch. ONNX
 Runtime's is our own account: it maps weights in its kernels' order and, page by page, the rows of the embedding that a
-text has, and keeps a cache as long as the text. What a vocabulary takes was measured (bench/fit.py holds all of it against the kernel's
-peaks); the process itself is measured where figures of the machine are.
+text has, and keeps a cache as long as the text. What a vocabulary takes was measured (bench/fit.py holds all of it
+against the kernel's peaks); the process itself is measured where figures of the machine are.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ def _onnx(build: Build, n_ctx: int, runtime: int) -> Memory:
     numbers = build.numbers
     multiplied = build.weight_bytes
     looked_up = build.file_bytes - multiplied
-    if looked_up < numbers.n_vocab * numbers.n_embd / 2:  # no embedding is so small: the head's rows, as written
+    if (
+        looked_up < numbers.n_vocab * numbers.n_embd / 2
+    ):  # no embedding is so small: the head's rows, as written
         looked_up = sum(matrix.n_bytes for matrix in build.matrices if matrix.is_head)
     weights = multiplied + round(_mapped(looked_up, n_ctx))
     scratch = _FLOAT * min(256, n_ctx) * 8 * numbers.n_embd
