@@ -14,8 +14,10 @@ A side is NAME=KIND:PATH. The kinds, and how each peer is set up as its own docu
     genai             `python -m onnxruntime_genai.models.builder -i CHECKPOINT -o FOLDER -p int4 -e cpu`
                       (onnxruntime-genai, torch, transformers)
     openvino          a GGUF file, which openvino-genai's LLMPipeline reads and turns into its own form while it loads
-                      (2025.2 and later), or a folder of `optimum-cli export openvino --model CHECKPOINT
-                      --weight-format int4 --sym --group-size 128 --ratio 1.0 FOLDER` (optimum-intel, nncf)
+                      (2025.2 and later), or a folder. Without optimum-intel it is made in three steps: an F16 GGUF file
+                      opened by `LLMPipeline(file, "CPU", enable_save_ov_model=True)`, which saves its form beside it;
+                      `nncf.compress_weights(model, mode=INT4_SYM, group_size=128, ratio=1.0)` of that, saved as
+                      openvino_model.xml (head and embedding become int8); the tokenizers' files copied to it
     optimum           `optimum-cli export onnx` (optimum-onnx, torch), run by ORTModelForCausalLM
 
 `--python KIND=INTERPRETER` is for packages in an environment of their own. Each launch is a fresh process that
@@ -322,7 +324,8 @@ def model_bytes(path: Path) -> int:
     """Bytes of a model file, or of the graphs and weights in a folder."""
     if path.is_file():
         return path.stat().st_size
-    return sum(file.stat().st_size for file in path.iterdir() if ".onnx" in file.name)
+    weights = (".onnx", "openvino_model.")
+    return sum(file.stat().st_size for file in path.iterdir() if any(part in file.name for part in weights))
 
 
 def converse(args: argparse.Namespace) -> None:

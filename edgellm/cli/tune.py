@@ -47,6 +47,11 @@ def _depths(context: click.Context, param: click.Parameter, text: str) -> tuple[
 @click.option(
     "--lossy", is_flag=True, help="Also try KV cache types that change the model's output a little."
 )
+@click.option(
+    "--types",
+    is_flag=True,
+    help="Time the kernels of MODEL's other types instead: which are as fast here and lose less.",
+)
 @click.option("--quick", is_flag=True, help="Only the few seconds that a first use takes.")
 @click.option("--show", is_flag=True, help="Show what is remembered; measure nothing.")
 @click.option("--forget", is_flag=True, help="Forget what is remembered.")
@@ -58,6 +63,7 @@ def command(
     depths: tuple[int, ...],
     budget_seconds: float,
     lossy: bool,
+    types: bool,
     quick: bool,
     show: bool,
     forget: bool,
@@ -73,14 +79,18 @@ def command(
     \b
       edgellm tune model.gguf
       edgellm tune model.gguf --depth 4096 --budget 180 --lossy
+      edgellm tune ./Qwen2.5-0.5B-Instruct:Q4_0 --types
     """
     from edgellm import backends
     from edgellm.backends import tuned as store
     from edgellm.cli.shared import model_argument
     from edgellm.tuning import first_look, tune
 
-    if sum((quick, show, forget)) > 1:
-        raise UsageError("--quick, --show and --forget exclude each other: give one")
+    if sum((quick, show, forget, types)) > 1:
+        raise UsageError("--quick, --show, --forget and --types exclude each other: give one")
+    if types:
+        _types(model, offline=offline, as_json=as_json)
+        return
     artifact = model_argument.resolve(model, offline=offline)
     build = backends.build(artifact.format)
     if forget:
@@ -96,6 +106,29 @@ def command(
     if not as_json:
         _trials(tuned)
     _show(artifact, tuned.record, as_json=as_json)
+
+
+def _types(model: str | None, *, offline: bool, as_json: bool) -> None:
+    """Which types of the same checkpoint are as fast here as the one named, and closer to it."""
+    from edgellm.catalog import first_use, models
+    from edgellm.cli import fit
+    from edgellm.fit import recommend
+
+    source = first_use.planned(model or models.DEFAULT_MODEL, offline=offline)
+    if not source.is_checkpoint or source.quant is None:
+        raise UsageError(f"{model} has one type: name the checkpoint it was made of, as CHECKPOINT:TYPE")
+    type_ = source.quant
+    table = fit.tabled(str(source.path), types=None, device=None, ram=None, n_ctx=None, offline=offline)
+    found = recommend.rivals(table, type_)
+    if as_json:
+        emit(json.dumps({"type": type_, "better": {row.type: why for row, why in found}}, indent=1))
+        return
+    if not found:
+        say(f"no type of {table.name} is as fast here as {type_} and loses less")
+        return
+    say(f"as fast here as {type_}, and closer to {table.name}:")
+    say(*aligned([(f"  {row.type}", why) for row, why in found], "<<"))
+    note("predicted from kernels timed here; to be sure: edgellm recommend --measure")
 
 
 def _trials(tuned: Tuned) -> None:

@@ -69,6 +69,22 @@ def among(said: Choice, measured: Choice) -> Choice:
     return replace(measured, losers={**measured.losers, **others})
 
 
+def rivals(table: Table, type_: str) -> list[tuple[Row, str]]:
+    """Types at least as fast as this one that lose less, with what each would bring; the least lost first."""
+    own = next((row for row in table.rows if row.type == type_), None)
+    if own is None or own.loss is None or own.speed is None:
+        return []
+    limit = answer_seconds(own) * (1 + _SAME)
+    closer = [
+        row
+        for row in table.rows
+        if row.speed and row.loss and row.fits and not row.build.needs_imatrix
+        if answer_seconds(row) <= limit and row.loss.kld < own.loss.kld
+    ]
+    closer.sort(key=lambda row: row.loss.kld if row.loss else math.inf)
+    return [(row, _against(row, own)) for row in closer]
+
+
 def worth(row: Row, want: str) -> float:
     """-ln(seconds of a usual answer) - KLD / k."""
     kld = row.loss.kld if row.loss else math.inf
@@ -139,7 +155,7 @@ def _against(row: Row, best: Row) -> str:
     why = ""
     if ratio > 1 + _SAME and row.build.fallbacks > 1:
         why = f", for the rows of {row.build.fallbacks} of its matrices are no multiple of 256"
-    gains = (row.loss.kld < best.loss.kld) != (ratio > 1)
+    gains = abs(ratio - 1) < _SAME or (row.loss.kld < best.loss.kld) != (ratio > 1)
     joint = " and " if gains else ", but "
     first, second = (loss, pace) if row.loss.kld < best.loss.kld else (pace, loss)
     return f"{first}{joint}{second}{why}"

@@ -93,6 +93,15 @@ def choices(source):
     return table.make(subject, place(Q8_0=500, Q4_0=100, F16=900, F32=1000))
 
 
+def test_types_that_are_as_fast_and_closer_are_named(source):
+    subject = builds.of_checkpoint(source, "m", ["Q8_0", "Q4_0", "IQ4_NL", "F16"])
+    kernels = place(Q8_0=500, Q6_K=300, Q4_0=100, IQ4_NL=101, F16=900, F32=1000)
+    [(better, why)] = recommend.rivals(table.make(subject, kernels), "Q4_0")
+    assert better.type == "IQ4_NL" and "KLD" in why and "as fast" in why
+    assert recommend.rivals(table.make(subject, kernels), "F16") == []  # none is closer
+    assert recommend.rivals(table.make(subject, kernels), "Q8_0") == []  # F16 is, and slower
+
+
 def test_the_choice_follows_what_is_wanted(choices):
     losses = {row.type: row.loss.kld for row in choices.rows}
     assert losses["F16"] < losses["Q8_0"] < losses["Q4_0"]
