@@ -3,6 +3,7 @@
     python bench/recipe.py CHECKPOINT --work FOLDER [--recipes a.toml,b.toml] [--imatrix FILE]
                            [--types Q4_0,IQ4_NL,Q4_K_M] [--onnx onnx-int4] [--rounds 3]
                            [--picture docs/images/recipes.svg] [--stage kld|speed|show]
+    python bench/recipe.py --search MINE.toml.search   # does the search's forecast rank groups as the engine does?
 
 Held-out text is edgellm's general text: English, Chinese and code, unlike the calibration text; every
 token is scored, against an F16 file. `--imatrix` adds each type with it, and is what recipes are converted with.
@@ -151,6 +152,44 @@ def visit(artifact: Artifact) -> dict[str, float]:
         return {"prefill": PROMPT / prompt, "decode": ANSWER / (time.perf_counter() - start)}
 
 
+def ranks(folder: Path) -> None:
+    """A search's groups of a role and a part of the depth: the divergence measured of each through the engine, and
+    what is foretold of it from its role alone (divergence over noise, by weights, times its own noise)."""
+    found = json.loads((folder / "sensitivity.json").read_text())["groups"]
+    spans = [(*each["name"].partition(" ")[::2], each) for each in found]
+    roles: dict[str, tuple[int, dict[str, Any]]] = {}  # the widest span of each role, in layers
+    for role, layers, each in spans:
+        if layers and (n := n_layers(layers)) > roles.get(role, (0, each))[0]:
+            roles[role] = (n, each)
+    rows = []
+    for role, layers, each in spans:
+        if layers and n_layers(layers) < roles[role][0]:
+            n, whole = roles[role]
+            said = whole["kld"] / whole["noise"] * n_layers(layers) / n * each["noise"]
+            rows.append((each["name"], said, each["noise"], each["kld"]))
+    print("| group | foretold KLD | noise | measured KLD |", "|---|---:|---:|---:|", sep="\n")
+    for name, said, noise, kld in sorted(rows, key=lambda row: -row[3]):
+        print(f"| `{name}` | {said:.4f} | {noise:.4f} | {kld:.4f} |")
+    measured = [row[3] for row in rows]
+    by_role, by_noise = (spearman([row[i] for row in rows], measured) for i in (1, 2))
+    print(
+        json.dumps({"groups": len(rows), "spearman": round(by_role, 3), "of noise alone": round(by_noise, 3)})
+    )
+
+
+def n_layers(span: str) -> int:
+    first, _, last = span.partition("-")
+    return int(last or first) - int(first) + 1
+
+
+def spearman(one: list[float], other: list[float]) -> float:
+    """Rank correlation of values without ties."""
+    n = len(one)
+    places = [{value: place for place, value in enumerate(sorted(each))} for each in (one, other)]
+    apart = sum((places[0][a] - places[1][b]) ** 2 for a, b in zip(one, other, strict=True))
+    return 1 - 6 * apart / (n * (n * n - 1))
+
+
 def picture(rows: dict[str, dict[str, Any]], every: list[Model]) -> str:
     """KLD against decode speed."""
     points = [
@@ -184,8 +223,9 @@ def table(rows: dict[str, dict[str, Any]], every: list[Model]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("checkpoint", type=Path, nargs="?")
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--search", type=Path, help="a search's folder: only compare its forecast's ranks")
     parser.add_argument("--recipes", default="")
     parser.add_argument("--imatrix", type=Path)
     parser.add_argument("--types", default="Q4_0,IQ4_NL,Q4_K_M,Q5_0,Q8_0")
@@ -198,6 +238,11 @@ def main() -> None:
     parser.add_argument("--stage", choices=("kld", "speed", "show"))
     parser.add_argument("--picture", type=Path)
     args = parser.parse_args()
+    if args.search:
+        ranks(args.search)
+        return
+    if not args.checkpoint or not args.work:
+        parser.error("give a checkpoint and --work, or --search")
     args.work.mkdir(exist_ok=True)
     state = args.work / "results.json"
     rows: dict[str, dict[str, Any]] = json.loads(state.read_text()) if state.exists() else {}

@@ -20,8 +20,8 @@ MAX_CTX = 32768
 
 #: Attention's matrices, and what leaves a delta net: a tenth or so of the weights, whose rounding costs the most.
 _ATTENTION = frozenset({Role.ATTN_Q, Role.ATTN_K, Role.ATTN_V, Role.ATTN_OUT, Role.SSM_OUT})
-#: What the mixed recipe keeps in int8 in its sensitive layers; a part of a packed matrix takes all of it along.
-_SENSITIVE = frozenset({Role.ATTN_V, Role.FFN_DOWN, Role.FFN_DOWN_SHEXP})
+#: What is kept in int8 in sensitive layers.
+_SENSITIVE = frozenset({Role.FFN_DOWN, Role.FFN_DOWN_SHEXP})
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class OnnxOptions:
     )
     symmetric: bool | None = None  # False: blocks have a zero point
     algorithm: str = "auto"  # auto | rtn | search | kquant: how scales are chosen
-    mixed: bool = False  # int8 for the first and last eighth of the layers and every third one's V and down
+    mixed: bool | None = None  # int8 for down in the first and last eighth of the layers and every third one
     kv: str = "auto"  # auto | fp32 | int8: the KV cache, int8 with scales from a short calibration
     context: int | None = None  # positions the model can be run at; at most the model's own
     prefill: str = "same"  # same | w8a8: a second set of weights for prompts, for integer products
@@ -83,8 +83,10 @@ class Recipe:
     matrix: Linear
     head: Linear  # the output projection and the embedding
     experts: Linear
+    embedding: Linear | None = None  # one that is not the head as well, where it differs
     attention: Linear | None = None  # attention's matrices and what leaves delta nets, where they differ
-    sensitive: Linear | None = None  # for the mixed recipe's sensitive matrices
+    sensitive: Linear | None = None  # for the down projection of sensitive layers
+    sensitive_experts: Linear | None = None  # and experts, which are most of a model
     patterns: tuple[Pattern, ...] = ()  # a recipe file's, before all of these
 
     def encoding(self, roles: Sequence[Role], layer: int, n_layer: int) -> Linear:
@@ -105,7 +107,7 @@ class Recipe:
         """The encoding of the embedding: a tied one is the head."""
         if tied:
             return self.head_encoding(tied=True)
-        return self._ruled((Role.TOKEN_EMBD,), -1, 1) or self.head
+        return self._ruled((Role.TOKEN_EMBD,), -1, 1) or self.embedding or self.head
 
     def _ruled(self, roles: Sequence[Role], layer: int, n_layer: int) -> Linear | None:
         found = first_match(self.patterns, subject(roles, layer, n_layer))
@@ -115,7 +117,8 @@ class Recipe:
         """The encoding of a layer's routed experts."""
         if ruled := self._ruled((Role.FFN_GATE_EXPS, Role.FFN_UP_EXPS, Role.FFN_DOWN_EXPS), layer, n_layer):
             return ruled
-        return self.sensitive if self.sensitive and _is_sensitive(layer, n_layer) else self.experts
+        sensitive = self.sensitive_experts if _is_sensitive(layer, n_layer) else None
+        return sensitive or self.experts
 
 
 def subject(roles: Sequence[Role], layer: int, n_layer: int) -> Subject:
@@ -154,13 +157,14 @@ class _Base:
 
     bits: int  # of weights; 32: float
     block: int = 128
+    fine_block: int = 128  # of matrices in 4 bits, which need it more; experts have `block`
     w8a8: bool = False
 
 
 _BASES: dict[str, _Base] = {
     "onnx-fp32": _Base(32),
     "onnx-int8": _Base(8, block=32),
-    "onnx-int4": _Base(4),
+    "onnx-int4": _Base(4, fine_block=32),
     "onnx-w8a8": _Base(8, block=32, w8a8=True),
 }
 QUANTS = tuple(_BASES)
@@ -181,16 +185,19 @@ def recipe(quant: str, options: OnnxOptions, patterns: tuple[Pattern, ...] = ())
         raise UsageError(f"unknown ONNX type {quant!r}; choose one of {', '.join(QUANTS)}")
     block = options.block or base.block
     plain = FloatLinear() if base.bits == 32 else BlockLinear(BlockFormat(8, block))
-    refined = plain if base.bits == 32 else BlockLinear(_refined(base, options))
+    form = _refined(base, options)
+    refined = plain if base.bits == 32 else BlockLinear(form)
     heads = {"auto": plain, "fp32": FloatLinear(), "int8": BlockLinear(BlockFormat(8, block))}
     four = base.bits == 4
     return Recipe(
         name=name,
         matrix=W8A8Linear() if base.w8a8 else refined,
-        head=heads.get(options.head) or BlockLinear(replace(_refined(base, options), bits=4)),
-        experts=refined,
+        head=heads.get(options.head) or BlockLinear(replace(form, bits=4)),
+        experts=BlockLinear(replace(form, block=block)) if four else refined,
+        embedding=refined if four and options.head == "auto" else None,
         attention=plain if four and options.attention != "int4" else None,
-        sensitive=plain if four and options.mixed else None,
+        sensitive=plain if four and options.mixed is not False else None,
+        sensitive_experts=plain if four and options.mixed else None,
         patterns=patterns,
     )
 
@@ -201,7 +208,8 @@ def _refined(base: _Base, options: OnnxOptions) -> BlockFormat:
     symmetric = options.symmetric
     if symmetric is None:
         symmetric = {"search": True, "kquant": False}.get(algorithm, base.bits == 8)
-    return BlockFormat(min(base.bits, 8), options.block or base.block, symmetric, algorithm)
+    block = options.block or (base.fine_block if base.bits == 4 else base.block)
+    return BlockFormat(min(base.bits, 8), block, symmetric, algorithm)
 
 
 def for_prompts(recipe: Recipe) -> Recipe:

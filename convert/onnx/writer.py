@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,8 +68,11 @@ class OnnxRequest:
 
     @property
     def encodings(self) -> Recipe:
-        """What every matrix becomes. Raises UsageError."""
-        return recipe(self.quant, self.options, self.recipe.patterns if self.recipe else ())
+        """What every matrix becomes: with an importance matrix, scales in 4 bits are searched. Raises UsageError."""
+        options, searched = self.options, self.imatrix and self.quant.lower() == "onnx-int4"
+        if searched and options.algorithm == "auto":
+            options = replace(options, algorithm="search" if options.symmetric else "kquant")
+        return recipe(self.quant, options, self.recipe.patterns if self.recipe else ())
 
     def open_source(self) -> Checkpoint:
         """The checkpoint with its adapter, if one was asked for. Raises CheckpointError."""
@@ -247,9 +250,7 @@ def _write(
 
 def _write_manifest(checkpoint: Checkpoint, plan: OnnxPlan, request: OnnxRequest, folder: Path) -> None:
     chosen = request.encodings
-    asked = {
-        key: value for key, value in asdict(request.options).items() if value not in (None, "auto", False)
-    }
+    asked = {key: value for key, value in asdict(request.options).items() if value not in (None, "auto")}
     merged = {"lora": dict(checkpoint.adapter)} if checkpoint.adapter else {}
     made = merged | {"type": chosen.name, "matrix": chosen.matrix.label, "head": chosen.head.label, **asked}
     made |= {"recipe": request.recipe.record} if request.recipe else {}

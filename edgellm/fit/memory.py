@@ -1,9 +1,9 @@
 """What a build takes of memory: when it is loaded, and at its highest with so much context in use.
 
 llama.cpp's side is `memory_estimate`, read off its log, less the scratch memory that a prompt does not touch. ONNX
-Runtime's is our own account: it maps weights in its kernels' order, keeps a cache as long as the text, and widens the
-part of the head it is at. What a vocabulary takes was measured (bench/fit.py holds all of it against the kernel's
-peaks); the process itself is measured where figures of the machine are.
+Runtime's is our own account: it maps weights in its kernels' order and, page by page, the rows of the embedding that a
+text has, and keeps a cache as long as the text. What a vocabulary takes was measured (bench/fit.py holds all of it
+against the kernel's peaks); the process itself is measured where figures of the machine are.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from edgellm.session import EngineOptions
 #: Of a process with its libraries, where nothing was measured: bytes on Linux.
 RUNTIME_BYTES = {"llamacpp": 80 << 20, "onnxruntime": 85 << 20}
 #: By row of the vocabulary: kept, and taken for a moment while loading (Qwen2.5's 151,936 rows, November 2026).
-_VOCABULARY = {"llamacpp": (290, 180), "onnxruntime": (330, 0)}
-#: ONNX Runtime computes the head in parts of so many weights, and unpacks two of them to float32.
-_HEAD_PART, _PARTS = 1 << 24, 2
-#: Of an embedding that is looked up by row, the share that a token's row brings in with its neighbours' pages.
-_PAGES_PER_TOKEN = 0.0028
+_VOCABULARY = {"llamacpp": (290, 180), "onnxruntime": (790, 0)}
+#: A row of an embedding that is looked up brings its neighbours in: Linux maps so many bytes around a page.
+_AROUND = 1 << 16
+#: Different tokens in a text of n: k n^b (H. S. Heaps, Information Retrieval, 1978), fitted to our prompts' text.
+_HEAPS = (5.0, 0.65)
 _FLOAT = 4
 
 
@@ -74,12 +74,22 @@ def _llama(build: Build, n_ctx: int, runtime: int, for_a_moment: int, options: E
 def _onnx(build: Build, n_ctx: int, runtime: int) -> Memory:
     numbers = build.numbers
     multiplied = build.weight_bytes
-    looked_up = max(0, build.file_bytes - multiplied)  # the embedding, where it is not the head as well
-    weights = multiplied + round(looked_up * (1 - math.exp(-_PAGES_PER_TOKEN * n_ctx)))
-    head = sum(matrix.n_weights for matrix in build.matrices if matrix.is_head)
-    scratch = _PARTS * _FLOAT * min(_HEAD_PART, head) + _FLOAT * min(256, n_ctx) * 8 * numbers.n_embd
+    looked_up = build.file_bytes - multiplied
+    if (
+        looked_up < numbers.n_vocab * numbers.n_embd / 2
+    ):  # no embedding is so small: the head's rows, as written
+        looked_up = sum(matrix.n_bytes for matrix in build.matrices if matrix.is_head)
+    weights = multiplied + round(_mapped(looked_up, n_ctx))
+    scratch = _FLOAT * min(256, n_ctx) * 8 * numbers.n_embd
     kv = round(kv_bytes_per_token(build) * n_ctx)
     return Memory(n_ctx, weights, 0, kv, scratch, runtime, 0)
+
+
+def _mapped(table: int, n_tokens: int) -> float:
+    """Bytes of a table that looking up the rows of a text brings into memory."""
+    k, b = _HEAPS
+    pieces = max(1.0, table / _AROUND)
+    return table * (1 - math.exp(-min(n_tokens, k * n_tokens**b) / pieces))
 
 
 def kv_bytes_per_token(build: Build, options: EngineOptions | None = None) -> float:

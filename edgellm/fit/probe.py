@@ -228,7 +228,7 @@ def _onnx_type(kernel: str) -> tuple[str, tuple[str, ...]]:
     symmetric = "symmetric=" + ("false" if bits.endswith("a") else "true")
     if bits.startswith("8"):
         return "onnx-int8", (f"block={block}", symmetric)
-    return "onnx-int4", (f"block={block}", symmetric, "attention=int4", "head=int4")
+    return "onnx-int4", (f"block={block}", symmetric, "attention=int4", "head=int4", "mixed=false")
 
 
 def _bits(kernel: str) -> float:

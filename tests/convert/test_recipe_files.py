@@ -105,7 +105,7 @@ def test_onnx_nodes_have_the_blocks_a_recipe_says(tmp_path: Path) -> None:
         found = {a.name: a.i for a in node.attribute if a.name in ("bits", "block_size")}
         if found:
             blocks[node.name] = (found["bits"], found["block_size"])
-    assert blocks["layers.1.ffn.down"] == (8, 16) and blocks["layers.0.ffn.down"] == (4, 128)
+    assert blocks["layers.1.ffn.down"] == (8, 16) and blocks["layers.0.ffn.down"] == (4, 32)
     assert blocks["layers.2.attn.qkv"] == (4, 32)  # one rule for what is stored as one
     assert blocks["embedding"] == (4, 32)
     assert next(value for name, value in blocks.items() if name.startswith("logits")) == (4, 64)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import tinymodels
@@ -133,6 +134,19 @@ def test_another_device_is_slower_by_its_memory(source):
     assert "nothing was measured there" in " ".join(places.named(local, "rpi5").notes)
     with pytest.raises(UsageError, match="did you mean"):
         places.named(local, "rpi55")
+
+
+def test_a_result_file_stands_for_the_machine_it_is_from(source):
+    """The study's own: its memory, and its bandwidth as the bound of what this machine's kernels would do."""
+    path = Path(__file__).parents[2] / "docs" / "study" / "real.json"
+    machine = json.loads(path.read_text())["machine"]
+    there = places.named(place(Q8_0=1, F32=1), str(path))
+    assert there.ram in (machine["memory_limit_bytes"], machine["memory_bytes"])
+    ceiling = max(machine["ceilings"], key=lambda each: each["n_threads"])
+    build = builds.of_checkpoint(source, "m", ["Q8_0"]).types["Q8_0"]
+    (row,) = table.make(builds.of_checkpoint(source, "m", ["Q8_0"]), there).rows
+    assert 0 < row.speed.decode < ceiling["read_bytes_per_second"] / build.bytes_per_token
+    assert "from the ceilings measured there" in " ".join(there.notes)
 
 
 def test_types_are_read_as_people_write_them():

@@ -6,7 +6,10 @@ that give back a longer copy each step (optimum's). Both know lengths, not token
 
 from __future__ import annotations
 
+import math
+import mmap
 import struct
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -16,6 +19,9 @@ from edgellm.backends.ort.graph import CacheSlot, library
 from edgellm.errors import EngineError
 
 FIRST_CAPACITY = 512  # positions; doubled whenever a sequence outgrows it
+
+#: Memory that is no file's and no other process's.
+_PRIVATE: dict[str, int] = {} if sys.platform == "win32" else {"flags": mmap.MAP_PRIVATE}
 
 _HEAD = struct.Struct("<4sIIIII")  # magic, slots, heads, head size, bytes per value, positions
 _MAGIC = b"EKV1"
@@ -106,6 +112,15 @@ class _Cuttable:
         return iter([*range(self.length + most, end, most), end])
 
 
+def _pages(shape: tuple[int, ...], dtype: Any) -> Any:
+    """An array in memory of its own: pages cost nothing until they are written to, and all go back with it.
+
+    malloc keeps what is freed between other things, which made a grown cache take its place twice.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    return np.frombuffer(mmap.mmap(-1, size, **_PRIVATE), dtype).reshape(shape)
+
+
 class InPlaceCache(_Cuttable):
     """Buffers [1, n_head_kv, capacity, head_dim] bound as past and present at once; a shorter length rewinds."""
 
@@ -113,7 +128,6 @@ class InPlaceCache(_Cuttable):
         self._slots, self._n_ctx = tuple(slots), n_ctx
         self.version = self.capacity = self.length = 0
         self._arrays: list[Any] = []
-        self._values: list[Any] = []
         self.reserve(min(FIRST_CAPACITY, n_ctx))
 
     def reserve(self, n: int) -> None:
@@ -126,21 +140,19 @@ class InPlaceCache(_Cuttable):
         self.capacity = min(capacity, self._n_ctx)
         old, self._arrays = self._arrays, []
         for place, slot in enumerate(self._slots):
-            # Untouched pages of a fresh array cost nothing until a position is written to them.
-            array = np.empty((1, slot.n_head_kv, self.capacity, slot.head_dim), slot.dtype)
+            array = _pages((1, slot.n_head_kv, self.capacity, slot.head_dim), slot.dtype)
             if self.length:
                 array[:, :, : self.length] = old[place][:, :, : self.length]
-                old[place] = None
+                old[place] = None  # its pages go back
             self._arrays.append(array)
-        value = library().OrtValue.ortvalue_from_numpy
-        self._values = [value(array) for array in self._arrays]  # share the arrays' memory
         self.version += 1
 
     def bind(self, binding: Any) -> None:
-        """The same buffer in and out."""
-        for slot, value in zip(self._slots, self._values, strict=True):
-            binding.bind_ortvalue_input(slot.past, value)
-            binding.bind_ortvalue_output(slot.present, value)
+        """The same buffer in and out, by its address: a binding would keep an array until it is made again."""
+        for slot, array in zip(self._slots, self._arrays, strict=True):
+            buffer = ("cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+            binding.bind_input(slot.past, *buffer)
+            binding.bind_output(slot.present, *buffer)
 
     def keep(self, binding: Any, length: int) -> None:
         """It is in place."""

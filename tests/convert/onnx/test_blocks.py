@@ -1,5 +1,7 @@
 """Block quantization against ONNX Runtime's own quantizer, and what each algorithm is for."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from edgellm import privacy
 from edgellm.convert.onnx.blocks import BlockFormat, decode, encode
 from edgellm.convert.onnx.linear import encode_columns
 from edgellm.convert.onnx.options import OnnxOptions, recipe
+from edgellm.convert.onnx.writer import OnnxRequest
 from edgellm.errors import UsageError
 from edgellm.models.base import Role
 
@@ -87,12 +90,36 @@ def test_senseless_mixes_fail():
         recipe("onnx-int4", OnnxOptions(algorithm="kquant", symmetric=True))
 
 
-def test_the_mixed_recipe_keeps_the_ends_and_every_third_layer_in_int8():
-    mixed = recipe("onnx-int4", OnnxOptions(mixed=True))
-    down = [mixed.encoding((Role.FFN_DOWN,), layer, 24).label[:4] for layer in range(24)]
-    assert down[:3] == ["int8"] * 3 and down[21:] == ["int8"] * 3
-    assert [i for i, label in enumerate(down[3:21]) if label == "int8"] == [2, 5, 8, 11, 14, 17]
-    assert mixed.encoding((Role.FFN_UP,), 0, 24).label == "int4a/128"
+def test_int4_keeps_down_in_int8_at_the_ends_and_in_every_third_layer():
+    for options in (OnnxOptions(), OnnxOptions(mixed=True)):
+        mixed = recipe("onnx-int4", options)
+        down = [mixed.encoding((Role.FFN_DOWN,), layer, 24).label for layer in range(24)]
+        assert [i for i, label in enumerate(down) if label == "int8/128"] == [
+            *(0, 1, 2, 5, 8, 11, 14, 17, 20, 21, 22, 23)
+        ]
+        assert {*down} == {"int8/128", "int4a/32"}
+        assert mixed.encoding((Role.FFN_UP,), 0, 24).label == "int4a/32"
+        assert mixed.expert_encoding(0, 24).label == ("int8/128" if options.mixed else "int4a/128")
+    assert recipe("onnx-int4", OnnxOptions(mixed=False)).encoding((Role.FFN_DOWN,), 0, 24).label == "int4a/32"
+
+
+def test_an_importance_matrix_has_scales_searched():
+    def label_and_algorithm(**asked):
+        chosen = OnnxRequest(Path("m"), imatrix=Path("i.gguf"), **asked).encodings.matrix
+        return chosen.label, chosen.format.algorithm
+
+    assert label_and_algorithm() == ("int4a/32", "kquant")
+    assert label_and_algorithm(options=OnnxOptions(symmetric=True)) == ("int4/32", "search")
+    assert label_and_algorithm(options=OnnxOptions(algorithm="rtn")) == ("int4a/32", "rtn")
+    assert label_and_algorithm(quant="onnx-int8") == ("int8/32", "rtn")
+
+
+def test_an_embedding_that_is_not_the_head_takes_four_bits():
+    chosen = recipe("onnx-int4", OnnxOptions())
+    assert chosen.embedding_encoding(tied=False).label == "int4a/32"
+    assert chosen.embedding_encoding(tied=True).label == chosen.head_encoding(tied=True).label == "int8/128"
+    assert recipe("onnx-int4", OnnxOptions(head="fp32")).embedding_encoding(tied=False).label == "fp32"
+    assert recipe("onnx-int8", OnnxOptions()).embedding_encoding(tied=False).label == "int8/32"
 
 
 def test_attention_stays_in_int8_unless_asked_otherwise():
@@ -100,8 +127,9 @@ def test_attention_stays_in_int8_unless_asked_otherwise():
     for options, label in (
         (OnnxOptions(), "int8/128"),
         (OnnxOptions(block=32), "int8/32"),
-        (OnnxOptions(attention="int4"), "int4a/128"),
-        (OnnxOptions(attention="int4", symmetric=True), "int4/128"),
+        (OnnxOptions(attention="int4"), "int4a/32"),
+        (OnnxOptions(attention="int4", block=128), "int4a/128"),
+        (OnnxOptions(attention="int4", symmetric=True), "int4/32"),
     ):
         chosen = recipe("onnx-int4", options)
         assert {chosen.encoding(roles, layer, 24).label for roles in (qkv, out) for layer in (0, 5)} == {
@@ -110,6 +138,6 @@ def test_attention_stays_in_int8_unless_asked_otherwise():
 
 
 def test_an_algorithm_brings_the_blocks_it_is_for():
-    labels = {"search": "int4/128", "kquant": "int4a/128", "rtn": "int4a/128"}
+    labels = {"search": "int4/32", "kquant": "int4a/32", "rtn": "int4a/32"}
     for algorithm, label in labels.items():
         assert recipe("onnx-int4", OnnxOptions(algorithm=algorithm)).matrix.label == label
