@@ -40,8 +40,8 @@ def test_logprobs_are_the_engine_s_own(name):
         model.session.rewind(0)
         rows = log_softmax(model.session.eval_all([*ids, *answer.tokens]))[len(ids) - 1 : -1]
     for row, one in zip(rows, answer.logprobs, strict=True):  # token by token and all at once round otherwise
-        assert one.logprob == pytest.approx(row[one.token], abs=0.05)
-        assert [top.logprob for top in one.top] == pytest.approx(sorted(row)[:-4:-1], abs=0.05)
+        assert one.logprob == pytest.approx(row[one.token], abs=0.1)
+        assert [top.logprob for top in one.top] == pytest.approx(sorted(row)[:-4:-1], abs=0.1)
 
 
 def test_logprobs_are_what_llama_cpp_python_says(model):

@@ -99,7 +99,7 @@ def test_other_weights_of_the_same_size_and_times_get_their_own_copy(source, tmp
         assert file.suffix != ".data" or file.stat().st_size == old.st_size
     found, notes = logits(first)
     assert "prepared" in notes[0]
-    assert nmse(found, oracle(seeded, TOKENS)[-1]) < 0.05 < nmse(found, oracle(source, TOKENS)[-1])
+    assert nmse(found, oracle(seeded, TOKENS)[-1]) < 0.1 < nmse(found, oracle(source, TOKENS)[-1])
 
 
 def test_the_same_model_elsewhere_shares_the_copy(source, tmp_path, cache):
