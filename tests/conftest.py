@@ -8,9 +8,16 @@ from pathlib import Path
 
 import fault_rows
 import pytest
+from hypothesis import HealthCheck, settings
 
 from edgellm import backends, privacy
 from edgellm.catalog import conversion
+
+# No test is timed: a busy machine is no fault of what is tested. And what is drawn is drawn alike on every machine.
+settings.register_profile(
+    "untimed", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("untimed")
 
 _FOLDER = pytest.StashKey[Path]()
 #: Cases of a parametrized test in a run of everything that did not ask for `--all`.

@@ -118,6 +118,14 @@ def test_guessing_that_does_not_pay_stops(rate, cost):
     assert with_draft < plain / 0.97
 
 
+@pytest.mark.parametrize("cost", [DEAR, HOPELESS])
+@pytest.mark.parametrize("match", [3, 8, 20])
+@pytest.mark.parametrize("rate", [0.0, 0.3, 0.5])
+def test_a_single_answer_loses_few_steps(rate, match, cost):
+    with_draft, plain = simulate(rate, cost, n_ids=128, match=match)
+    assert with_draft < plain + 5
+
+
 def test_guessing_that_pays_goes_on_and_far():
     with_draft, plain = simulate(0.98, DEAR)
     assert with_draft < plain / 1.7
