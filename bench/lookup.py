@@ -21,14 +21,13 @@ import argparse
 import json
 import statistics
 import sys
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgellm import backends
+from edgellm import backends, toml
 from edgellm.chat.conversation import Conversation
 from edgellm.cli.shared import model_argument, open_model
 from edgellm.generation.constraints import Grammar
@@ -164,7 +163,7 @@ def measure(name: str, cases: dict[str, Any], args: argparse.Namespace) -> dict[
 
 def main() -> None:
     """Measure, print a line for each case, end with JSON."""
-    cases = tomllib.loads(PROMPTS.read_text(encoding="utf-8"))
+    cases = toml.loads(PROMPTS.read_text(encoding="utf-8"))
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
