@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from edgellm import backends, privacy
 from edgellm.catalog import conversion
 
-# No test is timed: a busy machine is no fault of what is tested. And what is drawn is drawn alike on every machine.
+# No test is timed: a busy machine is no fault of what is tested. And the same run draws the same cases.
 settings.register_profile(
     "untimed", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )

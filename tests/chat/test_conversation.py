@@ -266,8 +266,12 @@ def test_an_unanswered_message_must_be_answered_or_taken_back():
     assert say(conversation, "next") == "here"
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.text(max_size=30), st.binary(max_size=20)), max_size=6))
+#: Any text but two noncharacters, which mark messages in a template's text, so that none may bring them along.
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\ufdd0\ufdd1"), max_size=30)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(TEXT, st.binary(max_size=20)), max_size=6))
 def test_every_prompt_is_the_template_of_the_history(turns):
     """Whatever is said and drawn, the ids in the cache spell the rendered conversation."""
     session = ChatSession(*(answer for _, answer in turns), b"end")
@@ -278,3 +282,9 @@ def test_every_prompt_is_the_template_of_the_history(turns):
     say(conversation, "last")
     expected = ChatMl().render([*before, {"role": "user", "content": "last"}])
     assert session.text(session.tokens) == expected + "end"
+
+
+def test_a_message_cannot_bring_the_marks_of_one_along():
+    session = ChatSession(b"end")
+    say(talk(session), "\ufdd0a\ufdd1b")
+    assert session.text(session.tokens) == ChatMl().render([{"role": "user", "content": "ab"}]) + "end"
