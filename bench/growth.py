@@ -6,11 +6,10 @@
 
 `convert` writes a checkpoint of the shape with so many layers and random weights (bench/shapes.py), converts it in a
 fresh process without proof, and removes both; with --max-ram the largest GGUF file once more in that much memory.
-Seconds are
-the clock's and the processor's, peaks the kernel's (ru_maxrss). `depth` lengthens a short sequence to each depth by
-repeating what is cached - attention costs the same whatever it attends to - and measures 256 further tokens at once,
-16 one by one, and the process's memory; --kv are cache types of GGUF models, an ONNX folder has its own. `turns` talks
-to a model, 8 tokens an answer, and tells apart what the engine takes and what is left: template, tokens, bookkeeping.
+Peaks are the kernel's own mark. `depth` lengthens a short sequence to each depth by repeating what is cached -
+attention costs the same whatever it attends to - and measures 256 further tokens at once, 16 one by one, and the
+process's memory; --kv are cache types of GGUF models, an ONNX folder has its own. `turns` talks to a model, 8 tokens an
+answer, and tells apart what the engine takes and what is left: template, tokens, bookkeeping.
 
 An exponent is the slope of log y over log x: 1 is proportional, 0 flat. The last line is one JSON object.
 """
@@ -19,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import statistics
 import subprocess
@@ -31,10 +29,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from shapes import SHAPES
+from shapes import SHAPES, write_checkpoint
 
+from convert import measure
 from edgellm import backends
 from edgellm.chat.conversation import Conversation
+from edgellm.chat.terminal import render
 from edgellm.cli.shared import model_argument, open_model
 from edgellm.generation.generate import GenerateOptions
 from edgellm.session import GREEDY, EngineOptions
@@ -53,19 +53,13 @@ def converted(folder: Path, target: Path, type_: str, threads: int, max_ram: str
     """One conversion in a process of its own; its output is removed."""
     command = [sys.executable, "-m", "edgellm", "convert", str(folder), "-q", type_, "-o", str(target)]
     command += ["--no-verify", "-t", str(threads), *(["--max-ram", max_ram] if max_ram else [])]
-    begin = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    _, status, used = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - begin
-    if process.stderr and os.waitstatus_to_exitcode(status):
-        sys.exit(f"{' '.join(command)} failed: {process.stderr.read().decode()}")
+    done = measure(command)
     files = [target] if target.is_file() else [file for file in target.rglob("*") if file.is_file()]
     found = {
         "bytes_in": float((folder / "model.safetensors").stat().st_size),
         "bytes_out": float(sum(file.stat().st_size for file in files)),
-        "seconds": seconds,
-        "cpu_seconds": used.ru_utime + used.ru_stime,
-        "peak_bytes": float(used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)),
+        "seconds": done["seconds"],
+        "peak_bytes": float(done["peak"]),
     }
     target.unlink() if target.is_file() else shutil.rmtree(target)
     return found
@@ -77,11 +71,7 @@ def convert(args: argparse.Namespace) -> dict[str, Any]:
     layers = [int(n) for n in args.layers.split(",")]
     with tempfile.TemporaryDirectory(dir=args.work) as work:
         for n_layer in layers:
-            folder = (
-                Path(work) / "checkpoint"
-            )  # by another process: a child's peak begins with its parent's memory
-            write = [sys.executable, str(Path(__file__).with_name("shapes.py")), args.shape, str(folder)]
-            subprocess.run([*write, "--layers", str(n_layer)], check=True, stdout=subprocess.DEVNULL)
+            folder = write_checkpoint(args.shape, Path(work) / "checkpoint", n_layer)
             for type_, found in rows.items():
                 is_gguf = not type_.startswith("onnx")
                 last = args.max_ram if n_layer == layers[-1] and is_gguf else None
@@ -91,7 +81,7 @@ def convert(args: argparse.Namespace) -> dict[str, Any]:
                     rate = row["bytes_in"] / row["seconds"] / 1e6
                     print(
                         f"{args.shape} {n_layer:3} layers to {type_:10} {row['bytes_in'] / 1e9:6.2f} -> "
-                        f"{row['bytes_out'] / 1e9:5.2f} GB in {row['seconds']:6.1f} s ({row['cpu_seconds']:.1f} CPU), "
+                        f"{row['bytes_out'] / 1e9:5.2f} GB in {row['seconds']:6.1f} s, "
                         f"{rate:4.0f} MB/s in, peak {row['peak_bytes'] / 1e6:4.0f} MB"
                         + (f" (--max-ram {limit})" if limit else ""),
                         flush=True,
@@ -108,12 +98,6 @@ def convert(args: argparse.Namespace) -> dict[str, Any]:
             else type_
         )
     return {"shape": args.shape, "of_layers": SHAPES[args.shape]["num_hidden_layers"], "types": rows}
-
-
-def resident() -> int:
-    """Bytes of this process in memory."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmRSS"].split()[0]) * 1024
 
 
 def deep(name: str, kv: str | None, args: argparse.Namespace) -> list[dict[str, float]]:
@@ -141,7 +125,7 @@ def deep(name: str, kv: str | None, args: argparse.Namespace) -> list[dict[str, 
                     "prefill": PREFILL / read,
                     "decode": 1 / statistics.median(gaps),
                     "kv_bytes": depth * (session.info.kv_bytes_per_token or 0),
-                    "resident": resident(),
+                    "resident": render.resident_bytes(),
                 }
             )
     return rows
@@ -204,7 +188,7 @@ def talk(name: str, args: argparse.Namespace) -> dict[str, Any]:
         said[key] = {"first_tenth": a, "last_tenth": b}
     far = [said["position"][part] for part in ("first_tenth", "last_tenth")]
     said["own_exponent"] = exponent(far, [said["own"][part] for part in ("first_tenth", "last_tenth")])
-    said |= {"resident": resident(), "rows": rows}
+    said |= {"resident": render.resident_bytes(), "rows": rows}
     print(
         f"{Path(name).name}: {args.turns} turns to {rows[-1]['position']:,} tokens; first and last tenth: new tokens "
         f"{said['new']['first_tenth']:.0f}, {said['new']['last_tenth']:.0f}; first token "

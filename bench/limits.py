@@ -18,12 +18,13 @@ import argparse
 import json
 import mmap
 import statistics
-import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from startup import seconds
 
 from edgellm.catalog import first_use
 from edgellm.formats.artifact import Artifact
@@ -53,12 +54,7 @@ def map_seconds(path: Path) -> float:
 
 def start_seconds(program: str) -> float:
     """Median wall seconds of a whole process of Python that runs `program`."""
-    taken = []
-    for _ in range(7):
-        begin = time.perf_counter()
-        subprocess.run([sys.executable, "-c", program], check=True)
-        taken.append(time.perf_counter() - begin)
-    return statistics.median(taken)
+    return statistics.median(seconds([sys.executable, "-c", program])[0] for _ in range(7))
 
 
 def ceiling_of(n_threads: int, cache_bytes: int | None, before: Ceiling | None = None) -> Ceiling:

@@ -13,7 +13,6 @@ number of threads. Medians over rounds; the last line is one JSON object.
 
 import argparse
 import json
-import re
 import statistics
 import tempfile
 import time
@@ -27,8 +26,10 @@ import numpy as np
 from edgellm.backends.ort import graph as ort_graph
 from edgellm.backends.ort.cache import InPlaceCache
 from edgellm.backends.ort.runner import Runner
+from edgellm.convert.onnx.blocks import BlockFormat
 from edgellm.convert.onnx.graph import MICROSOFT, Graph
-from edgellm.convert.onnx.linear import INT8_ACTIVATIONS
+from edgellm.convert.onnx.linear import INT8_ACTIVATIONS, BlockLinear
+from edgellm.convert.onnx.options import encoding_of
 from edgellm.convert.onnx.proto import DataType
 from edgellm.formats import onnx_folder
 from edgellm.machine import hardware
@@ -89,19 +90,18 @@ def _name(event: dict[str, Any]) -> str:
     return f"{operator} {' '.join(part for part in node.split('.') if not part.isdigit())}"
 
 
-def product(label: str, n: int, k: int, copies: int) -> bytes:
+def product(form: BlockFormat, n: int, k: int, copies: int) -> bytes:
     """A model of `copies` products of x [rows, k] with random matrices [n, k], added up."""
-    bits, zeros, block = re.fullmatch(r"int(\d)(a?)/(\d+)", label).groups()  # type: ignore[union-attr]
-    bits, block = int(bits), int(block)
-    rng, graph, blocks = np.random.default_rng(0), Graph("product"), -(-k // block)
+    bits, block = form.bits, form.block
+    rng, graph, blocks = np.random.default_rng(0), Graph("product"), form.n_blocks(k)
     graph.input("x", DataType.FLOAT, ("rows", k))
     total = ""
     for copy in range(copies):
-        weights = rng.integers(0, 256, (n, blocks, block * bits // 8), dtype=np.uint8)
+        weights = rng.integers(0, 256, (n, blocks, form.block_bytes), dtype=np.uint8)
         inputs = ["x", graph.constant(f"w{copy}", weights)]
         inputs.append(graph.constant(f"s{copy}", np.full((n, blocks), 0.01, np.float32)))
-        if zeros:
-            middle = np.full((n, -(-blocks * bits // 8)), 0x88 if bits == 4 else 0x80, np.uint8)
+        if not form.symmetric:
+            middle = np.full((n, form.zero_bytes(k)), 0x88 if bits == 4 else 0x80, np.uint8)
             inputs.append(graph.constant(f"z{copy}", middle))
         more: dict[str, Any] = {"K": k, "N": n, "bits": bits, "block_size": block}
         graph.op("MatMulNBits", inputs, f"y{copy}", domain=MICROSOFT, accuracy_level=INT8_ACTIVATIONS, **more)
@@ -110,14 +110,14 @@ def product(label: str, n: int, k: int, copies: int) -> bytes:
     return graph.serialize({}, ("edgellm", "bench"))
 
 
-def kernel(label: str, n: int, k: int, threads: int, rounds: int) -> dict[str, float]:
+def kernel(form: BlockFormat, n: int, k: int, threads: int, rounds: int) -> dict[str, float]:
     """Bytes a second of one row, from memory and from the cache; multiplications a second of 256 rows."""
-    bits = int(label[3])
+    bits = form.bits
     n_bytes = n * k * bits // 8
     small = max(32, SMALL_BYTES * 8 // bits // k // 32 * 32)
     copies = max(2, MANY_BYTES // n_bytes)
-    many = _session(product(label, n, k, copies), threads)
-    few, one = (_session(product(label, small, k, c), threads) for c in (FEW, 1))
+    many = _session(product(form, n, k, copies), threads)
+    few, one = (_session(product(form, small, k, c), threads) for c in (FEW, 1))
     x = np.random.default_rng(1).standard_normal((CHUNK, k), dtype=np.float32)
     streamed, resident, prefill = [], [], []
     for _ in range(rounds):
@@ -169,14 +169,14 @@ def main() -> None:
     config = json.loads((args.folder / "config.json").read_text())
     wide = int(config["hidden_size"]), int(config["intermediate_size"])
     recipe = json.loads((args.folder / "edgellm.json").read_text())["recipe"]
-    labels = sorted({recipe["matrix"], recipe["head"]} & {x for x in recipe.values() if x.startswith("int")})
+    linears = {label: encoding_of(label) for label in sorted({recipe["matrix"], recipe["head"]})}
     ceiling = ceilings.measure(args.threads, describe().last_level_cache_bytes)
     memory = (ceiling.read_bytes_per_second or 0) / 1e9
     print(f"memory gives {memory:.1f} GB/s to {args.threads} threads")
     kernels = {}
-    for label in labels:
-        for n, k in (wide[::-1], wide):
-            kernels[f"{label} {n}x{k}"] = row = kernel(label, n, k, args.threads, args.rounds)
+    for label, linear in linears.items():
+        for n, k in (wide[::-1], wide) if isinstance(linear, BlockLinear) else ():
+            kernels[f"{label} {n}x{k}"] = row = kernel(linear.format, n, k, args.threads, args.rounds)
             print(
                 f"  {label} [{n}, {k}]: decode {row['streamed']:.1f} GB/s from memory, {row['resident']:.1f} from the "
                 f"cache; prefill {row['prefill']:.0f} G multiplications/s"

@@ -170,8 +170,10 @@ _BASES: dict[str, _Base] = {
 QUANTS = tuple(_BASES)
 
 
-def recipe(quant: str, options: OnnxOptions, patterns: tuple[Pattern, ...] = ()) -> Recipe:
-    """The recipe of a `--quant` name, refined, `patterns` before its own choice.
+def recipe(
+    quant: str, options: OnnxOptions, patterns: tuple[Pattern, ...] = (), *, weighed: bool = False
+) -> Recipe:
+    """The recipe of a `--quant` name, refined, `patterns` before its own choice; with an importance matrix, `weighed`.
 
     Raises UsageError for an unknown name or encoding or a senseless mix.
     """
@@ -185,7 +187,7 @@ def recipe(quant: str, options: OnnxOptions, patterns: tuple[Pattern, ...] = ())
         raise UsageError(f"unknown ONNX type {quant!r}; choose one of {', '.join(QUANTS)}")
     block = options.block or base.block
     plain = FloatLinear() if base.bits == 32 else BlockLinear(BlockFormat(8, block))
-    form = _refined(base, options)
+    form = _refined(base, options, weighed=weighed)
     refined = plain if base.bits == 32 else BlockLinear(form)
     heads = {"auto": plain, "fp32": FloatLinear(), "int8": BlockLinear(BlockFormat(8, block))}
     four = base.bits == 4
@@ -202,10 +204,16 @@ def recipe(quant: str, options: OnnxOptions, patterns: tuple[Pattern, ...] = ())
     )
 
 
-def _refined(base: _Base, options: OnnxOptions) -> BlockFormat:
-    """Blocks as the options on scales want them: a search is for symmetric ones, k-quant for the others."""
-    algorithm = "rtn" if options.algorithm == "auto" else options.algorithm
+def _refined(base: _Base, options: OnnxOptions, *, weighed: bool) -> BlockFormat:
+    """Blocks as the options on scales want them: a search is for symmetric ones, k-quant for the others.
+
+    Where nothing was asked for, 4 bits are searched if columns are weighed: without weights it gains nothing.
+    """
     symmetric = options.symmetric
+    algorithm = options.algorithm
+    if algorithm == "auto":
+        searched = "search" if symmetric else "kquant"
+        algorithm = searched if weighed and base.bits == 4 else "rtn"
     if symmetric is None:
         symmetric = {"search": True, "kquant": False}.get(algorithm, base.bits == 8)
     block = options.block or (base.fine_block if base.bits == 4 else base.block)

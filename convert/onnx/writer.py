@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,11 +68,9 @@ class OnnxRequest:
 
     @property
     def encodings(self) -> Recipe:
-        """What every matrix becomes: with an importance matrix, scales in 4 bits are searched. Raises UsageError."""
-        options, searched = self.options, self.imatrix and self.quant.lower() == "onnx-int4"
-        if searched and options.algorithm == "auto":
-            options = replace(options, algorithm="search" if options.symmetric else "kquant")
-        return recipe(self.quant, options, self.recipe.patterns if self.recipe else ())
+        """What every matrix becomes. Raises UsageError."""
+        patterns = self.recipe.patterns if self.recipe else ()
+        return recipe(self.quant, self.options, patterns, weighed=self.imatrix is not None)
 
     def open_source(self) -> Checkpoint:
         """The checkpoint with its adapter, if one was asked for. Raises CheckpointError."""

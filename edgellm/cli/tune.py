@@ -110,11 +110,11 @@ def command(
 
 def _types(model: str | None, *, offline: bool, as_json: bool) -> None:
     """Which types of the same checkpoint are as fast here as the one named, and closer to it."""
-    from edgellm.catalog import first_use, models
+    from edgellm.catalog import first_use
     from edgellm.cli import fit
     from edgellm.fit import recommend
 
-    source = first_use.planned(model or models.DEFAULT_MODEL, offline=offline)
+    source = first_use.planned(model, offline=offline)
     if not source.is_checkpoint or source.quant is None:
         raise UsageError(f"{model} has one type: name the checkpoint it was made of, as CHECKPOINT:TYPE")
     type_ = source.quant

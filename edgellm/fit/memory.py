@@ -75,9 +75,7 @@ def _onnx(build: Build, n_ctx: int, runtime: int) -> Memory:
     numbers = build.numbers
     multiplied = build.weight_bytes
     looked_up = build.file_bytes - multiplied
-    if (
-        looked_up < numbers.n_vocab * numbers.n_embd / 2
-    ):  # no embedding is so small: the head's rows, as written
+    if looked_up < numbers.n_vocab * numbers.n_embd / 2:  # too small for an embedding: it is the head's rows
         looked_up = sum(matrix.n_bytes for matrix in build.matrices if matrix.is_head)
     weights = multiplied + round(_mapped(looked_up, n_ctx))
     scratch = _FLOAT * min(256, n_ctx) * 8 * numbers.n_embd

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from gguf_fuzz import field_mutants, random_mutants
-from hostile_gguf import STRUCTURED, RawFile, good_file, take_apart
+from hostile_gguf import STRUCTURED, RawFile
 
 from edgellm.errors import ArtifactError
 from edgellm.formats.gguf.check import check_runnable
@@ -43,16 +43,6 @@ for line in sys.stdin:
         pass
 print("done", flush=True)
 """
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return good_file(tmp_path_factory.mktemp("good"))
-
-
-@pytest.fixture(scope="module")
-def raw(good: Path) -> RawFile:
-    return take_apart(good)
 
 
 def test_the_good_file_is_accepted_taken_apart_and_put_together(good: Path, raw: RawFile) -> None:

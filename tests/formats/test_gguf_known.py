@@ -7,22 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hostile_gguf import STRUCTURED, RawFile, good_file, take_apart
+from hostile_gguf import STRUCTURED, RawFile
 
 from edgellm.errors import ArtifactError
 from edgellm.formats.artifact import Artifact
 from edgellm.formats.gguf import known, reader
 from edgellm.formats.gguf.reader import read_header
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return good_file(tmp_path_factory.mktemp("good"))
-
-
-@pytest.fixture(scope="module")
-def raw(good: Path) -> RawFile:
-    return take_apart(good)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from edgellm.stats import (
     widen,
 )
 
-QUICK = settings(max_examples=60, deadline=None)
+QUICK = settings(max_examples=60)
 VALUES = st.lists(st.floats(0.1, 1e6), min_size=1, max_size=30)
 Z = statistics.NormalDist().inv_cdf(0.975)
 

@@ -23,11 +23,8 @@ class StringArray(Sequence[str]):
     """The strings of one array, decoded when asked for. Undecodable bytes become surrogates (PEP 383)."""
 
     def __init__(self, data: bytes, starts: array[int], end: int) -> None:
-        self._data, self.starts, self.end = (
-            data,
-            starts,
-            end,
-        )  # where in `data` each begins, and the last one ends
+        self._data = data
+        self.starts, self.end = starts, end  # where in `data` each begins, and the last one ends
 
     def __len__(self) -> int:
         return len(self.starts)

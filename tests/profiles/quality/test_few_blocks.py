@@ -25,7 +25,7 @@ def test_a_mean_over_few_equal_blocks_has_the_error_of_that_many_draws(n_blocks)
     assert found.error == pytest.approx(statistics.stdev(means) / math.sqrt(n_blocks), rel=1e-12)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.tuples(st.integers(1, 40), st.floats(-5, 5)), min_size=2, max_size=6),
     st.integers(0, 2**32 - 1),

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from edgellm.profiles.result import derive
 from edgellm.profiles.result.result import EnergyRecord, EnergyWindow, Launch, Repetition
 
-QUICK = settings(max_examples=30, deadline=None)
+QUICK = settings(max_examples=30)
 NS = st.integers(1, 10**10)
 REPETITIONS = st.lists(
     st.builds(
