@@ -207,7 +207,11 @@ class Drafter(Protocol):
         ...
 
     def draft(self, room: int) -> Sequence[int]:
-        """At most `room` draft tokens of what follows the last id taken. Called before every evaluation."""
+        """At most `room` draft tokens of what follows the last id taken. Called before an evaluation, or `skip` is."""
+        ...
+
+    def skip(self) -> None:
+        """The next evaluation has other draft tokens than this drafter's: what it takes tells nothing of them."""
         ...
 
     def recipe(self) -> Callable[[], Drafter]:

@@ -37,6 +37,7 @@ class ModelFacts:
     n_head: int
     n_head_kv: int
     n_expert: int  # 0 when dense
+    n_expert_used: int = 0
 
     @property
     def gqa(self) -> int:

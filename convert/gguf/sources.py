@@ -223,9 +223,9 @@ def infos_of_spec(spec: ModelSpec, dtype: str = "BF16") -> tuple[TensorInfo, ...
 
 def facts_of_spec(spec: ModelSpec) -> ModelFacts:
     """What recipes look at, from a checkpoint's numbers."""
-    n_expert = spec.moe.n_expert if spec.moe else 0
+    n_expert, n_used = (spec.moe.n_expert, spec.moe.n_expert_used) if spec.moe else (0, 0)
     n_block = spec.n_layer + spec.n_layer_nextn
-    return ModelFacts(spec.architecture.name, n_block, spec.n_head, spec.n_head_kv, n_expert)
+    return ModelFacts(spec.architecture.name, n_block, spec.n_head, spec.n_head_kv, n_expert, n_used)
 
 
 def facts_of_metadata(metadata: Mapping[str, object], path: Path) -> ModelFacts:
@@ -252,6 +252,7 @@ def facts_of_metadata(metadata: Mapping[str, object], path: Path) -> ModelFacts:
         n_head,
         number("attention.head_count_kv", n_head),
         number("expert_count", 0),
+        number("expert_used_count", 0),
     )
 
 

@@ -93,5 +93,7 @@ def _sample(engine: Stepper, row: int, constraint: Constraint | None) -> int:
 def _draft(room: int, constraint: Constraint | None, drafter: Drafter | None) -> Sequence[int]:
     """What a grammar forces is surer than any draft token."""
     if constraint is not None and (forced := constraint.forced()):
+        if drafter is not None:
+            drafter.skip()
         return forced[:room]
     return drafter.draft(room) if drafter is not None and room else ()

@@ -37,6 +37,9 @@ def size(context: click.Context, param: click.Parameter, text: str | None) -> in
     "-c", "--ctx-size", "n_ctx", type=click.IntRange(min=1), help="Tokens of context.  [default: 4096]"
 )
 @click.option("--type", "types", metavar="all|TYPE,...", help="Types to look at.  [default: the usual ones]")
+@click.option(
+    "--again", is_flag=True, help="Time kernels once more and keep the better of both: the machine was busy."
+)
 @click.option("--record", is_flag=True, help="Show how far off predictions were on this machine so far.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--offline", is_flag=True, help="Fetch nothing.")
@@ -47,6 +50,7 @@ def command(
     ram: int | None,
     n_ctx: int | None,
     types: str | None,
+    again: bool,
     record: bool,
     as_json: bool,
     offline: bool,
@@ -64,7 +68,7 @@ def command(
     """
     if record:
         return _record(as_json=as_json)
-    found = tabled(model, types=types, device=device, ram=ram, n_ctx=n_ctx, offline=offline)
+    found = tabled(model, types=types, device=device, ram=ram, n_ctx=n_ctx, offline=offline, again=again)
     if as_json:
         emit(json.dumps(plain(found), indent=1))
         return None
@@ -81,15 +85,16 @@ def tabled(
     n_ctx: int | None,
     offline: bool,
     measure: bool = True,
+    again: bool = False,
 ) -> Table:
-    """The table for a command's options; without `measure` no kernel is timed. Raises EdgellmError."""
+    """The table for a command's options; without `measure` no kernel is timed, `again` all are. Raises EdgellmError."""
     from edgellm.catalog import models, subjects
     from edgellm.fit import table
     from edgellm.fit.model import chosen
 
     names = chosen(None if types is None else [name.strip() for name in types.split(",")])
     subject = subjects.open_subject(model or models.DEFAULT_MODEL, names, offline=offline)
-    place = _place(list(subject.types.values()), device, measure=measure)
+    place = _place(list(subject.types.values()), device, measure=measure, again=again)
     return table.make(subject, place, n_ctx=n_ctx, ram=ram)
 
 
@@ -118,11 +123,12 @@ def offer(model: str, types: str | None, *, offline: bool) -> None:
     say(recommend.command(model, choice))
 
 
-def _place(builds: Sequence[Any], device: str | None, *, measure: bool) -> Place:
+def _place(builds: Sequence[Any], device: str | None, *, measure: bool, again: bool) -> Place:
     from edgellm.fit import places
 
     with Progress() as progress:
-        local = places.here(builds, lambda t: progress.show(f"this machine, once: {t}"), measure=measure)
+        told = "this machine, again" if again else "this machine, once"
+        local = places.here(builds, lambda t: progress.show(f"{told}: {t}"), measure=measure, again=again)
     return local if device is None else places.named(local, device)
 
 

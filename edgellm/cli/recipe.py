@@ -13,12 +13,18 @@ from edgellm.terminal import Progress, aligned, note, say
 from edgellm.units import parse_size
 
 if TYPE_CHECKING:
-    from edgellm.fit.figures import Figures
+    from edgellm.recipes.costs import Speeds
 
 
 @click.group("recipe", short_help="Find which type each matrix should have, by measuring.")
 def command() -> None:
     """Recipes say a matrix's type by role and depth; `edgellm convert --recipe` takes them."""
+
+
+#: Of a recipe, and so of the kernels that a search looks at.
+_FORMAT = click.option(
+    "--format", "format_", type=click.Choice(["gguf", "onnx"]), default="gguf", show_default=True
+)
 
 
 @command.command("list")
@@ -32,15 +38,18 @@ def list_command() -> None:
 
 @command.command("speed")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="File to write.")
+@_FORMAT
 @click.option("-t", "--threads", "n_threads", type=THREADS, help="Threads.")
 @click.option("-f", "--force", is_flag=True, help="Replace a file that is there.")
-def speed_command(output: Path, n_threads: int | None, force: bool) -> None:
+def speed_command(output: Path, format_: str, n_threads: int | None, force: bool) -> None:
     """Measure how long this machine's kernels take in each type, for `search --for` here or elsewhere."""
     from edgellm import files
     from edgellm.fit import figures
+    from edgellm.recipes import costs
 
     files.check_output(output, force=force)
-    found = _measured(n_threads)
+    with Progress() as progress:
+        found = _timed(format_, n_threads, progress)(costs.kernels(onnx=format_ == "onnx"))
     figures.save(output, found, force=force)
     rows = [(name, *(f"{1e12 * s:.0f}" for s in (k.decode, k.prefill))) for name, k in found.kernels.items()]
     say(*aligned([("type", "decode, ps/weight", "prefill, ps/weight"), *rows], "<>>"))
@@ -50,13 +59,15 @@ def speed_command(output: Path, n_threads: int | None, force: bool) -> None:
 @click.argument("model")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Recipe to write.")
 @click.option(
-    "--like", default="Q4_K_M", show_default=True, help="GGUF type whose bytes and speed are the measure."
+    "--like",
+    metavar="TYPE",
+    help="Type whose bytes and speed are the measure.  [default: Q4_K_M, or onnx-int4]",
 )
 @click.option("--bytes", "max_bytes", metavar="SIZE", help="Bytes of all matrices.  [default: as --like has]")
 @click.option(
     "--decode", type=click.FloatRange(min=0.01), metavar="RATIO", help="Decode speed over --like's, at least."
 )
-@click.option("--format", "format_", type=click.Choice(["gguf", "onnx"]), default="gguf", show_default=True)
+@_FORMAT
 @click.option("--imatrix", metavar="auto|FILE", help="Round with an importance matrix; auto makes one.")
 @click.option(
     "--budget", default="20m", show_default=True, metavar="TIME", help="Time it may take, e.g. 20m."
@@ -86,61 +97,71 @@ def search_command(model: str, output: Path, device: Path | None, budget: str, *
     \b
       edgellm recipe search ./Qwen2.5-0.5B --like Q4_0 --imatrix auto -o mine.toml
       edgellm recipe search ./Qwen2.5-0.5B --like Q4_K_M --decode 1.4 --for pi5.json -o mine.toml
+      edgellm recipe search ./Qwen2.5-0.5B --format onnx --decode 0.97 -o mine.toml
       edgellm convert ./Qwen2.5-0.5B --recipe mine.toml --imatrix mine.toml.search/imatrix.gguf
     """
     from edgellm.catalog import models
-    from edgellm.convert.gguf.recipes import canonical
-    from edgellm.fit import figures
+    from edgellm.fit.model import chosen
     from edgellm.recipes import search
+    from edgellm.recipes.costs import Goal
 
-    onnx = options["format_"] == "onnx"
+    format_, imatrix = options["format_"], options["imatrix"]
+    onnx = format_ == "onnx"
     if device is not None and not device.is_file():
         raise UsageError(
             f"{device} is not at hand: run `edgellm recipe speed -o FILE` on that device and give the file"
         )
-    known = figures.load(device) if device else None
-    if options["decode"] and known is None:
-        known = _measured(options["n_threads"])
-    if known is None:
+    known = _of_device(device, format_) if device else None
+    if options["decode"] is None and known is None:
         note("speed is no limit here: the least divergence at these bytes; give --decode to ask for speed")
-    imatrix = options["imatrix"]
     size = parse_size(options["max_bytes"]) if options["max_bytes"] else None
-    goal = search.Goal(canonical(options["like"]), size, options["decode"], onnx=onnx)
-    request = search.Request(
-        source=models.locate(model).path,
-        output=output,
-        goal=goal,
-        seconds=_seconds(budget),
-        speeds=known,
-        imatrix=Path(imatrix) if imatrix and imatrix != "auto" else None,
-        auto_imatrix=imatrix == "auto",
-        n_tokens=options["n_tokens"],
-        n_threads=options["n_threads"],
-        force=options["force"],
-    )
+    (like,) = chosen([options["like"] or ("onnx-int4" if onnx else "Q4_K_M")])
     with Progress() as progress:
+        if known is None and options["decode"] is not None:
+            known = _timed(format_, options["n_threads"], progress)
+        request = search.Request(
+            source=models.locate(model).path,
+            output=output,
+            goal=Goal(like, size, options["decode"], onnx=onnx),
+            seconds=_seconds(budget),
+            speeds=known,
+            imatrix=Path(imatrix) if imatrix and imatrix != "auto" else None,
+            auto_imatrix=imatrix == "auto",
+            n_tokens=options["n_tokens"],
+            n_threads=options["n_threads"],
+            force=options["force"],
+        )
         found = search.search(request, progress.count)
     say(*aligned([("group", "KLD / noise", "KLD alone in Q4_0"), *search.shown(found)], "<>>"))
     measured = "not measured" if found.measured_kld is None else f"measured {found.measured_kld:.4f}"
-    pace = (
-        ""
-        if found.decode_ms is None
-        else f", products of a token {found.decode_ms:.1f} ms ({known.machine if known else ''})"
-    )
+    milliseconds = found.decode_ms
+    pace = f", products of a token {milliseconds:.1f} ms ({found.machine})" if milliseconds else ""
     say(
         f"{output}: {found.nbytes / 1e6:.1f} MB of matrices, KLD on the calibration text predicted "
         f"{found.predicted_kld:.4f}, {measured}{pace}"
     )
 
 
-def _measured(n_threads: int | None) -> Figures:
-    """What `edgellm fit` remembers of this machine, with the types of a search; those not known are timed."""
+def _of_device(file: Path, format_: str) -> Speeds:
+    """Speeds that were measured elsewhere. Raises ArtifactError, UsageError for those of the other engine."""
+    from edgellm.fit import figures, probe
+
+    found = figures.load(file)
+    if found.engine != {of: engine for engine, of in probe.FORMATS.items()}[format_]:
+        raise UsageError(
+            f"{file} has speeds of {found.engine}, which runs no {format_.upper()}: make them with "
+            f"`edgellm recipe speed --format {format_} -o FILE` on that device"
+        )
+    return lambda _: found
+
+
+def _timed(format_: str, n_threads: int | None, progress: Progress) -> Speeds:
+    """What `edgellm fit` remembers of this machine; kernels that are not known are timed."""
     from edgellm.fit import probe
     from edgellm.machine import hardware
-    from edgellm.recipes import search
 
-    with Progress() as progress:
-        return probe.here("llamacpp", hardware.threads(n_threads), search.TYPES, progress.show)
+    engine = {of: engine for engine, of in probe.FORMATS.items()}[format_]
+    return lambda kernels: probe.here(engine, hardware.threads(n_threads), kernels, progress.show)
 
 
 def _seconds(text: str) -> float:

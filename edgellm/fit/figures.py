@@ -16,6 +16,8 @@ from edgellm.errors import ArtifactError
 from edgellm.machine import hardware
 
 _FORMAT = 2
+#: A usual model, by which two times of one thing are compared: weights in a row, layers, vocabulary, width of a head.
+_ROW, _LAYERS, _VOCABULARY, _HEAD = 1024, 24, 150_000, 64
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,12 @@ class Kernel:
     prefill: float
     prefill_output: float
 
+    def best(self, other: Kernel) -> Kernel:
+        """Of two times of one kernel the less disturbed: what else runs on a machine only adds."""
+        decode = min(self, other, key=lambda k: k.decode + k.decode_output / _ROW)
+        prefill = min(self, other, key=lambda k: k.prefill + k.prefill_output / _ROW)
+        return Kernel(decode.decode, decode.decode_output, prefill.prefill, prefill.prefill_output)
+
 
 @dataclass(frozen=True)
 class Beside:
@@ -43,6 +51,22 @@ class Beside:
     prefill_head: float  # the same for each of many tokens
     prefill_head_value: float
     runtime_bytes: int  # the process with its libraries, beside what a model takes
+
+    def best(self, other: Beside) -> Beside:
+        """Of two times the less disturbed; what was found together stays together."""
+        token = min(self, other, key=lambda b: b.token + _LAYERS * b.layer + _VOCABULARY * b.row)
+        decode = min(self, other, key=lambda b: b.head + _HEAD * b.head_value)
+        prefill = min(self, other, key=lambda b: b.prefill_head + _HEAD * b.prefill_head_value)
+        return Beside(
+            token=token.token,
+            layer=token.layer,
+            row=token.row,
+            head=decode.head,
+            head_value=decode.head_value,
+            prefill_head=prefill.prefill_head,
+            prefill_head_value=prefill.prefill_head_value,
+            runtime_bytes=min(self.runtime_bytes, other.runtime_bytes),
+        )
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,10 @@ class Place:
     )  # by engine: measured over predicted, where known
 
 
-def here(builds: Iterable[Build], tell: Callable[[str], None], *, measure: bool = True) -> Place:
-    """This machine, kernels of `builds` timed where they are not known and `measure` is set."""
+def here(
+    builds: Iterable[Build], tell: Callable[[str], None], *, measure: bool = True, again: bool = False
+) -> Place:
+    """This machine, kernels of `builds` timed where they are not known and `measure` is set, or once more `again`."""
     n_threads = hardware.default_threads()
     found = {}
     for engine in ENGINES:
@@ -57,7 +59,7 @@ def here(builds: Iterable[Build], tell: Callable[[str], None], *, measure: bool 
         if not kernels:
             continue
         known = (
-            probe.here(engine, n_threads, kernels, tell)
+            probe.here(engine, n_threads, kernels, tell, again=again)
             if measure
             else figures.read(engine, n_threads, probe.build(engine))
         )

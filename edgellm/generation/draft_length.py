@@ -51,6 +51,11 @@ class DraftLength:
         """A generation starts: the time since the last one is no step."""
         self._started, self._n = None, 0
 
+    def skip(self) -> None:
+        """A step is over, and what follows it is none."""
+        self._end(self._clock())
+        self.begin()
+
     def saw(self, match: int, true: bool) -> None:
         """A draft token from a match of this length was accepted, or was not; evaluated ahead or not."""
         kind = bisect_right(_BOUNDS, match)
@@ -66,9 +71,7 @@ class DraftLength:
         With `growing`, each one accepted makes the match longer by one.
         """
         now = self._clock()
-        if self._started is not None:
-            self._note(self._n, now - self._started)
-            self._settle()
+        self._end(now)
         self._started = now
         self._steps += 1
         self._accepted, self._unbroken = 0, True
@@ -102,8 +105,11 @@ class DraftLength:
                 best, best_speed = n, speed
         return best
 
-    def _settle(self) -> None:
-        """A step is over: what it won or lost, in plain steps."""
+    def _end(self, now: float) -> None:
+        """The step under way, if there is one, is over: what it took, and what it won or lost in plain steps."""
+        if self._started is None:
+            return
+        self._note(self._n, now - self._started)
         if self._times[0]:
             won = self._accepted - min(self._extra(self._n), self._n) if self._n else _SHARE
             self._credit = min(self._credit + won, _MOST)

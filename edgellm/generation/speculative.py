@@ -82,6 +82,10 @@ class Lookup:
             found += found[: n - len(found)] if len(found) == len(ids) - source else ids[source:]
         return found
 
+    def skip(self) -> None:
+        """The next evaluation is no step."""
+        self._length.skip()
+
     def recipe(self) -> Callable[[], Drafter]:
         """A new one."""
         return Lookup
@@ -147,6 +151,10 @@ class _Foretold:
         self._at = len(self._ids)
         self._draft = self._drawn(n) if n else []
         return self._draft
+
+    def skip(self) -> None:
+        """The next evaluation is no step."""
+        self._length.skip()
 
     def _room(self, room: int) -> int:
         raise NotImplementedError

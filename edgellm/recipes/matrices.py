@@ -30,7 +30,8 @@ class Matrix:
     source: TensorSource = field(repr=False)
     role: str
     layer: int  # -1 outside the layers
-    is_read: bool  # whole, for every token: not so an embedding of which a row is looked up
+    is_read: bool  # for every token: not so an embedding of which a row is looked up
+    share: float = 1.0  # of it that a token needs: some of the experts
 
     @property
     def name(self) -> str:
@@ -79,6 +80,7 @@ class Matrix:
 
 def matrices(model: SourceModel) -> list[Matrix]:
     """Every matrix that is quantized, in the file's order. A tied embedding is the head."""
+    facts = model.facts
     names = {tensor.info.name for tensor in model.tensors}
     tied = f"{HEAD}.weight" not in names
     found = []
@@ -88,7 +90,8 @@ def matrices(model: SourceModel) -> list[Matrix]:
         role = kind_of(tensor.info.name)
         if role == EMBEDDING and tied:
             role = HEAD
-        found.append(Matrix(tensor, role, layer_of(tensor.info.name), role != EMBEDDING))
+        share = facts.n_expert_used / facts.n_expert if len(tensor.info.shape) == 3 else 1.0
+        found.append(Matrix(tensor, role, layer_of(tensor.info.name), role != EMBEDDING, share))
     return found
 
 

@@ -6,58 +6,32 @@ Everything found is kept in a folder beside the output, so that the same command
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgellm import files
 from edgellm.calibration import store, text
-from edgellm.convert.gguf.convert import ConvertRequest, convert, preview
+from edgellm.convert.gguf.convert import ConvertRequest, convert
 from edgellm.convert.gguf.imatrix import Imatrix
 from edgellm.convert.gguf.source_model import open_model
-from edgellm.convert.onnx.blocks import BlockFormat
+from edgellm.convert.onnx.writer import OnnxRequest, convert_onnx
 from edgellm.convert.recipes import recipe as recipe_files
 from edgellm.convert.recipes.recipe import RecipeFile
-from edgellm.errors import UsageError
-from edgellm.fit.figures import Figures
 from edgellm.formats.artifact import Artifact
-from edgellm.formats.gguf.types import GGML_TYPES_BY_NAME
 from edgellm.profiles.quality.reference_logits import CompactReference
-from edgellm.recipes import sensitivity, solve
+from edgellm.recipes import costs, sensitivity, solve
+from edgellm.recipes.costs import Goal, Speeds
 from edgellm.recipes.matrices import HEAD, Matrix, groups, matrices
-from edgellm.recipes.noise import noise
 from edgellm.recipes.sensitivity import Measured
 from edgellm.session import EngineOptions
 
-#: ggml types that a search chooses among.
-TYPES = (
-    *("Q4_0", "IQ4_NL", "Q4_1", "Q5_0", "Q5_1", "Q8_0"),  # rows of any multiple of 32
-    *("Q3_K", "IQ4_XS", "Q4_K", "Q5_K", "Q6_K"),  # of 256
-)
-#: ONNX encodings that a search chooses among.
-ENCODINGS = (
-    *("int4a/128:kquant", "int4a/64:kquant", "int4a/32:kquant", "int4a/16:kquant"),
-    *("int4/32:search", "int8/128", "int8/32"),
-)
-_SAMPLE_ROWS = 32
 _BANDS = (1, 3)  # how finely the depth is cut, as far as the time goes
 _PROBING = 0.6  # of the time, at most
 _IMATRIX_CHUNKS, _IMATRIX_CHUNK = 16, 512
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What is asked for. The reference type gives limits that are ratios."""
-
-    like: str  # a GGUF type
-    max_bytes: int | None = None  # of all matrices; None: as many as `like` has
-    decode: float | None = None  # times the reference type's speed, at least
-    prefill: float | None = None
-    onnx: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,7 +42,7 @@ class Request:
     output: Path
     goal: Goal
     seconds: float
-    speeds: Figures | None
+    speeds: Speeds | None  # None: speed is no limit
     imatrix: Path | None = None
     auto_imatrix: bool = False
     n_tokens: int = 512
@@ -87,9 +61,10 @@ class Found:
 
     recipe: RecipeFile
     predicted_kld: float
-    measured_kld: float | None  # None: the time was over, or it is for ONNX
+    measured_kld: float | None  # None: the time was over
     nbytes: int  # of the matrices
     decode_ms: float | None  # predicted, of the products of one token
+    machine: str  # whose kernels that is of
     sensitivities: tuple[Measured, ...]
 
 
@@ -120,12 +95,11 @@ def search(request: Request, report: Report) -> Found:
                     state.add(sensitivity.measure(group, probe.path, reference, engine, opened))
                 report(f"sensitivity of {group.name}", index + 1, len(own))
         factors = _factors(every, state.found)
-        problem, names = _problem(request, every, factors, opened, report)
-        max_bytes, max_seconds = _limits(request, every)
-    units = _units(every, onnx=request.goal.onnx)
-    problem = solve.together(replace(problem, max_bytes=max_bytes, max_seconds=max_seconds), units)
+        found = costs.costs(request.source, request.goal, every, factors, opened, request.speeds, report)
+    units = costs.units(every, onnx=request.goal.onnx)
+    problem = solve.together(found.problem, units)
     choice = solve.solve(problem)
-    types = [names[choice[unit]] for unit in units]
+    types = [found.types[choice[unit]] for unit in units]
     lines = solve.as_rules([m.role for m in every], [m.layer for m in every], types)
     kld, nbytes, seconds = problem.totals(choice)
     base = "onnx-int4" if request.goal.onnx else _base(types, every)
@@ -134,12 +108,12 @@ def search(request: Request, report: Report) -> Found:
         request.output, base, lines, about=about, imatrix=imatrix is not None, force=request.force
     )
     measured = None
-    if not request.goal.onnx and time.monotonic() < deadline:
+    if time.monotonic() < deadline:
         report("verifying", 0, 1)
         measured = _verify(request, made, imatrix, reference, engine)
-    return Found(
-        made, kld, measured, int(nbytes), 1e3 * seconds if seconds else None, tuple(state.found.values())
-    )
+    machine = found.speeds.machine if found.speeds else ""
+    milliseconds = 1e3 * seconds if found.speeds else None
+    return Found(made, kld, measured, int(nbytes), milliseconds, machine, tuple(state.found.values()))
 
 
 class _State:
@@ -210,83 +184,6 @@ def _factors(every: Sequence[Matrix], found: Mapping[str, Measured]) -> list[flo
     return factors
 
 
-def _problem(
-    request: Request,
-    every: Sequence[Matrix],
-    factors: Sequence[float],
-    imatrix: Imatrix | None,
-    report: Report,
-) -> tuple[solve.Problem, tuple[str, ...]]:
-    """What each matrix costs in each type, and the goal's limits."""
-    goal, speeds = request.goal, request.speeds
-    names = ENCODINGS if goal.onnx else TYPES
-    kld, nbytes, seconds = (np.full((len(every), len(names)), fill) for fill in (np.inf, 0.0, 0.0))
-    for row, matrix in enumerate(every):
-        rows, importance = matrix.sample(_SAMPLE_ROWS), matrix.importance(imatrix)
-        for column, name in enumerate(names):
-            size = _bytes(name, matrix)
-            if size is None:
-                continue
-            nbytes[row, column] = size
-            kld[row, column] = factors[row] * noise(rows, name, importance)
-            if speeds and matrix.is_read and not goal.onnx:
-                seconds[row, column] = _seconds(matrix, name, speeds)
-        report("noise of each type", row + 1, len(every))
-    return solve.Problem(kld, nbytes, seconds), names
-
-
-def _units(every: Sequence[Matrix], *, onnx: bool) -> list[int]:
-    """Which matrices are chosen for together: an ONNX graph packs Q, K and V, and an expert's three."""
-    keys: dict[tuple[str, int], int] = {}
-    found = []
-    for matrix in every:
-        packed = matrix.role in ("attn_q", "attn_k", "attn_v") or "_exps." in matrix.name
-        role = matrix.role[:4] if onnx and packed else matrix.name
-        found.append(keys.setdefault((role, matrix.layer), len(keys)))
-    return found
-
-
-def _bytes(name: str, matrix: Matrix) -> float | None:
-    """Of a matrix in a type, None where its rows do not fit."""
-    if name in GGML_TYPES_BY_NAME:
-        type_ = GGML_TYPES_BY_NAME[name]
-        return None if matrix.row_size % type_.block_size else type_.nbytes(matrix.n_weights)
-    from edgellm.convert.onnx.linear import BlockLinear
-    from edgellm.convert.onnx.options import encoding_of
-
-    encoding = encoding_of(name)
-    assert isinstance(encoding, BlockLinear)
-    form: BlockFormat = encoding.format
-    row = form.n_blocks(matrix.row_size) * (form.block_bytes + 4)
-    row += 0 if form.symmetric else form.zero_bytes(matrix.row_size)
-    return float(matrix.n_weights // matrix.row_size * row)
-
-
-def _seconds(matrix: Matrix, type_: str, speeds: Figures) -> float:
-    """Of a matrix's product with one token, as edgellm fit has it. Raises UsageError where it was not measured."""
-    if (kernel := speeds.kernels.get(type_)) is None:
-        raise UsageError(f"the kernel speeds of {speeds.machine} have no {type_}; measure them again")
-    return matrix.n_weights * kernel.decode + matrix.n_weights // matrix.row_size * kernel.decode_output
-
-
-def _limits(request: Request, every: Sequence[Matrix]) -> tuple[float, float]:
-    """Bytes of all matrices and seconds of a token's products."""
-    goal = request.goal
-    plan = preview(ConvertRequest(request.source, goal.like)).plan
-    own = {tensor.name: tensor for tensor in plan.tensors}
-    max_bytes = goal.max_bytes or sum(own[matrix.name].nbytes for matrix in every)
-    if goal.decode is None:
-        return float(max_bytes), float("inf")
-    if request.speeds is None or goal.onnx:
-        raise UsageError(
-            "--decode needs kernel speeds, which are known for GGUF types: measure or give --for"
-        )
-    taken = sum(
-        _seconds(matrix, own[matrix.name].type.name, request.speeds) for matrix in every if matrix.is_read
-    )
-    return float(max_bytes), taken / goal.decode
-
-
 def _base(types: Sequence[str], every: Sequence[Matrix]) -> str:
     """The type most weights have, whose number the file carries."""
     weights: dict[str, int] = {}
@@ -306,13 +203,17 @@ def _verify(
     engine: EngineOptions,
 ) -> float:
     """The divergence of the model that the recipe makes."""
-    wanted = ConvertRequest(request.source, made.base, request.folder / "candidate.gguf")
-    wanted = replace(wanted, recipe=made, imatrix=imatrix, n_threads=request.n_threads)
-    path = convert(replace(wanted, hash_sources=False, force=True)).path
+    path = request.folder / ("candidate" if request.goal.onnx else "candidate.gguf")
+    if request.goal.onnx:
+        wanted = OnnxRequest(request.source, made.base, path, recipe=made, imatrix=imatrix)
+        convert_onnx(replace(wanted, n_threads=request.n_threads, hash_sources=False, force=True))
+    else:
+        plain = ConvertRequest(request.source, made.base, path, n_threads=request.n_threads)
+        convert(replace(plain, recipe=made, imatrix=imatrix, hash_sources=False, force=True))
     try:
         return sensitivity.divergence(path, reference, engine)
     finally:
-        path.unlink(missing_ok=True)
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def shown(found: Found) -> list[tuple[Any, ...]]:

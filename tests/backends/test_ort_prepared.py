@@ -111,6 +111,23 @@ def test_the_same_model_elsewhere_shares_the_copy(source, tmp_path, cache):
     np.testing.assert_array_equal(found, whole)
 
 
+def test_copies_of_models_that_are_gone_are_deleted_after_a_day(source, tmp_path, cache):
+    gone, moved = (
+        convert_onnx(OnnxRequest(source, quant, tmp_path / name))
+        for quant, name in (("onnx-int4", "gone"), ("onnx-w8a8", "moved"))
+    )
+    logits(gone)
+    (old,) = prepacked.kept()
+    os.utime(old.path / prepacked.ABOUT, (0, 0))
+    logits(moved)
+    assert len(prepacked.kept()) == 2  # long unused, but its model is there
+    shutil.rmtree(gone.path)
+    moved.path.rename(tmp_path / "elsewhere")
+    logits(convert_onnx(OnnxRequest(source, "onnx-int8", tmp_path / "third")))
+    names = {Path(item.model).parent.name for item in prepacked.kept()}
+    assert names == {"moved", "third"}  # the one just used is kept: it may have been moved
+
+
 def test_two_processes_prepare_once(source, tmp_path, cache):
     artifact = convert_onnx(OnnxRequest(source, "onnx-int4", tmp_path / "model"))
     code = (
@@ -167,6 +184,7 @@ def test_the_command_line_shows_and_clears_what_is_prepared(source, tmp_path, ca
     logits(artifact)
     shown = CliRunner().invoke(cli.cli, ["cache"])
     assert shown.exit_code == 0 and str(artifact.path / "model.onnx") in shown.output
+    assert "prepacked" in shown.output and "locks" in shown.output  # all that is kept, with its size
     assert "freed" in CliRunner().invoke(cli.cli, ["cache", "--clear"]).output
     assert not prepacked.kept()
     inspected = CliRunner().invoke(cli.cli, ["inspect", str(artifact.path)])

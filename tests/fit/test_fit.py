@@ -189,3 +189,36 @@ def test_predictions_are_held_against_what_is_measured(tmp_path):
     errors = json.loads(edgellm("fit", "--record", "--json"))
     assert len(errors["peak"]) == 1 and abs(errors["peak"][0]) < 0.1 and len(errors["decode"]) == 1
     assert "peak" in edgellm("fit", "--record")
+
+
+def test_models_that_a_killed_run_left_are_removed(tmp_path, monkeypatch):
+    """A run that is killed removes nothing; the next one does, but for what a living process still uses."""
+    monkeypatch.setenv("EDGELLM_CACHE", str(tmp_path))
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for pid in (gone.pid, os.getpid()):
+        (tmp_path / "kernels" / f"probe-{pid}-x" / "model").mkdir(parents=True)
+    with probe._bench("llamacpp", 1, print) as bench:
+        left = {folder.name for folder in (tmp_path / "kernels").iterdir()}
+        assert left == {f"probe-{os.getpid()}-x", bench.folder.name}
+    assert not bench.folder.exists()
+
+
+def test_of_two_times_of_a_kernel_the_less_disturbed_counts():
+    """Decode and prefill each by themselves; a weight's time and an output's, found together, stay together."""
+    slow_decode = Kernel(decode=4e-11, decode_output=1e-9, prefill=1e-11, prefill_output=5e-9)
+    slow_prefill = Kernel(decode=2e-11, decode_output=8e-9, prefill=3e-11, prefill_output=1e-9)
+    best = Kernel(2e-11, 8e-9, 1e-11, 5e-9)
+    assert slow_decode.best(slow_prefill) == slow_prefill.best(slow_decode) == best
+
+
+def test_of_two_times_beside_the_matrices_the_less_disturbed_counts():
+    one = Beside(1e-5, 2e-6, 3e-9, 1e-8, 2e-10, 1e-10, 9e-11, 70)
+    other = replace(
+        one, token=2e-5, layer=1e-6, row=9e-9, head=2e-8, head_value=1e-10, prefill_head_value=5e-11
+    )
+    found = one.best(other)
+    assert found == other.best(one)
+    assert (found.token, found.layer, found.row) == (1e-5, 2e-6, 3e-9)
+    assert (found.head, found.head_value) == (1e-8, 2e-10)  # 2.28e-8 a head of 64, the other 2.64e-8
+    assert (found.prefill_head, found.prefill_head_value) == (1e-10, 5e-11)

@@ -197,3 +197,48 @@ def test_copying_takes_few_evaluations():
     engine = ScriptedEngine(session, text[4:])
     assert list(steps.draw(engine, session, len(text) - 5, None, Lookup(eager()))) == text[4:]
     assert engine.n_evaluations <= 12
+
+
+class ForcedAtTimes:
+    """A constraint that forces three tokens after every fifth one taken."""
+
+    def __init__(self, script: list[int]) -> None:
+        self.script, self.n_taken = script, 0
+
+    def apply(self, logits):
+        """Excludes nothing."""
+
+    def take(self, token):
+        self.n_taken += 1
+        return token
+
+    def forced(self):
+        return self.script[self.n_taken : self.n_taken + 3] if self.n_taken % 5 == 0 else ()
+
+
+class ClockedEngine(ScriptedEngine):
+    """Evaluations take time, and those of four tokens more."""
+
+    def __init__(self, session, script, clock):
+        super().__init__(session, script)
+        self.clock = clock
+
+    def logits(self, row):
+        """Nobody looks at them."""
+
+    def evaluate(self, token, draft):
+        super().evaluate(token, draft)
+        self.clock.now += 1.0 + 10.0 * len(draft)
+
+
+def test_tokens_that_a_grammar_forces_are_none_of_a_drafters_steps():
+    """Their evaluation takes 31 plain steps; taken for one, plain steps would look dear and drafting cheap."""
+    session, clock = ScriptedSession(), Clock()
+    session.eval([200, 201])
+    script = random.Random(1).sample(range(200), 150)  # nothing repeats: the drafter has no draft token
+    length = DraftLength(clock)
+    engine = ClockedEngine(session, script, clock)
+    drawn = steps.draw(engine, session, len(script) - 1, ForcedAtTimes(script), Lookup(length))
+    assert list(drawn) == script
+    assert engine.n_evaluations < 0.7 * len(script)  # forced tokens were evaluated together
+    assert set(length._times[0]) == {1.0}

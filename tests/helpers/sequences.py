@@ -73,6 +73,9 @@ class MixedDrafter:
         self.n_drafted += n
         return found
 
+    def skip(self) -> None:
+        pass
+
     def recipe(self) -> Callable[[], MixedDrafter]:
         return lambda: self
 

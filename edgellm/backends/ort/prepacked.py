@@ -27,6 +27,7 @@ from edgellm.machine import hardware
 GRAPH, WEIGHTS, ABOUT = "model.onnx", "weights.bin", "about.json"
 MIN_BYTES = 64 << 20  # below it, preparing at every start costs nothing to speak of
 _FORMAT = 2
+_ORPHANED = 24 * 3600  # seconds a copy is kept whose model is gone: it may have been moved
 _GROWTH = 3  # a prepared copy holds the originals too, and repacked weights are a little larger
 
 
@@ -109,7 +110,15 @@ def _forget_pages(weights: Path) -> None:
             madvise(start, end - start, mmap.MADV_DONTNEED)
 
 
+def _drop_orphans() -> None:
+    """Delete copies of models that are no longer where they were, and that no other place had a use for."""
+    for item in kept():
+        if item.used_seconds_ago > _ORPHANED and not Path(item.model).exists():
+            shutil.rmtree(item.path, ignore_errors=True)
+
+
 def _prepare(model: Path, options: Any, data: tuple[Path, ...], copy: Path) -> None:
+    _drop_orphans()
     files.check_space(copy.parent, _GROWTH * sum(file.stat().st_size for file in data))
     with files.atomic_path(copy, force=True) as temporary:
         temporary.mkdir()
