@@ -7,7 +7,7 @@
 
 MODEL is a GGUF file or an ONNX folder. A point is measured in fresh processes by the profiler's own launch; the
 prediction is from the header and what is remembered of this machine's kernels, which are timed first where they are
-not known (a fresh EDGELLM_CACHE knows none), and once more behind the launches. Launches of all points take turns. Of
+not known (a fresh EDGELLM_CACHE knows none), or once more with --again. Launches of all points take turns. Of
 launches and repetitions the best counts, as it does where kernels are timed: what else runs on a machine only takes.
 Work can be done in pieces: points are added to the file, and a point that is in it already keeps the better of both.
 The last line is JSON.
@@ -73,14 +73,21 @@ def main() -> None:
     measuring.add_argument("models", type=Path, nargs="+")
     measuring.add_argument("-t", "--threads", default="2", help="numbers of threads, with commas between")
     measuring.add_argument("--places", default="512@0,256@1700", help="PROMPT@DEPTH, with commas between")
-    measuring.add_argument("--launches", type=int, default=2)
+    measuring.add_argument(
+        "--launches", type=int, default=2, help="0: what is said now of points that are there"
+    )
+    measuring.add_argument(
+        "--again", action="store_true", help="time kernels once more, the better of both counts"
+    )
     commands.add_parser("table").add_argument("points", type=Path)
     commands.add_parser("results").add_argument("results", type=Path, nargs="+")
     arguments = parser.parse_args()
     if arguments.command == "measure":
         n_threads = [int(text) for text in arguments.threads.split(",")]
         places = [_place(text) for text in arguments.places.split(",")]
-        measure(arguments.points, arguments.models, n_threads, places, arguments.launches)
+        measure(
+            arguments.points, arguments.models, n_threads, places, arguments.launches, again=arguments.again
+        )
     elif arguments.command == "results":
         show([point for path in arguments.results for point in of_result(path)])
     else:
@@ -93,17 +100,19 @@ def _place(text: str) -> tuple[int, int]:
 
 
 def measure(
-    points: Path, models: list[Path], n_threads: list[int], places: list[tuple[int, int]], launches: int
+    points: Path,
+    models: list[Path],
+    n_threads: list[int],
+    places: list[tuple[int, int]],
+    launches: int,
+    *,
+    again: bool,
 ) -> None:
     """Add a point for each model, number of threads and place."""
     made = {path: next(iter(builds.of_artifact(Artifact.open(path)).types.values())) for path in models}
-
-    def time_kernels(*, again: bool) -> None:
-        for engine, n in itertools.product(sorted({build.engine for build in made.values()}), n_threads):
-            wanted = {m.kernel for build in made.values() if build.engine == engine for m in build.matrices}
-            probe.here(engine, n, wanted, print, again=again)
-
-    time_kernels(again=False)
+    for engine, n in itertools.product(sorted({build.engine for build in made.values()}), n_threads):
+        wanted = {m.kernel for build in made.values() if build.engine == engine for m in build.matrices}
+        probe.here(engine, n, wanted, print, again=again)
     seen: dict[tuple[Path, int, tuple[int, int]], list[dict[str, float]]] = {
         key: [] for key in itertools.product(models, n_threads, places)
     }
@@ -114,7 +123,6 @@ def measure(
             except EdgellmError as error:
                 print(f"{key[0].name}: {error}")
             print(f"{key[0].name}, {key[1]} threads, {key[2]}: {samples[-1:]}", flush=True)
-    time_kernels(again=True)
     found = {point.key: point for point in _read(points)}
     for (path, n, (prompt, depth)), samples in seen.items():
         build, name = made[path], path.stem if path.is_file() else path.name
@@ -124,6 +132,8 @@ def measure(
                 name, build.type, build.engine, build.numbers.n_expert, n, prompt, depth, foretold, sample
             )  # fmt: skip
             found[point.key] = point.with_better_of(found.get(point.key))
+        if known := found.get((name, build.type, n, prompt, depth)):
+            found[known.key] = replace(known, said=foretold)
     with files.atomic_path(points, force=True) as temporary:
         temporary.write_text("".join(f"{json.dumps(asdict(point))}\n" for point in found.values()))
 

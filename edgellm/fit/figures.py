@@ -15,7 +15,7 @@ from edgellm import files
 from edgellm.errors import ArtifactError
 from edgellm.machine import hardware
 
-_FORMAT = 2
+_FORMAT = 3
 #: A usual model, by which two times of one thing are compared: weights in a row, layers, vocabulary, width of a head.
 _ROW, _LAYERS, _VOCABULARY, _HEAD = 1024, 24, 150_000, 64
 
