@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from edgellm import files
@@ -16,8 +16,7 @@ from edgellm.errors import ArtifactError
 from edgellm.machine import hardware
 
 _FORMAT = 3
-#: A usual model, by which two times of one thing are compared: weights in a row, layers, vocabulary, width of a head.
-_ROW, _LAYERS, _VOCABULARY, _HEAD = 1024, 24, 150_000, 64
+_ROW = 1024  # weights in a usual row, by which two times of one kernel are compared
 
 
 @dataclass(frozen=True)
@@ -52,21 +51,11 @@ class Beside:
     prefill_head_value: float
     runtime_bytes: int  # the process with its libraries, beside what a model takes
 
-    def best(self, other: Beside) -> Beside:
-        """Of two times the less disturbed; what was found together stays together."""
-        token = min(self, other, key=lambda b: b.token + _LAYERS * b.layer + _VOCABULARY * b.row)
-        decode = min(self, other, key=lambda b: b.head + _HEAD * b.head_value)
-        prefill = min(self, other, key=lambda b: b.prefill_head + _HEAD * b.prefill_head_value)
-        return Beside(
-            token=token.token,
-            layer=token.layer,
-            row=token.row,
-            head=decode.head,
-            head_value=decode.head_value,
-            prefill_head=prefill.prefill_head,
-            prefill_head_value=prefill.prefill_head_value,
-            runtime_bytes=min(self.runtime_bytes, other.runtime_bytes),
-        )
+    def mean(self, other: Beside) -> Beside:
+        """Of two times. They are differences of launches, which err to either side."""
+        names = [each.name for each in fields(self) if each.name != "runtime_bytes"]
+        both = {name: (getattr(self, name) + getattr(other, name)) / 2 for name in names}
+        return replace(self, runtime_bytes=min(self.runtime_bytes, other.runtime_bytes), **both)
 
 
 @dataclass(frozen=True)

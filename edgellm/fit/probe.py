@@ -40,6 +40,7 @@ Tell = Callable[[str], None]
 FORMATS = {"llamacpp": "gguf", "onnxruntime": "onnx"}
 _PROMPT, _ANSWER = 128, 24
 _DEPTH = 2048
+_TURNS = 2  # launches of each, where a difference is wanted that one disturbed launch would spoil
 #: Of the last-level cache, that a model to be timed is larger than. Caches keep a part of what they cannot hold: of
 #: three times their size enough that eight bits decoded a quarter faster than in models of full size.
 _CACHE_MULTIPLE = 8
@@ -78,7 +79,7 @@ def here(engine: str, n_threads: int, kernels: Iterable[str], tell: Tell, *, aga
     with _bench(engine, n_threads, tell) as bench:
         if known.beside is None or again:
             beside = bench.beside()
-            known = replace(known, beside=known.beside.best(beside) if known.beside else beside)
+            known = replace(known, beside=known.beside.mean(beside) if known.beside else beside)
             figures.write(known)
         if known.read_bytes_per_second is None:
             known = _with_ceilings(known)
@@ -198,9 +199,13 @@ class _Bench:
 
     def _by_position(self, kernel: str, shape: Shape) -> tuple[float, float]:
         """Seconds by layer and position attended to, of a decoded and of a prompt's token."""
-        near, far = (self._launch(kernel, shape, depth) for depth in (0, _DEPTH))
+        turns = [[self._launch(kernel, shape, depth) for depth in (0, _DEPTH)] for _ in range(_TURNS)]
         each = shape.n_layer * _DEPTH
-        return (_decode(far) - _decode(near)) / each, (_prefill(far) - _prefill(near)) / each
+        decode, prefill = (
+            [min(map(seconds, launches)) for launches in zip(*turns, strict=True)]
+            for seconds in (_decode, _prefill)
+        )
+        return (decode[1] - decode[0]) / each, (prefill[1] - prefill[0]) / each
 
     def _launch(self, kernel: str, shape: Shape, depth: int = 0) -> Launch:
         self.tell(f"timing {kernel}")

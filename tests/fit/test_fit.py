@@ -212,13 +212,11 @@ def test_of_two_times_of_a_kernel_the_less_disturbed_counts():
     assert slow_decode.best(slow_prefill) == slow_prefill.best(slow_decode) == best
 
 
-def test_of_two_times_beside_the_matrices_the_less_disturbed_counts():
+def test_of_two_times_beside_the_matrices_the_mean_counts():
+    """They are differences: the lesser is no less disturbed."""
     one = Beside(1e-5, 2e-6, 3e-9, 1e-8, 2e-10, 1e-10, 9e-11, 70)
-    other = replace(
-        one, token=2e-5, layer=1e-6, row=9e-9, head=2e-8, head_value=1e-10, prefill_head_value=5e-11
-    )
-    found = one.best(other)
-    assert found == other.best(one)
-    assert (found.token, found.layer, found.row) == (1e-5, 2e-6, 3e-9)
-    assert (found.head, found.head_value) == (1e-8, 2e-10)  # 2.28e-8 a head of 64, the other 2.64e-8
-    assert (found.prefill_head, found.prefill_head_value) == (1e-10, 5e-11)
+    other = replace(one, token=3e-5, head=0.0, prefill_head_value=1e-11, runtime_bytes=60)
+    found = one.mean(other)
+    assert found == other.mean(one)
+    assert (found.token, found.layer, found.head) == pytest.approx((2e-5, 2e-6, 5e-9))
+    assert found.prefill_head_value == pytest.approx(5e-11) and found.runtime_bytes == 60

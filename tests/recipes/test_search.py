@@ -10,13 +10,16 @@ from click.testing import CliRunner
 
 from edgellm import backends, cli
 from edgellm.convert.gguf.source_model import open_model
-from edgellm.convert.onnx.options import encoding_of
+from edgellm.convert.onnx import options
+from edgellm.convert.onnx.options import OnnxOptions, encoding_of
 from edgellm.convert.onnx.writer import OnnxRequest, convert_onnx
 from edgellm.convert.recipes import recipe
 from edgellm.errors import UsageError
 from edgellm.fit import figures
 from edgellm.fit.figures import Figures, Kernel
+from edgellm.formats.gguf.types import GGML_TYPES_BY_NAME
 from edgellm.models import bundled
+from edgellm.models.base import Role
 from edgellm.profiles.quality import quality
 from edgellm.profiles.quality.reference_logits import CompactReference
 from edgellm.recipes import costs, search
@@ -159,3 +162,14 @@ def test_speeds_of_the_other_engine_are_refused(tmp_path):
 
 def test_kernels_are_those_of_the_types():
     assert all(encoding_of(name).label == name for name in costs.kernels(onnx=True))
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_recipes_that_come_with_edgellm_say_types_that_there_are(name):
+    found = recipe.load(name)
+    if not found.base.startswith("onnx"):
+        assert {pattern.type for pattern in found.patterns} <= GGML_TYPES_BY_NAME.keys()
+        return
+    chosen = options.recipe(found.base, OnnxOptions(), found.patterns, weighed=found.imatrix)
+    assert chosen.head_encoding(tied=True).label == chosen.head_encoding(tied=False).label == "int4a/32"
+    assert chosen.encoding((Role.FFN_UP,), 3, 24).label == "int8/128"
