@@ -52,6 +52,13 @@ class Model:
     options: tuple[str, ...] = ()  # of --onnx
 
     @property
+    def label(self) -> str:
+        """Of its mark: what tells it from others of its kind."""
+        if self.recipe:
+            return self.name.rpartition("-")[2]
+        return self.options[0].partition("=")[2] if self.options else self.name
+
+    @property
     def css(self) -> str:
         """Of its mark."""
         return "m1" if self.recipe else "m2" if self.quant.startswith("onnx") else "m0"
@@ -193,7 +200,7 @@ def spearman(one: list[float], other: list[float]) -> float:
 def picture(rows: dict[str, dict[str, Any]], every: list[Model]) -> str:
     """KLD against decode speed."""
     points = [
-        plot.Point(rows[m.name]["decode"], rows[m.name]["kld"], m.css, m.name, label=m.name)
+        plot.Point(rows[m.name]["decode"], rows[m.name]["kld"], m.css, m.name, label=m.label)
         for m in every
         if "decode" in rows.get(m.name, {}) and "kld" in rows[m.name]
     ]

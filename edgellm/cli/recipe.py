@@ -115,7 +115,9 @@ def search_command(model: str, output: Path, device: Path | None, budget: str, *
     if options["decode"] is None and known is None:
         note("speed is no limit here: the least divergence at these bytes; give --decode to ask for speed")
     size = parse_size(options["max_bytes"]) if options["max_bytes"] else None
-    (like,) = chosen([options["like"] or ("onnx-int4" if onnx else "Q4_K_M")])
+    like, *others = chosen([options["like"] or ("onnx-int4" if onnx else "Q4_K_M")])
+    if others:
+        raise UsageError(f"--like {options['like']} is no one type; give e.g. Q4_K_M")
     with Progress() as progress:
         if known is None and options["decode"] is not None:
             known = _timed(format_, options["n_threads"], progress)

@@ -8,7 +8,7 @@ carries over as far as kernels are alike, and no further: the interval is wide, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edgellm.errors import UsageError
@@ -43,9 +43,6 @@ class Place:
     joules_per_byte: float | None = None  # to decode, of weights read
     joules_per_operation: float | None = None  # of a prompt
     cache_bytes: int = 0  # its last-level cache, where it is known
-    scale: Mapping[str, float] = field(
-        default_factory=dict
-    )  # by engine: measured over predicted, where known
 
 
 def here(

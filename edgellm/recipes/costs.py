@@ -43,12 +43,21 @@ Speeds = Callable[[Collection[str]], Figures]
 
 @dataclass(frozen=True)
 class Goal:
-    """What is asked for. The reference type gives limits that are ratios."""
+    """What is asked for. The reference type gives limits that are ratios. Raises UsageError for one that cannot."""
 
     like: str  # a GGUF or an ONNX type
     max_bytes: int | None = None  # of all matrices; None: as many as `like` has
     decode: float | None = None  # times the reference type's speed, at least
     onnx: bool = False
+
+    def __post_init__(self) -> None:
+        if is_onnx(self.like) and not self.onnx:
+            raise UsageError(f"{self.like} is an ONNX type, and the recipe is for GGUF: add --format onnx")
+        if self.onnx and self.decode is not None and not is_onnx(self.like):
+            raise UsageError(
+                f"--decode is times the speed of --like in the same engine, and {self.like} is a GGUF type: "
+                "give one such as onnx-int4"
+            )
 
 
 @dataclass(frozen=True)
@@ -110,14 +119,7 @@ def _like(source: Path, goal: Goal, every: Sequence[Matrix]) -> list[str]:
     """The type of each matrix in the reference type."""
     if not is_onnx(goal.like):
         own = {t.name: t.type.name for t in preview(ConvertRequest(source, goal.like)).plan.tensors}
-        if goal.onnx and goal.decode is not None:
-            raise UsageError(
-                f"--decode is times the speed of --like in the same engine, and {goal.like} is a GGUF type: "
-                "give one such as onnx-int4"
-            )
         return [own[matrix.name] for matrix in every]
-    if not goal.onnx:
-        raise UsageError(f"{goal.like} is an ONNX type, and the recipe is for GGUF: add --format onnx")
     chosen, n_layer = recipe(goal.like, OnnxOptions()), 1 + max(matrix.layer for matrix in every)
     tied = all(matrix.role != EMBEDDING for matrix in every)
 

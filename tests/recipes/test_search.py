@@ -134,21 +134,11 @@ def test_of_experts_a_token_pays_for_those_it_asks(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("goal", "words"),
-    [
-        (Goal("Q4_0", decode=1.0, onnx=True), "onnx-int4"),
-        (Goal("onnx-int4", decode=1.0), "--format onnx"),
-    ],
+    ("like", "onnx", "words"), [("Q4_0", True, "onnx-int4"), ("onnx-int4", False, "--format onnx")]
 )
-def test_a_measure_of_the_other_format_is_refused(onnx, goal, words):
-    output, _ = onnx
+def test_a_measure_of_the_other_format_is_refused_before_anything_is_measured(like, onnx, words):
     with pytest.raises(UsageError, match=words):
-        search.search(
-            search.Request(
-                SOURCE, output, goal, 60.0, lambda _: machine("llamacpp", PACE), n_tokens=64, force=True
-            ),
-            lambda *_: None,
-        )
+        Goal(like, decode=1.0, onnx=onnx)
 
 
 def test_speeds_of_the_other_engine_are_refused(tmp_path):
