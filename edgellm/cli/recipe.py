@@ -146,10 +146,10 @@ def search_command(model: str, output: Path, device: Path | None, budget: str, *
 
 def _of_device(file: Path, format_: str) -> Speeds:
     """Speeds that were measured elsewhere. Raises ArtifactError, UsageError for those of the other engine."""
-    from edgellm.fit import figures, probe
+    from edgellm.fit import figures
 
     found = figures.load(file)
-    if found.engine != {of: engine for engine, of in probe.FORMATS.items()}[format_]:
+    if found.engine != _engine(format_):
         raise UsageError(
             f"{file} has speeds of {found.engine}, which runs no {format_.upper()}: make them with "
             f"`edgellm recipe speed --format {format_} -o FILE` on that device"
@@ -162,8 +162,14 @@ def _timed(format_: str, n_threads: int | None, progress: Progress) -> Speeds:
     from edgellm.fit import probe
     from edgellm.machine import hardware
 
-    engine = {of: engine for engine, of in probe.FORMATS.items()}[format_]
-    return lambda kernels: probe.here(engine, hardware.threads(n_threads), kernels, progress.show)
+    return lambda kernels: probe.here(_engine(format_), hardware.threads(n_threads), kernels, progress.show)
+
+
+def _engine(format_: str) -> str:
+    """What runs a format."""
+    from edgellm.fit import probe
+
+    return next(engine for engine, of in probe.FORMATS.items() if of == format_)
 
 
 def _seconds(text: str) -> float:

@@ -7,7 +7,6 @@ profiler's own. A type takes two or three seconds; only those asked for are time
 
 from __future__ import annotations
 
-import os
 import shutil
 import statistics
 import tempfile
@@ -72,11 +71,16 @@ def here(engine: str, n_threads: int, kernels: Iterable[str], tell: Tell, *, aga
 
     With `again` what is remembered is timed once more, and the better of both remembered.
     """
-    known = figures.read(engine, n_threads, build(engine)) or _nothing(engine, n_threads)
-    missing = sorted(set(kernels) if again else set(kernels) - known.kernels.keys())
-    if known.beside is not None and not missing:
+    wanted = set(kernels)
+
+    def missing(known: Figures) -> list[str]:
+        return sorted(wanted if again else wanted - known.kernels.keys())
+
+    known = _known(engine, n_threads)
+    if known.beside is not None and not missing(known):
         return known
     with _bench(engine, n_threads, tell) as bench:
+        known = _known(engine, n_threads)  # who waited for another process finds what that one timed
         if known.beside is None or again:
             beside = bench.beside()
             known = replace(known, beside=known.beside.mean(beside) if known.beside else beside)
@@ -84,7 +88,7 @@ def here(engine: str, n_threads: int, kernels: Iterable[str], tell: Tell, *, aga
         if known.read_bytes_per_second is None:
             known = _with_ceilings(known)
         assert known.beside is not None
-        for kernel in missing:
+        for kernel in missing(known):
             found = bench.kernel(kernel, known.beside)
             if found is not None:
                 before = known.kernels.get(kernel)
@@ -96,16 +100,18 @@ def here(engine: str, n_threads: int, kernels: Iterable[str], tell: Tell, *, aga
 def read_bytes_per_second(n_threads: int) -> float | None:
     """What this machine reads from memory, remembered or measured in a second or two; a bound for decoding."""
     engine = next(iter(FORMATS))
-    known = figures.read(engine, n_threads, build(engine)) or _nothing(engine, n_threads)
+    known = _known(engine, n_threads)
     if known.read_bytes_per_second is None:
         known = _with_ceilings(known)
         figures.write(known)
     return known.read_bytes_per_second
 
 
-def _nothing(engine: str, n_threads: int) -> Figures:
+def _known(engine: str, n_threads: int) -> Figures:
+    """What is remembered, or figures without any."""
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return Figures(engine, n_threads, hardware.cpu().name, build(engine), now)
+    nothing = Figures(engine, n_threads, hardware.cpu().name, build(engine), now)
+    return figures.read(engine, n_threads, nothing.build) or nothing
 
 
 def _with_ceilings(known: Figures) -> Figures:
@@ -119,19 +125,20 @@ def _with_ceilings(known: Figures) -> Figures:
 
 @contextmanager
 def _bench(engine: str, n_threads: int, tell: Tell) -> Iterator[_Bench]:
-    """A folder for models, removed with what the engine prepared of them, as are those of processes that are gone."""
-    import psutil
+    """A folder for models, removed with what the engine prepared of them, and first what a killed run left.
 
+    One at a time on a machine: two at once would time each other.
+    """
     kernels = files.cache_dir("kernels")
-    for left in kernels.glob("probe-*-*"):
-        if not psutil.pid_exists(int(left.name.split("-")[1])):
+    with files.turn(str(kernels), lambda: tell("another process is timing kernels; waiting")):
+        for left in kernels.glob("probe-*"):
             _remove(left)
-    with files.storage_errors(kernels):
-        folder = Path(tempfile.mkdtemp(prefix=f"probe-{os.getpid()}-", dir=kernels))
-    try:
-        yield _Bench(engine, n_threads, folder, tell)
-    finally:
-        _remove(folder)
+        with files.storage_errors(kernels):
+            folder = Path(tempfile.mkdtemp(prefix="probe-", dir=kernels))
+        try:
+            yield _Bench(engine, n_threads, folder, tell)
+        finally:
+            _remove(folder)
 
 
 def _remove(folder: Path) -> None:

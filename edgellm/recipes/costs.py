@@ -109,7 +109,7 @@ def units(every: Sequence[Matrix], *, onnx: bool) -> list[int]:
     keys: dict[tuple[str, int], int] = {}
     found = []
     for matrix in every:
-        packed = matrix.role in ("attn_q", "attn_k", "attn_v") or _is_experts(matrix)
+        packed = matrix.role in ("attn_q", "attn_k", "attn_v") or matrix.is_experts
         role = matrix.role[:4] if onnx and packed else matrix.name
         found.append(keys.setdefault((role, matrix.layer), len(keys)))
     return found
@@ -128,7 +128,7 @@ def _like(source: Path, goal: Goal, every: Sequence[Matrix]) -> list[str]:
             return chosen.head_encoding(tied=tied)
         if matrix.role == EMBEDDING:
             return chosen.embedding_encoding(tied=False)
-        if _is_experts(matrix):
+        if matrix.is_experts:
             return chosen.expert_encoding(matrix.layer, n_layer)
         return chosen.encoding((Role(matrix.role),), matrix.layer, n_layer)
 
@@ -175,8 +175,4 @@ def _seconds(matrix: Matrix, type_: str, speeds: Figures | None) -> float | None
 def _kernel(matrix: Matrix, type_: str) -> str:
     """What multiplies a matrix of a type, as edgellm fit calls it."""
     name = type_.partition(":")[0]
-    return f"experts {name}" if _is_experts(matrix) and type_ not in GGML_TYPES_BY_NAME else name
-
-
-def _is_experts(matrix: Matrix) -> bool:
-    return "_exps." in matrix.name
+    return f"experts {name}" if matrix.is_experts and type_ not in GGML_TYPES_BY_NAME else name

@@ -31,7 +31,7 @@ class Matrix:
     role: str
     layer: int  # -1 outside the layers
     is_read: bool  # for every token: not so an embedding of which a row is looked up
-    share: float = 1.0  # of it that a token needs: some of the experts
+    active: float = 1.0  # the share of its experts that a model asks for each token
 
     @property
     def name(self) -> str:
@@ -39,9 +39,19 @@ class Matrix:
         return self.source.info.name
 
     @property
+    def is_experts(self) -> bool:
+        """Whether it is a stack of routed experts'."""
+        return "_exps." in self.name
+
+    @property
     def n_weights(self) -> int:
         """How many it has."""
         return self.source.info.n_weights
+
+    @property
+    def share(self) -> float:
+        """The part of it that a token needs."""
+        return self.active if self.is_experts else 1.0
 
     @property
     def row_size(self) -> int:
@@ -80,7 +90,7 @@ class Matrix:
 
 def matrices(model: SourceModel) -> list[Matrix]:
     """Every matrix that is quantized, in the file's order. A tied embedding is the head."""
-    facts = model.facts
+    active = model.facts.n_expert_used / (model.facts.n_expert or 1)
     names = {tensor.info.name for tensor in model.tensors}
     tied = f"{HEAD}.weight" not in names
     found = []
@@ -90,8 +100,7 @@ def matrices(model: SourceModel) -> list[Matrix]:
         role = kind_of(tensor.info.name)
         if role == EMBEDDING and tied:
             role = HEAD
-        share = facts.n_expert_used / facts.n_expert if len(tensor.info.shape) == 3 else 1.0
-        found.append(Matrix(tensor, role, layer_of(tensor.info.name), role != EMBEDDING, share))
+        found.append(Matrix(tensor, role, layer_of(tensor.info.name), role != EMBEDDING, active))
     return found
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -192,16 +193,30 @@ def test_predictions_are_held_against_what_is_measured(tmp_path):
 
 
 def test_models_that_a_killed_run_left_are_removed(tmp_path, monkeypatch):
-    """A run that is killed removes nothing; the next one does, but for what a living process still uses."""
+    """A run that is killed removes nothing; the next one does."""
     monkeypatch.setenv("EDGELLM_CACHE", str(tmp_path))
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    for pid in (gone.pid, os.getpid()):
-        (tmp_path / "kernels" / f"probe-{pid}-x" / "model").mkdir(parents=True)
+    (tmp_path / "kernels" / "probe-x" / "model").mkdir(parents=True)
     with probe._bench("llamacpp", 1, print) as bench:
-        left = {folder.name for folder in (tmp_path / "kernels").iterdir()}
-        assert left == {f"probe-{os.getpid()}-x", bench.folder.name}
+        assert {folder.name for folder in (tmp_path / "kernels").iterdir()} == {bench.folder.name}
     assert not bench.folder.exists()
+
+
+def test_a_living_run_keeps_its_models_and_others_wait(tmp_path, monkeypatch):
+    """Two at once would time each other, and neither may take away what the other uses."""
+    monkeypatch.setenv("EDGELLM_CACHE", str(tmp_path))
+    told, entered = threading.Event(), threading.Event()
+
+    def other():
+        with probe._bench("llamacpp", 1, lambda _: told.set()):
+            entered.set()
+
+    with probe._bench("llamacpp", 1, print) as bench:
+        thread = threading.Thread(target=other)
+        thread.start()
+        assert told.wait(10)
+        assert bench.folder.exists() and not entered.is_set()
+    thread.join(10)
+    assert entered.is_set()
 
 
 def test_of_two_times_of_a_kernel_the_less_disturbed_counts():

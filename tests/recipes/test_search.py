@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -73,14 +74,19 @@ def like_onnx_int4() -> tuple[float, float]:
     return build.weight_bytes, sum(m.n_weights * PACE[m.kernel] * 1e-11 for m in build.matrices)
 
 
-def test_an_onnx_recipe_keeps_both_limits(onnx, tmp_path):
+@pytest.fixture(scope="module")
+def made(onnx, tmp_path_factory):
+    """The model that it makes."""
     output, found = onnx
-    nbytes, seconds = like_onnx_int4()
-    made = convert_onnx(
-        OnnxRequest(SOURCE, found.recipe.base, tmp_path / "made", recipe=recipe.load(str(output)))
-    )
+    folder = tmp_path_factory.mktemp("made") / "model"
+    return convert_onnx(OnnxRequest(SOURCE, found.recipe.base, folder, recipe=recipe.load(str(output))))
+
+
+def test_an_onnx_recipe_keeps_both_limits(onnx, made):
     from edgellm.fit import builds
 
+    _, found = onnx
+    nbytes, seconds = like_onnx_int4()
     (build,) = builds.of_artifact(made).types.values()
     taken = sum(m.n_weights * PACE[m.kernel] * 1e-11 for m in build.matrices)
     assert build.weight_bytes <= nbytes
@@ -89,11 +95,8 @@ def test_an_onnx_recipe_keeps_both_limits(onnx, tmp_path):
     assert found.machine == "a made-up machine"
 
 
-def test_its_divergence_is_measured_on_the_model_it_makes(onnx, tmp_path):
+def test_its_divergence_is_measured_on_the_model_it_makes(onnx, made):
     output, found = onnx
-    made = convert_onnx(
-        OnnxRequest(SOURCE, found.recipe.base, tmp_path / "made", recipe=recipe.load(str(output)))
-    )
     reference = CompactReference(output.with_name("mine.toml.search") / "reference-64")
     with backends.open_session(made, EngineOptions(n_ctx=512, n_threads=2)) as session:
         seen = quality.evaluate(session, reference.chunks, reference=reference)
@@ -104,21 +107,17 @@ def test_its_divergence_is_measured_on_the_model_it_makes(onnx, tmp_path):
 def test_less_speed_asked_for_is_less_divergence(onnx, tmp_path):
     """The same measurements, gone on with: the other goal measures no group anew."""
     output, found = onnx
-    kept = output.with_name("mine.toml.search") / "sensitivity.json"
-    before = kept.stat().st_mtime_ns
-    slow = Goal("onnx-int4", max_bytes=1 << 30, decode=0.5, onnx=True)
-    again = search.search(
-        search.Request(
-            SOURCE, output, slow, 60.0, lambda _: machine("onnxruntime", PACE), n_tokens=64, force=True
-        ),
-        lambda *_: None,
+    request = asked(
+        tmp_path / "slow.toml",
+        Goal("onnx-int4", max_bytes=1 << 30, decode=0.5, onnx=True),
+        machine("onnxruntime", PACE),
     )
+    shutil.copytree(output.with_name("mine.toml.search"), request.folder)
+    kept = request.folder / "sensitivity.json"
+    before = kept.stat().st_mtime_ns
+    again = search.search(request, lambda *_: None)
     assert again.predicted_kld < found.predicted_kld
     assert kept.stat().st_mtime_ns == before
-    output.unlink()
-    search.search(
-        asked(output, Goal("onnx-int4", decode=0.9, onnx=True), machine("onnxruntime", PACE)), lambda *_: None
-    )
 
 
 def test_of_experts_a_token_pays_for_those_it_asks(tmp_path):
